@@ -1,0 +1,69 @@
+"""What a GGUF may claim. Each limit is several times what real files need, and small enough to be cheap.
+
+A file over a limit is refused although llama.cpp might read it; the limits keep the reader's time and memory
+bounded and hold values inside what native code was written for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEYS: Final = 16_384
+"""Real files hold 20 to 150 keys; the rest is room for provenance notes."""
+
+TENSORS: Final = 131_072
+"""The largest mixtures of experts, with one tensor an expert, stay below 100,000."""
+
+KEY_BYTES: Final = 256
+"""llama.cpp's longest known key has 60; the GGUF specification allows 65,535."""
+
+TENSOR_NAME_BYTES: Final = 63
+"""ggml keeps a name in 64 bytes, the last of them NUL."""
+
+STRING_BYTES: Final = 4 << 20
+"""One string value. The longest real ones are chat templates and notes of some 100 KiB."""
+
+STRINGS_BYTES: Final = 8 << 20
+"""All string values of a file together: decoded they may take four times that in memory."""
+
+CHAT_TEMPLATE_BYTES: Final = 1 << 20
+"""Real templates have 0.1 to 60 KiB."""
+
+CHAT_TEMPLATES: Final = 64
+"""Named templates beside the default one; real files have up to 3."""
+
+STRING_ARRAY_COUNT: Final = 1 << 22
+"""Strings in one array. The most are merges: 514,906 in Gemma 4."""
+
+STRING_ARRAY_BYTES: Final = 128 << 20
+"""Gemma 4's merges take 9 MiB."""
+
+VOCABULARY: Final = 1 << 19
+"""Tokens. The largest real vocabularies have some 262,400."""
+
+VOCABULARY_BYTES: Final = 16 << 20
+"""All tokens' texts together, with their length fields: real ones take up to 5 MiB."""
+
+TOKEN_BYTES: Final = 16_384
+"""One token's text. llama.cpp walks its trie one level a byte, recursively; real ones stay below 1,024."""
+
+BLOCKS: Final = 512
+"""llama.cpp keeps its per-layer values in arrays of this length."""
+
+EXPERTS: Final = 1_024
+"""llama.cpp's own limit (LLAMA_MAX_EXPERTS)."""
+
+ALIGNMENT_MIN: Final = 8
+"""The GGUF specification asks for a multiple of 8."""
+
+ALIGNMENT_MAX: Final = 65_536
+"""The largest page that a machine maps; real files have 32, rarely 64 or 4,096."""
+
+INLINE_BYTES: Final = 4_096
+"""Arrays of numbers up to this size are kept with the header: every per-layer array is."""
+
+SPLIT_PARTS: Final = 4_096
+"""Parts of one model. The largest real sets have some 150."""
+
+NUMBER_ARRAY_BYTES: Final = 64 << 20
+"""One array of numbers: llama.cpp copies it into memory. Real ones take up to 4 MiB."""

@@ -1,0 +1,141 @@
+"""Reading the key-value section: every count against the bytes that remain, before anything is allocated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from runtime.gguf import limits
+from runtime.gguf.source import Source
+from runtime.gguf.values import SCALARS, ArrayRef, Scalar, Value, ValueType
+
+KEY_PATTERN: Final = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_.\-/: ]*")
+"""The specification has lower snake case with dots; architectures with hyphens and capitals exist."""
+
+TOKENS_KEY: Final = "tokenizer.ggml.tokens"
+
+_MIN_PAIR_BYTES = 8 + 1 + 4 + 1
+_MIN_STRING_BYTES = 8
+
+
+@dataclass
+class RawMetadata:
+    """The section as read: values and their types by key; tokens' texts, kept for the vocabulary's check."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    kinds: dict[str, ValueType] = field(default_factory=dict)
+    tokens: list[bytes] | None = None
+    string_bytes: int = 0
+
+
+def read_metadata(source: Source, count: int) -> RawMetadata:
+    """The next ``count`` pairs. Raises :class:`GgufError` at the first that breaks a rule."""
+    if count > limits.KEYS:
+        raise source.refuse("too-many-keys", f"claims {count} keys; at most {limits.KEYS} are accepted")
+    source.require(count * _MIN_PAIR_BYTES, f"a table of {count} keys")
+    raw = RawMetadata()
+    for index in range(count):
+        key = _read_key(source, index)
+        if key in raw.values:
+            raise source.refuse("duplicate-key", f"has the key {key} twice")
+        kind = _read_kind(source, f"the type of {key}")
+        if kind is ValueType.STRING:
+            raw.values[key] = _read_string(source, raw, key)
+        elif kind is ValueType.ARRAY:
+            raw.values[key] = _read_array(source, raw, key)
+        else:
+            raw.values[key] = _read_scalar(source, kind, key)
+        raw.kinds[key] = kind
+    return raw
+
+
+def _read_key(source: Source, index: int) -> str:
+    length = source.u64(f"the length of key {index}")
+    if not 1 <= length <= limits.KEY_BYTES:
+        raise source.refuse("bad-key", f"key {index} has {length} bytes; a key has 1 to {limits.KEY_BYTES}")
+    key = source.take(length, f"key {index}")
+    if not KEY_PATTERN.fullmatch(key):
+        raise source.refuse(
+            "bad-key", f"key {index} is {key!r}; a key has letters, digits and the signs _ . - / : only"
+        )
+    return key.decode("ascii")
+
+
+def _read_kind(source: Source, what: str) -> ValueType:
+    number = int.from_bytes(source.take(4, what), "little")
+    try:
+        return ValueType(number)
+    except ValueError:
+        raise source.refuse("bad-value-type", f"{what} is {number}; GGUF has the types 0 to 12") from None
+
+
+def _read_scalar(source: Source, kind: ValueType, key: str) -> Scalar:
+    (value,) = source.unpack(SCALARS[kind], f"the value of {key}")
+    if kind is ValueType.BOOL:
+        if value > 1:
+            raise source.refuse("bad-bool", f"{key} is a bool with the value {value}; 0 and 1 are defined")
+        return bool(value)
+    number: int | float = value
+    return number
+
+
+def _read_string(source: Source, raw: RawMetadata, key: str) -> str:
+    length = source.u64(f"the length of {key}")
+    source.require(length, f"the string {key}")
+    limit = limits.CHAT_TEMPLATE_BYTES if key.startswith("tokenizer.chat_template") else limits.STRING_BYTES
+    if length > limit:
+        raise source.refuse("string-too-long", f"{key} has {length} bytes; at most {limit} are accepted")
+    raw.string_bytes += length
+    if raw.string_bytes > limits.STRINGS_BYTES:
+        raise source.refuse(
+            "string-too-long",
+            f"its string values have more than {limits.STRINGS_BYTES} bytes together, up to {key}",
+        )
+    try:
+        return source.take(length, f"the string {key}").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise source.refuse("not-utf8", f"{key} is not valid UTF-8 at its byte {error.start}") from None
+
+
+def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
+    kind = _read_kind(source, f"the element type of {key}")
+    count = source.u64(f"the length of {key}")
+    if kind is ValueType.ARRAY:
+        raise source.refuse("nested-array", f"{key} is an array of arrays, which llama.cpp does not read")
+    offset = source.position
+    if kind is ValueType.STRING:
+        source.require(count * _MIN_STRING_BYTES, f"the {count} strings of {key}")
+        _read_strings(source, raw, key, count)
+        return ArrayRef(kind, count, offset, source.position - offset)
+    nbytes = count * SCALARS[kind].size
+    source.require(nbytes, f"the {count} elements of {key}")
+    if nbytes > limits.NUMBER_ARRAY_BYTES:
+        raise source.refuse(
+            "array-too-long", f"{key} takes {nbytes} bytes; at most {limits.NUMBER_ARRAY_BYTES} are accepted"
+        )
+    if nbytes <= limits.INLINE_BYTES:
+        return ArrayRef(kind, count, offset, nbytes, source.take(nbytes, key))
+    source.seek(offset + nbytes)
+    return ArrayRef(kind, count, offset, nbytes)
+
+
+def _read_strings(source: Source, raw: RawMetadata, key: str, count: int) -> None:
+    """Walks over an array of strings, and keeps the vocabulary's."""
+    is_tokens = key == TOKENS_KEY
+    most = limits.VOCABULARY if is_tokens else limits.STRING_ARRAY_COUNT
+    if count > most:
+        raise source.refuse("array-too-long", f"{key} has {count} strings; at most {most} are accepted")
+    most_bytes = limits.VOCABULARY_BYTES if is_tokens else limits.STRING_ARRAY_BYTES
+    start = source.position
+    tokens: list[bytes] = []
+    longest = limits.TOKEN_BYTES if is_tokens else limits.STRING_BYTES
+    for part in source.strings(count, longest, f"a string of {key}"):
+        if source.position - start > most_bytes:
+            raise source.refuse(
+                "array-too-long", f"the strings of {key} take more than the {most_bytes} bytes accepted"
+            )
+        if is_tokens:
+            tokens += part
+    if is_tokens:
+        raw.tokens = tokens

@@ -1,0 +1,57 @@
+"""Opening a GGUF: read everything but the tensors' data, check it, and only then hand it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+
+from runtime.gguf import limits
+from runtime.gguf.header import GgufHeader, file_identity
+from runtime.gguf.magic import read_version
+from runtime.gguf.metadata import RawMetadata, read_metadata
+from runtime.gguf.source import Source, open_source
+from runtime.gguf.tensors import find_data_section, read_tensors
+from runtime.gguf.values import ValueType
+
+DEFAULT_ALIGNMENT = 32
+
+
+def open_gguf(path: Path | str) -> GgufHeader:
+    """Reads and validates the header of one GGUF file.
+
+    Raises :class:`runtime.errors.GgufError` for everything that must not reach native code; its ``rule``
+    names what is wrong. Takes bounded time and memory whatever the file holds, and reads no tensor's data.
+    """
+    with open_source(path) as source:
+        version = read_version(source)
+        tensor_count = source.u64("the number of tensors")
+        key_count = source.u64("the number of keys")
+        raw = read_metadata(source, key_count)
+        alignment = _find_alignment(source, raw)
+        tensors = read_tensors(source, tensor_count)
+        data_offset = find_data_section(source, tensors, alignment)
+        return GgufHeader(
+            path=source.path,
+            file_size=source.size,
+            version=version,
+            alignment=alignment,
+            data_offset=data_offset,
+            metadata=MappingProxyType(raw.values),
+            tensors=tensors,
+            identity=file_identity(source.fd),
+        )
+
+
+def _find_alignment(source: Source, raw: RawMetadata) -> int:
+    alignment = raw.values.get("general.alignment", DEFAULT_ALIGNMENT)
+    if raw.kinds.get("general.alignment", ValueType.U32) is not ValueType.U32 or not isinstance(
+        alignment, int
+    ):
+        raise source.refuse("bad-alignment", "general.alignment is not of the type u32")
+    if alignment.bit_count() != 1 or not limits.ALIGNMENT_MIN <= alignment <= limits.ALIGNMENT_MAX:
+        raise source.refuse(
+            "bad-alignment",
+            f"general.alignment is {alignment}; "
+            f"powers of two from {limits.ALIGNMENT_MIN} to {limits.ALIGNMENT_MAX} are accepted",
+        )
+    return alignment

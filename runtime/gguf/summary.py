@@ -1,0 +1,79 @@
+"""What a person wants to know of a model, and what the store keeps in its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import msgspec
+
+from runtime.gguf.ggml_types import FILE_TYPES
+from runtime.gguf.header import GgufHeader
+from runtime.gguf.values import ArrayRef
+
+_GUESSED = 1024  # a bit that llama.cpp sets in general.file_type
+
+
+class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of a model's header. Texts come from the file: show them through ``app.terminal`` only."""
+
+    architecture: str
+    name: str
+    parameters: int
+    """Elements of all tensors."""
+    file_type: str
+    """The mixture's name, as ``Q4_K_M``; where the file names none, its commonest tensor type."""
+    bits_per_weight: float
+    """Bits of tensor data for each parameter; 0 for a file without tensors."""
+    context_tokens: int | None
+    """The length that the model was trained for."""
+    vocabulary_size: int
+    embedding_length: int | None
+    block_count: int | None
+    license: str | None
+    chat_template_sha256: str | None
+    tensor_types: dict[str, int]
+    """How many tensors are stored in each type."""
+    size_bytes: int
+    """Of the files."""
+
+
+def summarize(header: GgufHeader) -> ModelSummary:
+    """The summary of one validated header."""
+    elements = sum(tensor.elements for tensor in header.tensors)
+    data_bytes = sum(tensor.nbytes for tensor in header.tensors)
+    weights: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    for tensor in header.tensors:
+        types[tensor.type.name] += 1
+        weights[tensor.type.name] += tensor.elements
+    template = header.get("tokenizer.chat_template", str, "")
+    return ModelSummary(
+        architecture=header.architecture,
+        name=header.get("general.name", str, "") or header.path.stem,
+        parameters=elements,
+        file_type=_file_type(header, weights),
+        bits_per_weight=8 * data_bytes / elements if elements else 0.0,
+        context_tokens=header.hyper_int("context_length"),
+        vocabulary_size=_vocabulary_size(header),
+        embedding_length=header.hyper_int("embedding_length"),
+        block_count=header.hyper_int("block_count"),
+        license=header.get("general.license", str, "") or None,
+        chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else None,
+        tensor_types=dict(types),
+        size_bytes=header.file_size,
+    )
+
+
+def _file_type(header: GgufHeader, weights: Counter[str]) -> str:
+    number = header.get("general.file_type", int, -1)
+    if number >= 0 and number & ~_GUESSED in FILE_TYPES:
+        return FILE_TYPES[number & ~_GUESSED]
+    return weights.most_common(1)[0][0] if weights else "none"
+
+
+def _vocabulary_size(header: GgufHeader) -> int:
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, ArrayRef):
+        return tokens.count
+    return header.hyper_int("vocab_size", 0) or 0
