@@ -1,0 +1,75 @@
+"""The commands that exist, each in a module of its own that is imported when it is run."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import click
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command's name, its module (which holds it as ``command``), and its line in the help."""
+
+    name: str
+    module: str
+    summary: str
+
+
+SECTIONS: dict[str, tuple[Entry, ...]] = {
+    "Talk": (Entry("run", "app.cli.run", "Answer one prompt, or chat line by line."),),
+    "Models": (
+        Entry("import", "app.cli.import_", "Adopt a GGUF file, or a folder of its parts."),
+        Entry("list", "app.cli.list_", "List the stored models."),
+        Entry("show", "app.cli.show", "Show a model: origin, licence, shape, memory."),
+        Entry("cp", "app.cli.cp", "Give a model a second name."),
+        Entry("rm", "app.cli.rm", "Remove models."),
+    ),
+    "Store": (
+        Entry("verify", "app.cli.verify", "Read every stored byte again and compare."),
+        Entry("gc", "app.cli.gc", "Delete what no model needs."),
+        Entry("df", "app.cli.df", "Show the room that models take."),
+    ),
+    "This machine": (
+        Entry("bench", "app.cli.bench", "Measure a model's speed and memory."),
+        Entry("doctor", "app.cli.doctor", "Check this machine, and say what to do."),
+    ),
+}
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for entries in SECTIONS.values() for entry in entries}
+
+
+class LazyGroup(click.Group):
+    """A group whose help needs none of its commands' modules."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = ENTRIES.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = importlib.import_module(entry.module).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in ENTRIES and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
+            near = difflib.get_close_matches(name, ENTRIES, n=1)
+            raise click.UsageError(
+                f"there is no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""), ctx
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, ENTRIES))
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(entry.name.ljust(width), entry.summary) for entry in entries], col_spacing=2
+                )

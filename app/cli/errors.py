@@ -1,0 +1,151 @@
+"""One table: what was raised -> the exit code, and the command to run next.
+
+With ``--json`` an error is one object on one line of stderr: ``{"error": {"type", "message", "exit_code", "next",
+"details"}}``; ``details`` are the facts that the exception carries. LOCALQ_DEBUG=1 adds the traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from app.cli.front import Front
+from app.errors import AppError, ModelNotFound, WrongUse
+from runtime.errors import (
+    DoesNotFit,
+    EngineError,
+    GgufError,
+    InvalidRequest,
+    KernelError,
+    LocalqError,
+    PromptTooLong,
+    TemplateError,
+)
+
+DONE, FAILED, WRONG_USE, DOES_NOT_FIT, INTERRUPTED = 0, 1, 2, 3, 130
+
+DEBUG_VARIABLE = "LOCALQ_DEBUG"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What follows from an exception of ``kind``; the first rule that matches counts."""
+
+    kind: type[BaseException]
+    exit_code: int
+    next_command: Callable[[Any, Front], str]
+
+
+def _model(front: Front) -> str:
+    return shlex.quote(front.model) if front.model else "MODEL"
+
+
+def _always(command: str) -> Callable[[Any, Front], str]:
+    return lambda _error, _front: command
+
+
+def _longer_context(error: PromptTooLong, front: Front) -> str:
+    # Room for the prompt and an answer of 512 tokens, in steps of 1024.
+    tokens = -(-(error.prompt_tokens + 512) // 1024) * 1024
+    return f"localq run {_model(front)} --ctx {max(tokens, error.context_tokens + 1024)}"
+
+
+def _make_room(error: OSError, _front: Front) -> str:
+    return "localq df" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "localq doctor"
+
+
+def _help(error: click.UsageError, _front: Front) -> str:
+    return f"{error.ctx.command_path if error.ctx else 'localq'} --help"
+
+
+def _debug(_error: BaseException, front: Front) -> str:
+    return f"{DEBUG_VARIABLE}=1 {shlex.join(['localq', *front.arguments])}"
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(DoesNotFit, DOES_NOT_FIT, lambda _error, front: f"localq show {_model(front)}"),
+    Rule(PromptTooLong, DOES_NOT_FIT, _longer_context),
+    Rule(WrongUse, WRONG_USE, _always("localq --help")),
+    Rule(InvalidRequest, WRONG_USE, _always("localq run --help")),
+    Rule(ModelNotFound, FAILED, _always("localq list")),
+    Rule(GgufError, FAILED, _always("localq list")),
+    Rule(TemplateError, FAILED, lambda _error, front: f"localq run {_model(front)} --raw"),
+    Rule(KernelError, FAILED, _always("localq doctor")),
+    Rule(EngineError, FAILED, _always("localq doctor")),
+    Rule(LocalqError, FAILED, _always("localq doctor")),
+    Rule(click.UsageError, WRONG_USE, _help),
+    Rule(click.ClickException, FAILED, _always("localq --help")),
+    Rule(OSError, FAILED, _make_room),
+    Rule(MemoryError, FAILED, _always("localq doctor")),
+    Rule(Exception, FAILED, _debug),
+)
+
+
+def report(error: BaseException, front: Front) -> int:
+    """Tell a person what happened, and return the exit code. Raises again what is no failure of a command."""
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        if front.out.json:
+            front.out.error("", "", {"type": "Interrupted", "exit_code": INTERRUPTED})
+        return INTERRUPTED
+    if not isinstance(error, Exception):
+        raise error
+    if isinstance(error, click.UsageError) and _wants_json(front.arguments):
+        front.out.json = True  # the option itself may stand behind what could not be parsed
+    if os.environ.get(DEBUG_VARIABLE):
+        _print_traceback(error)
+    rule = next(rule for rule in RULES if isinstance(error, rule.kind))
+    own = error.next_command if isinstance(error, AppError) else None
+    message, next_command = describe(error), own or rule.next_command(error, front)
+    document = {
+        "type": type(error).__name__,
+        "message": message,
+        "exit_code": rule.exit_code,
+        "next": next_command,
+        "details": _details(error),
+    }
+    front.out.error(message, next_command, document)
+    return rule.exit_code
+
+
+def describe(error: Exception) -> str:
+    """One exception in a person's words, without its traceback."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, LocalqError):
+        log = getattr(error, "log", "")
+        return f"{error}\n{log.rstrip()}" if log else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "the machine has no memory left for localq itself"
+    return f"unexpected {type(error).__name__}: {error} (a bug in localq; the traceback shows where)"
+
+
+def _details(error: Exception) -> dict[str, Any]:
+    plain = (str, int, float, bool, type(None))
+    facts = vars(error) if isinstance(error, LocalqError) else {}
+    return {
+        name: value if isinstance(value, plain) else list(value) if isinstance(value, tuple) else str(value)
+        for name, value in facts.items()
+        if not name.startswith("_") and name != "next_command"
+    }
+
+
+def _wants_json(arguments: tuple[str, ...]) -> bool:
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
+
+
+def _print_traceback(error: Exception) -> None:
+    import traceback
+
+    from app.terminal import sanitize
+
+    sys.stderr.write(sanitize("".join(traceback.format_exception(error))))

@@ -1,0 +1,122 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from app.cli.front import Front
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+KV_TYPES = ("f16", "q8_0", "q4_0")
+MAX_CONTEXT_TOKENS = 1 << 24
+MAX_THREADS = 1024
+
+pass_front = click.make_pass_decorator(Front)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: ``6G``, ``512M``, or a plain count."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from app.settings import parse_size
+
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def output_options(function: F) -> F:
+    """``--json`` and ``--quiet``, as every command has them."""
+    function = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_switch("quiet"),
+        is_eager=True,
+        help="Print the bare data and errors only.",
+    )(function)
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_switch("json"),
+        is_eager=True,
+        help="Print one JSON document.",
+    )(function)
+
+
+def _switch(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def switch(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value:
+            setattr(ctx.ensure_object(Front).out, name, True)
+
+    return switch
+
+
+def context_option(function: F) -> F:
+    """``--ctx``: tokens of one conversation."""
+    return click.option(
+        "--ctx",
+        "context",
+        type=click.IntRange(1, MAX_CONTEXT_TOKENS),
+        metavar="TOKENS",
+        help="Length of one conversation, prompt and answer.  [default: 4096, or what the model was trained on]",
+    )(function)
+
+
+def threads_option(function: F) -> F:
+    """``--threads``: of one decode step."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(0, MAX_THREADS),
+        metavar="N",
+        help="Threads; 0 = one for each physical core.  [default: 0]",
+    )(function)
+
+
+def kv_option(function: F) -> F:
+    """``--kv``: type of the KV cache."""
+    return click.option(
+        "--kv", type=click.Choice(KV_TYPES), help="Type of the KV cache.  [default: f16]"
+    )(function)
+
+
+def ram_option(function: F) -> F:
+    """``--ram``: the most that a model may use."""
+    return click.option(
+        "--ram", type=Size(), metavar="SIZE", help="Memory the model may use at most, such as 6G."
+    )(function)
+
+
+def device_options(function: F) -> F:
+    """``--gpu-layers`` and ``--force``."""
+    function = click.option(
+        "--force", is_flag=True, help="Load even where the memory plan says that it does not fit."
+    )(function)
+    return click.option(
+        "--gpu-layers",
+        metavar="N|auto",
+        default="0",
+        show_default=True,
+        callback=_layers,
+        help="Layers on a device, where llama.cpp was built with one.",
+    )(function)
+
+
+def _layers(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    """-1 stands for auto, as in EngineConfig.gpu_layers."""
+    if value == "auto":
+        return -1
+    if value.isascii() and value.isdigit() and len(value) <= 5:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither a number of layers nor 'auto'")

@@ -1,0 +1,63 @@
+"""How numbers and tables read in a terminal. Pure; what goes in must already be safe to print."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+
+
+def format_bytes(size: float) -> str:
+    """``98.1 MiB``: powers of 1024, three significant digits or so."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.{1 if abs(value) < 100 else 0}f} {unit}"
+
+
+def format_parameters(count: int) -> str:
+    """``135M``, ``1.1B``: weights as people speak of them."""
+    for limit, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= limit:
+            value = count / limit
+            return f"{value:.{0 if value >= 100 else 1}f}{unit}"
+    return str(count)
+
+
+def columns_of(text: str) -> int:
+    """Terminal columns that ``text`` takes: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def align(
+    rows: Sequence[Sequence[str]],
+    *,
+    right: frozenset[int] = frozenset(),
+    paint: Callable[[int, int, str], str] = lambda _row, _column, cell: cell,
+) -> list[str]:
+    """Lines with every column as wide as its widest cell; columns in ``right`` end flush.
+
+    ``paint(row, column, cell)`` may add what takes no room, such as colour. All rows have the same number of
+    cells. No line ends in spaces.
+    """
+    widths = [max(columns_of(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    lines = []
+    for index, row in enumerate(rows):
+        cells = []
+        for column, cell in enumerate(row):
+            gap = " " * (widths[column] - columns_of(cell))
+            shown = paint(index, column, cell) if cell else cell
+            cells.append(gap + shown if column in right else shown + gap)
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 model``, ``2 models``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,6 @@
+"""localq's own version. A constant: asking the installed metadata costs 30 ms, and a clone has none."""
+
+from __future__ import annotations
+
+VERSION = "0.1.0"
+"""The same as in pyproject.toml (a test holds this)."""
