@@ -1,0 +1,33 @@
+// Every kernel of every instruction set, for the dispatch table alone. Contracts: localq_kernels.h.
+// No inline functions here or in what it includes: a kernel's file must not emit shared code above the ABI floor.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The attribute that raises one function above the floor. Everything it calls needs the same one.
+#define LOCALQ_TARGET(features) __attribute__((target(features)))
+#define LOCALQ_TARGET_AVX2 LOCALQ_TARGET("avx2")
+#define LOCALQ_TARGET_AVX_VNNI LOCALQ_TARGET("avx2,avxvnni")
+#define LOCALQ_TARGET_AVX512VNNI LOCALQ_TARGET("avx512f,avx512bw,avx512vl,avx512vnni")
+#define LOCALQ_TARGET_NEON_DOTPROD LOCALQ_TARGET("arch=armv8.2-a+dotprod")
+
+namespace localq {
+
+int64_t dot_i8_scalar(const int8_t* a, const int8_t* b, size_t length);
+int64_t dot_i8_avx2(const int8_t* a, const int8_t* b, size_t length);
+int64_t dot_i8_avx_vnni(const int8_t* a, const int8_t* b, size_t length);
+int64_t dot_i8_avx512vnni(const int8_t* a, const int8_t* b, size_t length);
+int64_t dot_i8_neon_dotprod(const int8_t* a, const int8_t* b, size_t length);
+
+int64_t argmax_f32_scalar(const float* values, size_t length);
+int64_t argmax_f32_avx2(const float* values, size_t length);
+int64_t argmax_f32_avx512vnni(const float* values, size_t length);
+int64_t argmax_f32_neon_dotprod(const float* values, size_t length);
+
+uint64_t read_stream_scalar(const void* data, size_t bytes);
+uint64_t read_stream_avx2(const void* data, size_t bytes);
+uint64_t read_stream_avx512vnni(const void* data, size_t bytes);
+uint64_t read_stream_neon_dotprod(const void* data, size_t bytes);
+
+}  // namespace localq

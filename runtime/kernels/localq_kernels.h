@@ -1,0 +1,70 @@
+// The C ABI of liblocalq_kernels. runtime/kernels/bindings.py mirrors it: change both, and the ABI version.
+//
+// Nothing here allocates for the caller, throws, or prints. Kernels take pointers and sizes and check neither:
+// shapes are checked once, in the bindings. Every function may be called from any thread.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOCALQ_ABI_VERSION 1
+#define LOCALQ_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// One instruction set: what it asks of the processor and the kernels that it brings.
+typedef struct localq_backend {
+  const char* name;
+  const char* description;
+  uint64_t required_features;  // bits as in localq_cpu_features()
+
+  // Sum of a[i] * b[i], exact for every input (-128 * -128 too) and every length below 2^49.
+  int64_t (*dot_i8)(const int8_t* a, const int8_t* b, size_t length);
+
+  // Index of the first largest value; NaN never wins; -1 when there is no value but NaN.
+  // -0 and +0 are equal.
+  int64_t (*argmax_f32)(const float* values, size_t length);
+
+  // Reads `bytes` (a multiple of 1024, 64-byte aligned) once, front to back; the wrapping sum of the 64-bit words.
+  uint64_t (*read_stream)(const void* data, size_t bytes);
+} localq_backend;
+
+LOCALQ_API uint32_t localq_abi_version(void);
+
+// CPU features that the processor has *and* the operating system saves. Bit i is named localq_feature_name(i).
+LOCALQ_API uint64_t localq_cpu_features(void);
+LOCALQ_API const char* localq_feature_name(size_t bit);  // NULL past the last
+
+// The dispatch table: what this build has, best first, "scalar" last. NULL past the end.
+LOCALQ_API const localq_backend* localq_backend_at(size_t index);
+
+// The policy, as a pure function: the best backend whose features are there, or the forced one (NULL or "" = none).
+// NULL when the forced one cannot run; then `error` (of `error_bytes`, may be 0) says whether build or processor lacks it.
+LOCALQ_API const localq_backend* localq_choose_backend(uint64_t features, const char* forced, char* error,
+                                                       size_t error_bytes);
+
+// The policy applied to this processor and the environment's LOCALQ_FORCE_ISA, once in a process's life.
+// When that variable cannot be obeyed: NULL, and localq_dispatch_error() says why (NULL otherwise).
+LOCALQ_API const localq_backend* localq_active_backend(void);
+LOCALQ_API const char* localq_active_isa(void);
+LOCALQ_API const char* localq_dispatch_error(void);
+
+// The active backend's kernels. Calling one when localq_active_backend() is NULL ends the process with the reason.
+LOCALQ_API int64_t localq_dot_i8(const int8_t* a, const int8_t* b, size_t length);
+LOCALQ_API int64_t localq_argmax_f32(const float* values, size_t length);
+
+// Bytes per second that `threads` threads together read from memory: see bandwidth.cpp for the method.
+// `bytes` in all, split evenly; it has to exceed the last-level caches by far. `seconds` of measurement.
+// Negative: -1 an argument is out of range, -2 not enough memory, -3 threads could not be started.
+LOCALQ_API double localq_read_bandwidth(uint32_t threads, uint64_t bytes, double seconds);
+
+// True when the int32_t at `flag` is not 0 (false for NULL). Has the type of ggml_abort_callback, so that
+// llama.cpp can be stopped inside a graph without running Python there.
+LOCALQ_API bool localq_abort_requested(void* flag);
+
+#ifdef __cplusplus
+}
+#endif
