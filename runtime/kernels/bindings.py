@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runtime.errors import KernelError
 from runtime.kernels.library import load
@@ -132,7 +132,7 @@ def available_isas() -> tuple[str, ...]:
 def choose_isa(features: Collection[str], forced: str | None = None) -> str:
     """The dispatch policy: what this build would use on a processor with ``features``.
 
-    Raises :class:`KernelError` when ``forced`` cannot run: "this processor lacks ..." or "this build has no ...".
+    Raises :class:`KernelError` when ``forced`` cannot run: the processor or the build lacks it.
     """
     bits = sum(_feature_bits()[name] for name in set(features))
     error = ctypes.create_string_buffer(1024)
@@ -167,13 +167,7 @@ def _checked_pair(a: NDArray[np.int8], b: NDArray[np.int8]) -> tuple[int, int, i
     return a.ctypes.data, b.ctypes.data, a.size
 
 
-def _checked_values(values: NDArray[np.float32] | Address, length: int | None) -> tuple[Any, int]:
-    if isinstance(values, (int, ctypes._Pointer)):
-        if length is None or length < 0:
-            raise ValueError(f"length is {length}; an address needs the number of its floats")
-        return values, length
-    if length is not None:
-        raise ValueError("length goes with an address; an array has its own")
+def _checked_row(values: NDArray[np.float32]) -> tuple[int, int]:
     if values.dtype.char != "f" or not values.dtype.isnative:
         raise TypeError(f"values has dtype {values.dtype}; it must be float32")
     if values.ndim != 1 or not values.flags.c_contiguous:
@@ -188,18 +182,14 @@ def dot_i8(a: NDArray[np.int8], b: NDArray[np.int8]) -> int:
     return result
 
 
-@overload
-def argmax_f32(values: NDArray[np.float32]) -> int: ...
-@overload
-def argmax_f32(values: Address, length: int) -> int: ...
-def argmax_f32(values: NDArray[np.float32] | Address, length: int | None = None) -> int:
-    """Index of the first largest value; NaN never wins; -1 when there is no value but NaN.
+def argmax_f32(values: NDArray[np.float32]) -> int:
+    """Index of the first largest value of a contiguous row; NaN never wins; -1 without a value but NaN."""
+    return argmax_f32_at(*_checked_row(values))
 
-    ``values`` is a contiguous float32 row, or the address of ``length`` floats (a number or a ctypes pointer,
-    as llama.cpp returns its logits).
-    """
-    pointer, count = _checked_values(values, length)
-    result: int = _active_library().localq_argmax_f32(pointer, count)
+
+def argmax_f32_at(values: Address, length: int) -> int:
+    """As :func:`argmax_f32`, of the ``length`` floats at an address: a number, or a ctypes pointer as of logits."""
+    result: int = _active_library().localq_argmax_f32(values, length)
     return result
 
 
@@ -220,13 +210,16 @@ class Kernels:
         result: int = self._backend.dot_i8(*_checked_pair(a, b))
         return result
 
-    @overload
-    def argmax_f32(self, values: NDArray[np.float32]) -> int: ...
-    @overload
-    def argmax_f32(self, values: Address, length: int) -> int: ...
-    def argmax_f32(self, values: NDArray[np.float32] | Address, length: int | None = None) -> int:
+    def argmax_f32(self, values: NDArray[np.float32]) -> int:
         """As :func:`argmax_f32`."""
-        result: int = self._backend.argmax_f32(*_checked_values(values, length))
+        result: int = self._backend.argmax_f32(*_checked_row(values))
+        return result
+
+    def read_stream(self, data: NDArray[np.uint64]) -> int:
+        """The wrapping sum of ``data``: what :func:`read_bandwidth` reads with. 64-byte aligned, n * 1024 bytes."""
+        if data.ctypes.data % 64 or data.nbytes % 1024 or not data.flags.c_contiguous:
+            raise ValueError(f"data at {data.ctypes.data:#x} has {data.nbytes} bytes; align to 64, fill 1024")
+        result: int = self._backend.read_stream(data.ctypes.data, data.nbytes)
         return result
 
 

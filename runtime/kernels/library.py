@@ -3,8 +3,8 @@
 Where it may be, in this order:
 
 1. the environment's ``LOCALQ_KERNELS``: the library's file or its directory; nothing else is tried then;
-2. beside these bindings, in every directory of ``runtime.kernels.__path__``: a wheel puts it there, an editable
-   install adds its own directory to that path, and a plain CMake build in a checkout writes it there.
+2. beside these bindings, in every directory of ``runtime.kernels.__path__``: a wheel puts it there, an
+   editable install adds its own directory to that path, and a plain CMake build writes it into the checkout.
 
 Importing this module loads nothing; :func:`load` does, once.
 """
