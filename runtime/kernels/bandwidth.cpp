@@ -1,10 +1,10 @@
 // How fast this machine reads memory: the ceiling of decoding, which reads every weight once for each token.
 //
-// Each thread maps its own share, touches it first (so it lies on that thread's node) and reads it over and over
-// as one sequential stream, with the widest loads that the active backend has. The reader's progress is sampled
-// every window of 20 ms; the result is the best window's bytes over its wall time. The best, as in STREAM
-// (McCalpin 1995): other work on the machine can only slow a window down. Huge pages are asked for: a ceiling
-// should not contain the page walks of a particular mapping.
+// Each thread maps its own share, touches it first (so it lies on that thread's node) and reads it over and
+// over as one sequential stream, with the widest loads that the active backend has. The reader's progress is
+// sampled every window of 20 ms; the result is the best window's bytes over its wall time. The best, as in
+// STREAM (McCalpin 1995): other work on the machine can only slow a window down. Huge pages are asked for: a
+// ceiling should not contain the page walks of a particular mapping.
 #include <sys/mman.h>
 
 #include <atomic>
@@ -77,7 +77,9 @@ uint64_t bytes_read_by(const std::unique_ptr<Reader[]>& readers, uint32_t count)
 }
 
 double best_window(const std::unique_ptr<Reader[]>& readers, uint32_t count, double seconds) {
-  const auto now_seconds = [] { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); };
+  const auto now_seconds = [] {
+    return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+  };
   double best = 0, before = now_seconds();
   uint64_t bytes_before = bytes_read_by(readers, count);
   for (const double end = before + seconds; before < end;) {
@@ -99,7 +101,9 @@ double measure(const localq_backend& backend, uint32_t threads, uint64_t bytes, 
   running.reserve(threads);
   double result = kNoThreads;
   try {
-    for (uint32_t i = 0; i < threads; ++i) running.emplace_back(read_share, std::ref(shared), std::ref(readers[i]));
+    for (uint32_t i = 0; i < threads; ++i) {
+      running.emplace_back(read_share, std::ref(shared), std::ref(readers[i]));
+    }
     while (shared.ready < threads) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     shared.go = true;
     result = shared.out_of_memory ? kNoMemory : best_window(readers, threads, seconds);

@@ -188,7 +188,7 @@ def argmax_f32(values: NDArray[np.float32]) -> int:
 
 
 def argmax_f32_at(values: Address, length: int) -> int:
-    """As :func:`argmax_f32`, of the ``length`` floats at an address: a number, or a ctypes pointer as of logits."""
+    """As :func:`argmax_f32`, of ``length`` floats at an address (a number, or a pointer as to logits)."""
     result: int = _active_library().localq_argmax_f32(values, length)
     return result
 
@@ -216,7 +216,7 @@ class Kernels:
         return result
 
     def read_stream(self, data: NDArray[np.uint64]) -> int:
-        """The wrapping sum of ``data``: what :func:`read_bandwidth` reads with. 64-byte aligned, n * 1024 bytes."""
+        """Wrapping sum of ``data`` (64-byte aligned, n * 1024 bytes): the loop of :func:`read_bandwidth`."""
         if data.ctypes.data % 64 or data.nbytes % 1024 or not data.flags.c_contiguous:
             raise ValueError(f"data at {data.ctypes.data:#x} has {data.nbytes} bytes; align to 64, fill 1024")
         result: int = self._backend.read_stream(data.ctypes.data, data.nbytes)

@@ -98,7 +98,8 @@ const localq_backend* localq_backend_at(size_t index) {
   return index < count ? &localq::kBackends[index] : nullptr;
 }
 
-const localq_backend* localq_choose_backend(uint64_t features, const char* forced, char* error, size_t error_bytes) {
+const localq_backend* localq_choose_backend(uint64_t features, const char* forced, char* error,
+                                            size_t error_bytes) {
   const localq::Choice choice = localq::choose(features, forced);
   if (error_bytes > 0) snprintf(error, error_bytes, "%s", choice.error.c_str());
   return choice.backend;

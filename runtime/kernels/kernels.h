@@ -1,5 +1,5 @@
 // Every kernel of every instruction set, for the dispatch table alone. Contracts: localq_kernels.h.
-// No inline functions here or in what it includes: a kernel's file must not emit shared code above the ABI floor.
+// No inline functions here or in what it includes: no kernel's file may emit shared code above the ABI floor.
 #pragma once
 
 #include <stddef.h>

@@ -1,7 +1,7 @@
 // The C ABI of liblocalq_kernels. runtime/kernels/bindings.py mirrors it: change both, and the ABI version.
 //
-// Nothing here allocates for the caller, throws, or prints. Kernels take pointers and sizes and check neither:
-// shapes are checked once, in the bindings. Every function may be called from any thread.
+// Nothing here allocates for the caller, throws, or prints. Kernels take pointers and sizes and check
+// neither: shapes are checked once, in the bindings. Every function may be called from any thread.
 #pragma once
 
 #include <stdbool.h>
@@ -28,21 +28,22 @@ typedef struct localq_backend {
   // -0 and +0 are equal.
   int64_t (*argmax_f32)(const float* values, size_t length);
 
-  // Reads `bytes` (a multiple of 1024, 64-byte aligned) once, front to back; the wrapping sum of the 64-bit words.
+  // Reads `bytes` (a multiple of 1024, 64-byte aligned) once, front to back; wrapping sum of the 64-bit words.
   uint64_t (*read_stream)(const void* data, size_t bytes);
 } localq_backend;
 
 LOCALQ_API uint32_t localq_abi_version(void);
 
-// CPU features that the processor has *and* the operating system saves. Bit i is named localq_feature_name(i).
+// What the processor has *and* the operating system supports. Bit i is named localq_feature_name(i).
 LOCALQ_API uint64_t localq_cpu_features(void);
 LOCALQ_API const char* localq_feature_name(size_t bit);  // NULL past the last
 
 // The dispatch table: what this build has, best first, "scalar" last. NULL past the end.
 LOCALQ_API const localq_backend* localq_backend_at(size_t index);
 
-// The policy, as a pure function: the best backend whose features are there, or the forced one (NULL or "" = none).
-// NULL when the forced one cannot run; then `error` (of `error_bytes`, may be 0) says whether build or processor lacks it.
+// The policy, as a pure function: the best backend whose features are there, or the forced one (NULL or "" is
+// none). NULL when that cannot run; then `error` (of `error_bytes`, may be 0) says whether the build or the
+// processor lacks it.
 LOCALQ_API const localq_backend* localq_choose_backend(uint64_t features, const char* forced, char* error,
                                                        size_t error_bytes);
 
@@ -52,7 +53,7 @@ LOCALQ_API const localq_backend* localq_active_backend(void);
 LOCALQ_API const char* localq_active_isa(void);
 LOCALQ_API const char* localq_dispatch_error(void);
 
-// The active backend's kernels. Calling one when localq_active_backend() is NULL ends the process with the reason.
+// The active backend's kernels. Without one, calling them ends the process with localq_dispatch_error().
 LOCALQ_API int64_t localq_dot_i8(const int8_t* a, const int8_t* b, size_t length);
 LOCALQ_API int64_t localq_argmax_f32(const float* values, size_t length);
 

@@ -66,7 +66,8 @@ uint64_t detect_features() {
   add(avx512_state && has(extended.ecx, 1), kAvx512Vbmi);
   add(avx512_state && has(extended.ecx, 11), kAvx512Vnni);
   add(avx512_state && has(extended1.eax, 5), kAvx512Bf16);
-  // Linux hands the tiles out only after arch_prctl(ARCH_REQ_XCOMP_PERM): a kernel has to ask for them itself.
+  // Linux hands the tiles out only after arch_prctl(ARCH_REQ_XCOMP_PERM): a kernel has to ask for them
+  // itself.
   add(tile_state && has(extended.edx, 25), kAmxInt8);
   return found;
 }

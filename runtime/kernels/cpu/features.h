@@ -1,28 +1,29 @@
-// What the processor can do. The names are those that `localq doctor` prints; LOCALQ_FORCE_ISA names backends instead.
+// What the processor can do. The names are those that `localq doctor` prints; LOCALQ_FORCE_ISA names backends
+// instead.
 #pragma once
 
 #include <stdint.h>
 
-#define LOCALQ_CPU_FEATURES(X)                                                                             \
-  X(kSse42, "sse4.2")                                                                                      \
-  X(kAvx, "avx")                                                                                           \
-  X(kAvx2, "avx2")                                                                                         \
-  X(kFma, "fma")                                                                                           \
-  X(kF16c, "f16c")                                                                                         \
-  X(kBmi2, "bmi2")                                                                                         \
-  X(kGfni, "gfni")                                                                                         \
-  X(kAvxVnni, "avx_vnni")                                                                                  \
-  X(kAvx512f, "avx512f")                                                                                   \
-  X(kAvx512bw, "avx512bw")                                                                                 \
-  X(kAvx512vl, "avx512vl")                                                                                 \
-  X(kAvx512dq, "avx512dq")                                                                                 \
-  X(kAvx512Vnni, "avx512_vnni")                                                                            \
-  X(kAvx512Vbmi, "avx512_vbmi")                                                                            \
-  X(kAvx512Bf16, "avx512_bf16")                                                                            \
-  X(kAmxInt8, "amx_int8")                                                                                  \
-  X(kNeon, "neon")                                                                                         \
-  X(kDotprod, "dotprod")                                                                                   \
-  X(kI8mm, "i8mm")                                                                                         \
+#define LOCALQ_CPU_FEATURES(X)  \
+  X(kSse42, "sse4.2")           \
+  X(kAvx, "avx")                \
+  X(kAvx2, "avx2")              \
+  X(kFma, "fma")                \
+  X(kF16c, "f16c")              \
+  X(kBmi2, "bmi2")              \
+  X(kGfni, "gfni")              \
+  X(kAvxVnni, "avx_vnni")       \
+  X(kAvx512f, "avx512f")        \
+  X(kAvx512bw, "avx512bw")      \
+  X(kAvx512vl, "avx512vl")      \
+  X(kAvx512dq, "avx512dq")      \
+  X(kAvx512Vnni, "avx512_vnni") \
+  X(kAvx512Vbmi, "avx512_vbmi") \
+  X(kAvx512Bf16, "avx512_bf16") \
+  X(kAmxInt8, "amx_int8")       \
+  X(kNeon, "neon")              \
+  X(kDotprod, "dotprod")        \
+  X(kI8mm, "i8mm")              \
   X(kSve, "sve")
 
 namespace localq {
