@@ -10,6 +10,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from runtime.engine.config import EngineConfig
+
+EndReason: TypeAlias = Literal["stop", "length", "cancelled"]
+
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the next token is chosen. The defaults switch every filter off but those that llama.cpp has on.
@@ -65,6 +69,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """None = none; n = the chosen token's log probability and those of the n likeliest."""
     ignore_eos: bool = False
     cache_prompt: bool = True
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Front -> worker, first of all: the model to load; answered by :class:`ModelInfo` or a failure."""
+
+    config: EngineConfig
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -141,7 +151,7 @@ class FinishedEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The answer is over."""
 
     id: int
-    reason: Literal["stop", "length", "cancelled"]
+    reason: EndReason
     stop_text: str | None = None
     """The stop string that was found, if one was."""
     usage: Usage
@@ -197,7 +207,7 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 Event: TypeAlias = ProgressEvent | TokenEvent | FinishedEvent | FailedEvent
-ToWorker: TypeAlias = Request | Cancel | Tokenize | Shutdown
+ToWorker: TypeAlias = Load | Request | Cancel | Tokenize | Shutdown
 FromWorker: TypeAlias = (
     ProgressEvent
     | TokenEvent

@@ -1,0 +1,76 @@
+"""What the scheduler asks of a model: llama.cpp behind it in life, a scripted one in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from runtime.engine.messages import SamplingParams, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive tokens of one sequence in a batch; ``wants_logits`` after the last of them."""
+
+    sequence: int
+    start: int
+    tokens: Sequence[int]
+    wants_logits: bool
+
+
+class Decoded(Enum):
+    """How a pass through the model ended."""
+
+    DONE = "done"
+    ABORTED = "aborted"
+    """``request_abort`` was heard: the positions of the batch are out of the cache again."""
+    NO_ROOM = "no room"
+    """The KV cache has no free cells for the batch; nothing changed."""
+
+
+class Sampler(Protocol):
+    """One request's choice of tokens; it remembers what it chose (penalties, random state)."""
+
+    def sample(self, row: int) -> int:
+        """Choose the next token from the logits of batch row ``row`` of the last pass."""
+
+    def close(self) -> None:
+        """Free native memory."""
+
+
+class Backend(Protocol):
+    """A loaded model with a KV cache of ``slots`` sequences of ``context_tokens`` each."""
+
+    context_tokens: int
+    slots: int
+    batch_tokens: int
+    """The most tokens of one pass."""
+
+    def decode(self, batch: Sequence[Chunk]) -> Decoded:
+        """One pass. The row of a chunk's logits is the index of its last token in the batch.
+
+        Raises EngineError when the graph fails; the sequences of the batch are then empty.
+        """
+
+    def request_abort(self, wanted: bool) -> None:
+        """Stop (or no longer stop) the pass under way; callable from another thread."""
+
+    def truncate(self, sequence: int, length: int) -> int:
+        """Keep the first ``length`` tokens of a sequence; answers how many could be kept (or 0)."""
+
+    def share(self, source: int, target: int, length: int) -> int:
+        """Give the empty ``target`` the first ``length`` tokens of ``source``; answers how many it got."""
+
+    def sampler(self, params: SamplingParams, prompt: Sequence[int], *, ignore_end: bool) -> Sampler:
+        """A sampler that has seen ``prompt``; with ``ignore_end`` no end-of-generation token is chosen."""
+
+    def logprobs(self, row: int, token: int, count: int) -> tuple[TokenLogprob, ...]:
+        """``token`` first, then the ``count`` likeliest, before any sampling filter."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; empty for control tokens."""
+
+    def ends(self, token: int) -> bool:
+        """Whether ``token`` ends a generation."""

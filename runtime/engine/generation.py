@@ -1,0 +1,62 @@
+"""One request as its caller sees it: an iterator over typed events."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator
+
+from runtime import errors
+from runtime.engine.messages import Event, FailedEvent, FinishedEvent, TokenEvent
+from runtime.errors import EngineError, LocalqError, PromptTooLong
+
+
+class Generation:
+    """Events of a request, in order, ending with a FinishedEvent; a failure is raised as its typed error.
+
+    Iterate once, from one thread. ``cancel`` may be called from any thread and at any time.
+    """
+
+    def __init__(self, request_id: int, cancel: Callable[[int], None]) -> None:
+        self.id = request_id
+        self._cancel = cancel
+        self._events: queue.SimpleQueue[Event | LocalqError] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            event = self._events.get()
+            if isinstance(event, LocalqError):
+                raise event
+            yield event
+            if isinstance(event, FinishedEvent):
+                return
+
+    def cancel(self) -> None:
+        """Stop generating; the events still end with a FinishedEvent, whose reason is ``cancelled``."""
+        self._cancel(self.id)
+
+    def result(self) -> tuple[str, FinishedEvent]:
+        """Wait for the end: the whole text and how it ended."""
+        text: list[str] = []
+        for event in self:
+            if isinstance(event, TokenEvent):
+                text.append(event.text)
+            elif isinstance(event, FinishedEvent):
+                return "".join(text), event
+        raise EngineError("the events of this generation were consumed before")
+
+    def put(self, event: Event | LocalqError) -> None:
+        """For the engine: hand an event to the caller."""
+        self._events.put(error_of(event) if isinstance(event, FailedEvent) else event)
+
+
+def error_of(event: FailedEvent) -> LocalqError:
+    """The typed error that a failure stands for."""
+    if event.code == "PromptTooLong":
+        return PromptTooLong(
+            event.message,
+            prompt_tokens=int(event.details.get("prompt_tokens") or 0),
+            context_tokens=int(event.details.get("context_tokens") or 0),
+        )
+    if event.code == "InvalidRequest":
+        return errors.InvalidRequest(event.message, field=str(event.details.get("field")))
+    return EngineError(event.message)

@@ -1,0 +1,1 @@
+"""The only room that imports llama_cpp: its low-level functions, never ``Llama``. Worker side only."""

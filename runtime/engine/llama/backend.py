@@ -1,0 +1,116 @@
+"""llama.cpp as the scheduler's backend: batches, the KV cache, logits."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+from llama_cpp import llama_cpp as native
+from numpy.typing import NDArray
+
+from runtime.engine.backend import Chunk, Decoded
+from runtime.engine.config import EngineConfig
+from runtime.engine.llama.batch import Batch
+from runtime.engine.llama.model import LoadedModel
+from runtime.engine.llama.samplers import ChainSampler, GreedySampler, make_sampler
+from runtime.engine.messages import SamplingParams, TokenLogprob
+from runtime.errors import EngineError
+
+DONE, NO_ROOM, ABORTED = 0, 1, 2
+
+
+class LlamaBackend:
+    """See :class:`runtime.engine.backend.Backend`. All calls but ``request_abort`` from one thread."""
+
+    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
+        self.context_tokens = config.context_tokens
+        self.slots = config.slots
+        self.batch_tokens = config.ubatch_tokens
+        self._context = loaded.context
+        self._vocabulary = loaded.vocabulary
+        self._abort_flag = loaded.abort_flag
+        self._memory = native.llama_get_memory(loaded.context)
+        self._batch = Batch(config.ubatch_tokens)
+        self._window: int = native.llama_model_n_swa(loaded.model)
+        self._recurrent = bool(
+            native.llama_model_is_recurrent(loaded.model) or native.llama_model_is_hybrid(loaded.model)
+        )
+        self.piece = loaded.vocabulary.piece
+        self.ends = loaded.vocabulary.ends
+
+    def decode(self, batch: Sequence[Chunk]) -> Decoded:
+        """One pass; see the protocol."""
+        code = native.llama_decode(self._context, self._batch.fill(batch))
+        if code == DONE:
+            return Decoded.DONE
+        if code == NO_ROOM:
+            return Decoded.NO_ROOM
+        if code == ABORTED:
+            return Decoded.ABORTED
+        raise EngineError(f"llama.cpp could not compute a batch of {len(batch)} sequences (code {code})")
+
+    def request_abort(self, wanted: bool) -> None:
+        """Set or clear the flag that llama.cpp reads between two graph nodes."""
+        self._abort_flag.value = int(wanted)
+
+    def truncate(self, sequence: int, length: int) -> int:
+        """Keep the first ``length`` tokens, or none where the cache cannot go back to them."""
+        held = native.llama_memory_seq_pos_max(self._memory, sequence) + 1
+        if length > 0 and held == length:
+            return length
+        if 0 < length < held and self._reaches_back(sequence, length):
+            removed = native.llama_memory_seq_rm(self._memory, sequence, length, -1)
+            if removed:
+                return length
+        native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        return 0
+
+    def share(self, source: int, target: int, length: int) -> int:
+        """Let two sequences use the same cells; recurrent states are shared whole or not at all."""
+        held = native.llama_memory_seq_pos_max(self._memory, source) + 1
+        whole = held == length
+        if length <= 0 or held < length or not (whole or self._reaches_back(source, length)):
+            return 0
+        native.llama_memory_seq_cp(self._memory, source, target, -1 if whole else 0, -1 if whole else length)
+        return length
+
+    def _reaches_back(self, sequence: int, length: int) -> bool:
+        """Whether all that attention would look at from position ``length`` on is still in the cache."""
+        if self._recurrent:
+            return False
+        if self._window <= 0:
+            return True
+        oldest: int = native.llama_memory_seq_pos_min(self._memory, sequence)
+        return 0 <= oldest <= max(0, length - self._window)
+
+    def sampler(
+        self, params: SamplingParams, prompt: Sequence[int], *, ignore_end: bool
+    ) -> GreedySampler | ChainSampler:
+        """A sampler in C; see ``samplers``."""
+        return make_sampler(
+            self._context,
+            self._vocabulary,
+            params,
+            prompt,
+            context_tokens=self.context_tokens,
+            ignore_end=ignore_end,
+        )
+
+    def logprobs(self, row: int, token: int, count: int) -> tuple[TokenLogprob, ...]:
+        """Natural-log probabilities by a softmax over the whole vocabulary, in float64."""
+        logits = self._logits(row).astype(np.float64)
+        peak = logits.max()
+        logprobs = logits - (peak + np.log(np.exp(logits - peak).sum()))
+        count = min(count, len(logprobs))
+        likeliest = np.argpartition(-logprobs, count - 1)[:count] if count else np.empty(0, np.intp)
+        ordered = likeliest[np.lexsort((likeliest, -logprobs[likeliest]))]
+        return tuple(
+            TokenLogprob(token=int(each), text=self.piece(int(each)), logprob=float(logprobs[each]))
+            for each in (token, *ordered)
+        )
+
+    def _logits(self, row: int) -> NDArray[np.float32]:
+        pointer = native.llama_get_logits_ith(self._context, row)
+        address = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(address, shape=(self._vocabulary.size,))

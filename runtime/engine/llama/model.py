@@ -1,0 +1,143 @@
+"""Loading a model: its weights, its vocabulary, and a context with a KV cache for every slot."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llama_cpp import llama_cpp as native
+
+from runtime.engine.config import EngineConfig, KvType
+from runtime.engine.llama.vocabulary import Vocabulary
+from runtime.engine.messages import ModelInfo
+from runtime.errors import ModelLoadFailed
+from runtime.kernels import abort_callback_address
+
+KV_TYPES: dict[KvType, int] = {
+    "f16": native.GGML_TYPE_F16,
+    "q8_0": native.GGML_TYPE_Q8_0,
+    "q4_0": native.GGML_TYPE_Q4_0,
+}
+PROGRESS_STEP = 0.02
+MAX_TEXT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Handles of a loaded model. ``abort_flag`` stops the pass under way when it is not 0."""
+
+    model: int
+    context: int
+    vocabulary: Vocabulary
+    abort_flag: ctypes.c_int32
+    info: ModelInfo
+
+
+def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> LoadedModel:
+    """Load the files of ``config`` and make a context; raises ModelLoadFailed."""
+    started = time.perf_counter()
+    native.llama_log_set(native.llama_log_callback(0), None)  # llama.cpp's own: plain writes to stderr
+    native.llama_backend_init()
+    model = open_weights(config, on_progress)
+    abort_flag = ctypes.c_int32(0)
+    params = context_params(config)
+    params.abort_callback = native.ggml_abort_callback(abort_callback_address())
+    params.abort_callback_data = ctypes.addressof(abort_flag)
+    context = native.llama_init_from_model(model, params)
+    if not context:
+        raise ModelLoadFailed(
+            f"llama.cpp could not make a context of {config.context_tokens} tokens x {config.slots} slots "
+            f"with {config.kv_type} keys and values"
+        )
+    vocabulary = Vocabulary(model)
+    warm_up(context, vocabulary)
+    info = describe(config, model, vocabulary, time.perf_counter() - started)
+    return LoadedModel(model, context, vocabulary, abort_flag, info)
+
+
+def open_weights(config: EngineConfig, on_progress: Callable[[float], None]) -> int:
+    """Load the weights; answers llama.cpp's model handle."""
+    params = native.llama_model_default_params()
+    params.n_gpu_layers = config.gpu_layers
+    params.load_mode = native.LLAMA_LOAD_MODE_MMAP if config.mmap else native.LLAMA_LOAD_MODE_NONE
+    reported = 0.0
+
+    def report(fraction: float, _: object) -> bool:
+        nonlocal reported
+        if fraction >= reported + PROGRESS_STEP or fraction >= 1:
+            reported = fraction
+            on_progress(fraction)
+        return True
+
+    params.progress_callback = native.llama_progress_callback(report)
+    names = [path.encode() for path in config.model_paths]
+    if len(names) == 1:
+        model = native.llama_model_load_from_file(names[0], params)
+    else:
+        model = native.llama_model_load_from_splits(
+            (ctypes.c_char_p * len(names))(*names), len(names), params
+        )
+    if not model:
+        raise ModelLoadFailed(f"llama.cpp could not load {config.model_paths[0]}")
+    return int(model)
+
+
+def context_params(config: EngineConfig) -> native.llama_context_params:
+    """One pool of cells for all slots; logits only where a token is sampled, which keeps the buffers small."""
+    params = native.llama_context_default_params()
+    params.n_ctx = config.context_tokens * config.slots
+    params.n_batch = params.n_ubatch = config.ubatch_tokens
+    params.n_seq_max = config.slots
+    params.n_outputs_max = config.slots
+    params.n_threads = params.n_threads_batch = config.threads
+    params.type_k = params.type_v = KV_TYPES[config.kv_type]
+    params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_AUTO
+    params.kv_unified = True
+    params.swa_full = False
+    params.no_perf = True
+    return params
+
+
+def warm_up(context: int, vocabulary: Vocabulary) -> None:
+    """One pass that touches every weight, so that the first answer does not wait for the disk."""
+    token = max(0, native.llama_vocab_bos(vocabulary.handle))
+    tokens = (native.llama_token * 1)(token)
+    native.llama_set_warmup(context, True)
+    code = native.llama_decode(context, native.llama_batch_get_one(tokens, 1))
+    native.llama_set_warmup(context, False)
+    if code != 0:
+        raise ModelLoadFailed(f"llama.cpp could not run the model (code {code})")
+    native.llama_memory_clear(native.llama_get_memory(context), True)
+
+
+def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, seconds: float) -> ModelInfo:
+    """What the front needs to know of a model."""
+    buffer = ctypes.create_string_buffer(256)
+    native.llama_model_desc(model, buffer, len(buffer))
+    template = native.llama_model_chat_template(model, None)
+    bos, eos = native.llama_vocab_bos(vocabulary.handle), native.llama_vocab_eos(vocabulary.handle)
+    return ModelInfo(
+        description=buffer.value.decode("utf-8", "replace"),
+        architecture=metadata(model, "general.architecture"),
+        parameters=native.llama_model_n_params(model),
+        size_bytes=native.llama_model_size(model),
+        trained_context_tokens=native.llama_model_n_ctx_train(model),
+        context_tokens=config.context_tokens,
+        slots=config.slots,
+        threads=config.threads,
+        vocabulary_size=vocabulary.size,
+        chat_template=template.decode("utf-8", "replace") if template else None,
+        bos_text=vocabulary.text(bos),
+        eos_text=vocabulary.text(eos),
+        control_texts=tuple(vocabulary.control_tokens),
+        load_seconds=seconds,
+    )
+
+
+def metadata(model: int, key: str) -> str:
+    """A metadata value as text; empty when the key is absent."""
+    buffer = ctypes.create_string_buffer(MAX_TEXT_BYTES)
+    length = native.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.raw[: max(0, length)].decode("utf-8", "replace")

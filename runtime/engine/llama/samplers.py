@@ -1,0 +1,135 @@
+"""The chain of samplers of one request, in llama.cpp's order and in C: Python sees one call a token.
+
+Order: logit bias, penalties, DRY, top-k, typical, top-p, min-p, XTC, temperature, draw. Filters that are off are
+left out. With temperature 0 the likeliest token is taken after bias and penalties.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import secrets
+from collections.abc import Sequence
+
+from llama_cpp import llama_cpp as native
+
+from runtime.engine.llama.vocabulary import Vocabulary
+from runtime.engine.messages import SamplingParams
+from runtime.kernels import argmax_f32_at
+
+
+class GreedySampler:
+    """The likeliest token; of equals the first. No native state."""
+
+    def __init__(self, context: int, vocabulary_size: int) -> None:
+        self._context = context
+        self._size = vocabulary_size
+
+    def sample(self, row: int) -> int:
+        """See :class:`runtime.engine.backend.Sampler`."""
+        logits = native.llama_get_logits_ith(self._context, row)
+        return argmax_f32_at(ctypes.addressof(logits.contents), self._size)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class ChainSampler:
+    """A llama.cpp sampler chain; it accepts what it samples."""
+
+    def __init__(self, context: int, chain: int) -> None:
+        self._context = context
+        self._chain: int | None = chain
+
+    def sample(self, row: int) -> int:
+        """See :class:`runtime.engine.backend.Sampler`."""
+        return int(native.llama_sampler_sample(self._chain, self._context, row))
+
+    def close(self) -> None:
+        """Free the chain and its samplers."""
+        if self._chain is not None:
+            native.llama_sampler_free(self._chain)
+            self._chain = None
+
+
+def make_sampler(
+    context: int,
+    vocabulary: Vocabulary,
+    params: SamplingParams,
+    prompt: Sequence[int],
+    *,
+    context_tokens: int,
+    ignore_end: bool,
+) -> GreedySampler | ChainSampler:
+    """The sampler for ``params``, with ``prompt`` already accepted where penalties look back at it."""
+    bias = dict(params.logit_bias)
+    if ignore_end:
+        bias |= dict.fromkeys(vocabulary.end_tokens, -math.inf)
+    penalized = params.repeat_last_n != 0 and (
+        params.repeat_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
+    )
+    dry = params.dry_multiplier > 0 and params.dry_last_n != 0
+    if params.temperature <= 0 and not (bias or penalized or dry):
+        return GreedySampler(context, vocabulary.size)
+
+    chain = native.llama_sampler_chain_init(native.llama_sampler_chain_default_params())
+
+    def add(sampler: int) -> None:
+        native.llama_sampler_chain_add(chain, sampler)
+
+    if bias:
+        entries = (native.llama_logit_bias * len(bias))(*bias.items())
+        add(native.llama_sampler_init_logit_bias(vocabulary.size, len(bias), entries))
+    last_n = look_back(params.repeat_last_n, context_tokens)
+    if penalized:
+        add(
+            native.llama_sampler_init_penalties(
+                vocabulary.size,
+                last_n,
+                params.repeat_penalty,
+                params.frequency_penalty,
+                params.presence_penalty,
+            )
+        )
+    dry_last_n = look_back(params.dry_last_n, context_tokens)
+    if dry:
+        breakers = (ctypes.c_char_p * len(params.dry_breakers))(
+            *(text.encode() for text in params.dry_breakers)
+        )
+        add(
+            native.llama_sampler_init_dry(
+                vocabulary.handle,
+                params.dry_multiplier,
+                params.dry_base,
+                params.dry_allowed_length,
+                dry_last_n,
+                breakers,
+                len(breakers),
+            )
+        )
+    if params.temperature <= 0:
+        add(native.llama_sampler_init_greedy())
+    else:
+        seed = secrets.randbits(32) if params.seed is None else params.seed & 0xFFFF_FFFF
+        if params.top_k > 0:
+            add(native.llama_sampler_init_top_k(params.top_k))
+        if params.typical_p < 1:
+            add(native.llama_sampler_init_typical(params.typical_p, 1))
+        if params.top_p < 1:
+            add(native.llama_sampler_init_top_p(params.top_p, 1))
+        if params.min_p > 0:
+            add(native.llama_sampler_init_min_p(params.min_p, 1))
+        if params.xtc_probability > 0:
+            add(native.llama_sampler_init_xtc(params.xtc_probability, params.xtc_threshold, 1, seed))
+        if params.temperature != 1:
+            add(native.llama_sampler_init_temp(params.temperature))
+        add(native.llama_sampler_init_dist(seed))
+    remembered = max(last_n if penalized else 0, dry_last_n if dry else 0)
+    for token in prompt[max(0, len(prompt) - remembered) :] if remembered else ():
+        native.llama_sampler_accept(chain, token)
+    return ChainSampler(context, chain)
+
+
+def look_back(last_n: int, context_tokens: int) -> int:
+    """Tokens that a penalty looks back at: -1 means the whole context."""
+    return context_tokens if last_n < 0 else last_n

@@ -1,0 +1,91 @@
+"""Text to tokens and back, by llama.cpp's tokenizer."""
+
+from __future__ import annotations
+
+import ctypes
+
+from llama_cpp import llama_cpp as native
+
+from runtime.engine.messages import Prompt
+from runtime.engine.templates import split_prompt
+from runtime.errors import EngineError
+
+CONTROL_ATTRIBUTES = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
+
+
+class Vocabulary:
+    """The vocabulary of a loaded model. Reading it is safe from any thread."""
+
+    def __init__(self, model: int) -> None:
+        self.handle = native.llama_model_get_vocab(model)
+        self.size: int = native.llama_vocab_n_tokens(self.handle)
+        self._pieces: dict[int, bytes] = {}
+        attribute = native.llama_vocab_get_attr
+        self.control_tokens: dict[str, int] = {}
+        """Text -> id of the tokens that only ``parse_special`` finds in a text."""
+        for token in range(self.size):
+            if attribute(self.handle, token) & CONTROL_ATTRIBUTES:
+                self.control_tokens.setdefault(self.text(token), token)
+        self.control_tokens.pop("", None)
+        self.end_tokens = frozenset(
+            token for token in self._end_candidates() if native.llama_vocab_is_eog(self.handle, token)
+        )
+
+    def _end_candidates(self) -> set[int]:
+        named = (native.llama_vocab_eos(self.handle), native.llama_vocab_eot(self.handle))
+        return {*self.control_tokens.values(), *(token for token in named if token >= 0)}
+
+    def text(self, token: int) -> str:
+        """A token as the vocabulary spells it; empty for the id -1, which stands for "none"."""
+        if token < 0:
+            return ""
+        raw: bytes = native.llama_vocab_get_text(self.handle, token)
+        return raw.decode("utf-8", "replace")
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+        return bool(native.llama_vocab_is_eog(self.handle, token))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token adds to a text; empty for control tokens."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._read_piece(token)
+        return known
+
+    def _read_piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(256)
+        length = native.llama_token_to_piece(self.handle, token, buffer, len(buffer), 0, False)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = native.llama_token_to_piece(self.handle, token, buffer, len(buffer), 0, False)
+        return buffer.raw[:length]
+
+    def tokens(self, prompt: Prompt) -> list[int]:
+        """The tokens of a prompt.
+
+        The user's own texts, which ``prompt.protected`` holds, never become control tokens: the rendered text is
+        cut at the control tokens that the template wrote, and only those are read as such.
+        """
+        if not prompt.protected:
+            return self._tokenize(prompt.text, prompt.add_special, prompt.parse_special)
+        found: list[int] = []
+        for piece in split_prompt(prompt, tuple(self.control_tokens)):
+            if piece.is_control:
+                found.append(self.control_tokens[piece.text])
+            else:
+                found.extend(self._tokenize(piece.text, add_special=False, parse_special=False))
+        if prompt.add_special:
+            found = [*self._tokenize("", add_special=True, parse_special=False), *found]
+        return found
+
+    def _tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        data = text.encode("utf-8", "replace")
+        capacity = len(data) + 16
+        tokens = (native.llama_token * capacity)()
+        count = native.llama_tokenize(
+            self.handle, data, len(data), tokens, capacity, add_special, parse_special
+        )
+        if count < 0 or count > capacity:
+            raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes (code {count})")
+        return tokens[:count]

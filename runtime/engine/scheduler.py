@@ -1,0 +1,261 @@
+"""Continuous batching: every pass through the model carries the next token of each running answer and, beside
+them, a chunk of the prompts that are still being read.
+
+The scheduler is plain, single-threaded code over a :class:`Backend`. Requests come in by ``submit`` and
+``cancel``, events go out through ``emit``, ``step`` makes one pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from runtime.engine.backend import Backend, Chunk, Decoded
+from runtime.engine.messages import EndReason, Event, ProgressEvent, Request, TokenEvent
+from runtime.engine.pace import Pace
+from runtime.engine.placement import idle_order, place
+from runtime.engine.reports import cancelled_in_queue, failed, finished, prompt_too_long
+from runtime.engine.slot import Job, Part, Slot
+from runtime.engine.text import TextStream
+from runtime.errors import EngineError, LocalqError
+
+
+class Waiting(NamedTuple):
+    """A request that has no slot yet."""
+
+    request: Request
+    prompt: Sequence[int]
+    arrived: float
+
+
+class Scheduler:
+    """Runs requests over the slots of one backend, first come, first served."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        emit: Callable[[Event], None],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._backend = backend
+        self._emit = emit
+        self._clock = clock
+        self._pace = Pace()
+        self._waiting: deque[Waiting] = deque()
+        self.slots = [Slot(index) for index in range(backend.slots)]
+        self.reading_prompts = False
+        """The pass under way reads prompts, so it may take long: a cancel should abort it."""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing runs."""
+        return not self._waiting and all(slot.job is None for slot in self.slots)
+
+    def submit(self, request: Request, prompt: Sequence[int], arrived: float | None = None) -> None:
+        """Queue a request whose prompt has been tokenised; one that cannot fit fails at once."""
+        limit = self._backend.context_tokens
+        if not prompt:
+            self._fail(request.id, EngineError("the prompt has no tokens; give at least one"))
+        elif len(prompt) >= limit:
+            self._fail(request.id, prompt_too_long(len(prompt), limit))
+        else:
+            self._waiting.append(Waiting(request, prompt, self._clock() if arrived is None else arrived))
+            if all(slot.job is not None for slot in self.slots):
+                self._emit(ProgressEvent(id=request.id, stage="queued", done=0, total=len(prompt)))
+
+    def cancel(self, request_id: int) -> None:
+        """End a request, waiting or running, with reason ``cancelled``; an unknown id has ended already."""
+        for entry in self._waiting:
+            if entry.request.id == request_id:
+                self._waiting.remove(entry)
+                self._emit(cancelled_in_queue(request_id, entry.prompt, self._clock() - entry.arrived))
+                return
+        for slot in self.slots:
+            if slot.job is not None and slot.job.request.id == request_id:
+                self._finish(slot, "cancelled")
+                return
+
+    def step(self) -> bool:
+        """Admit what can be admitted and make one pass; False when there was nothing to do."""
+        self._admit()
+        parts = self._next_parts()
+        if not parts:
+            return False
+        started = self._clock()
+        self.reading_prompts = any(part.job.reading for part in parts)
+        try:
+            outcome = self._backend.decode([part.chunk for part in parts])
+        except EngineError as error:
+            self._fail_parts(parts, error)
+            return True
+        if outcome is Decoded.NO_ROOM:
+            self._make_room(parts)
+        elif outcome is Decoded.ABORTED:
+            self._restore(parts)
+        else:
+            prompt_tokens = sum(len(part.chunk.tokens) for part in parts if part.job.reading)
+            answer_tokens = sum(1 for part in parts if not part.job.reading)
+            self._pace.observe(answer_tokens, prompt_tokens, self._clock() - started)
+            self._take_results(parts)
+        return True
+
+    # -- admission ------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        while self._waiting:
+            request, prompt, arrived = self._waiting[0]
+            placement = place(self.slots, prompt, use_cache=request.cache_prompt)
+            if placement is None:
+                return
+            self._waiting.popleft()
+            try:
+                sampler = self._backend.sampler(request.sampling, prompt, ignore_end=request.ignore_eos)
+            except LocalqError as error:
+                self._fail(request.id, error)
+                continue
+            slot, source, reuse = placement.slot, placement.source, placement.reuse
+            if source is slot:
+                reuse = self._backend.truncate(slot.index, reuse)
+            else:
+                self._backend.truncate(slot.index, 0)
+                reuse = self._backend.share(source.index, slot.index, reuse)
+            slot.cached = list(prompt[:reuse])
+            slot.job = Job(
+                request,
+                prompt,
+                arrived,
+                admitted=self._clock(),
+                sampler=sampler,
+                text=TextStream(request.stop),
+                pending=prompt[reuse:],
+                cached_tokens=reuse,
+            )
+
+    # -- one pass -------------------------------------------------------------------------------------------
+
+    def _next_parts(self) -> list[Part]:
+        """The next token of every answer, then prompts in the order of their admission while there is room."""
+        running = [(slot, slot.job) for slot in self.slots if slot.job is not None]
+        answering = [(slot, job) for slot, job in running if not job.reading]
+        reading = sorted(((s, j) for s, j in running if j.reading), key=lambda entry: entry[1].admitted)
+        room = self._backend.batch_tokens - len(answering)
+        if answering and reading:
+            room = self._pace.prompt_tokens(room)
+        parts = [make_part(slot, job, 1) for slot, job in answering]
+        for slot, job in reading:
+            count = min(room, len(job.pending))
+            if count > 0:
+                parts.append(make_part(slot, job, count))
+                room -= count
+        return parts
+
+    def _take_results(self, parts: Sequence[Part]) -> None:
+        """Sample where a chunk reached the end of what was known, and report on the others."""
+        row = -1
+        for part in parts:
+            job, chunk = part.job, part.chunk
+            row += len(chunk.tokens)
+            part.slot.cached.extend(chunk.tokens)
+            job.pending = job.pending[len(chunk.tokens) :]
+            if chunk.wants_logits:
+                token = job.sampler.sample(row)
+                job.first_token = job.first_token or self._clock()
+                self._take_token(part.slot, job, token, row)
+            elif job.output_tokens == 0:
+                total = len(job.prompt)
+                done = total - len(job.pending)
+                self._emit(ProgressEvent(id=job.request.id, stage="prefill", done=done, total=total))
+
+    def _take_token(self, slot: Slot, job: Job, token: int, row: int) -> None:
+        """Add a sampled token to the answer: release its text, or end the answer."""
+        request = job.request
+        if self._backend.ends(token) and not request.ignore_eos:
+            self._finish(slot, "stop")
+            return
+        job.output_tokens += 1
+        job.unsent_tokens.append(token)
+        if request.logprobs is not None:
+            job.unsent_logprobs.append(self._backend.logprobs(row, token, request.logprobs))
+        text = job.text.push(self._backend.piece(token))
+        if job.text.stop_text is not None:
+            self._send_text(job, text)
+            self._finish(slot, "stop")
+            return
+        job.pending = (token,)
+        full = len(slot.cached) + 1 >= self._backend.context_tokens
+        if full or (request.max_tokens is not None and job.output_tokens >= request.max_tokens):
+            self._send_text(job, text)
+            self._finish(slot, "length")
+        elif text:
+            self._send_text(job, text)
+
+    # -- ends -----------------------------------------------------------------------------------------------
+
+    def _send_text(self, job: Job, text: str) -> None:
+        if text or job.unsent_tokens:
+            self._emit(
+                TokenEvent(
+                    id=job.request.id,
+                    text=text,
+                    tokens=tuple(job.unsent_tokens),
+                    logprobs=tuple(job.unsent_logprobs),
+                )
+            )
+            job.unsent_tokens.clear()
+            job.unsent_logprobs.clear()
+
+    def _finish(self, slot: Slot, reason: EndReason) -> None:
+        job = slot.job
+        if job is None:
+            return
+        self._send_text(job, job.text.finish())
+        self._release(slot)
+        self._emit(finished(job, reason, self._clock()))
+
+    def _release(self, slot: Slot) -> None:
+        if slot.job is not None:
+            slot.job.sampler.close()
+        slot.job = None
+        slot.last_used = self._clock()
+
+    def _fail(self, request_id: int, error: LocalqError) -> None:
+        self._emit(failed(request_id, error))
+
+    # -- trouble --------------------------------------------------------------------------------------------
+
+    def _fail_parts(self, parts: Sequence[Part], error: EngineError) -> None:
+        for part in parts:
+            self._release(part.slot)
+            self._empty(part.slot)
+            self._fail(part.job.request.id, error)
+
+    def _make_room(self, parts: Sequence[Part]) -> None:
+        """Drop the oldest resting conversation; with none left, fail the request that asks for most."""
+        resting = [slot for slot in self.slots if slot.job is None and slot.cached]
+        if resting:
+            self._empty(min(resting, key=idle_order))
+        else:
+            largest = max(parts, key=lambda part: len(part.chunk.tokens))
+            error = EngineError("the KV cache is full; use a shorter context or fewer slots")
+            self._fail_parts([largest], error)
+
+    def _restore(self, parts: Sequence[Part]) -> None:
+        """After an abort the cache holds what it held before, or (recurrent models) nothing of a sequence."""
+        for part in parts:
+            slot, job = part.slot, part.job
+            kept = self._backend.truncate(slot.index, len(slot.cached))
+            job.pending = [*slot.cached[kept:], *job.pending]
+            del slot.cached[kept:]
+
+    def _empty(self, slot: Slot) -> None:
+        self._backend.truncate(slot.index, 0)
+        slot.cached = []
+
+
+def make_part(slot: Slot, job: Job, count: int) -> Part:
+    """The next ``count`` pending tokens of a job."""
+    tokens = job.pending[:count]
+    chunk = Chunk(slot.index, len(slot.cached), tokens, wants_logits=count == len(job.pending))
+    return Part(slot, job, chunk)

@@ -1,0 +1,77 @@
+"""Ranges of a request's fields, checked in the front before the worker hears of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from runtime.engine.messages import ModelInfo, Request, SamplingParams
+from runtime.errors import InvalidRequest
+
+MAX_STOPS = 64
+MAX_STOP_CHARACTERS = 1024
+MAX_LOGPROBS = 1024
+
+RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_k": (0, 2**31 - 1),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "repeat_penalty": (1e-6, 1e6),
+    "repeat_last_n": (-1, 2**31 - 1),
+    "frequency_penalty": (-1e6, 1e6),
+    "presence_penalty": (-1e6, 1e6),
+    "dry_multiplier": (0, 1e6),
+    "dry_base": (1, 1e6),
+    "dry_allowed_length": (0, 2**31 - 1),
+    "dry_last_n": (-1, 2**31 - 1),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+}
+
+
+def check_request(request: Request, info: ModelInfo) -> None:
+    """Raise InvalidRequest for the first field that is out of its range."""
+    check_sampling(request.sampling, info.vocabulary_size)
+    if isinstance(request.prompt, tuple):
+        check_tokens("prompt", request.prompt, info.vocabulary_size)
+    if request.max_tokens is not None and request.max_tokens < 1:
+        raise out_of_range("max_tokens", request.max_tokens, 1, info.context_tokens)
+    if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
+        raise out_of_range("logprobs", request.logprobs, 0, MAX_LOGPROBS)
+    if len(request.stop) > MAX_STOPS:
+        raise InvalidRequest(f"stop has {len(request.stop)} strings; give at most {MAX_STOPS}", field="stop")
+    for stop in request.stop:
+        if not 0 < len(stop) <= MAX_STOP_CHARACTERS:
+            raise InvalidRequest(
+                f"a stop string has {len(stop)} characters; give 1 to {MAX_STOP_CHARACTERS}", field="stop"
+            )
+
+
+def check_sampling(params: SamplingParams, vocabulary_size: int) -> None:
+    """Raise InvalidRequest for the first sampling parameter that is out of its range."""
+    for name, (low, high) in RANGES.items():
+        value = getattr(params, name)
+        if not low <= value <= high:  # also refuses NaN
+            raise out_of_range(name, value, low, high)
+    check_tokens("logit_bias", tuple(params.logit_bias), vocabulary_size)
+    for token, bias in params.logit_bias.items():
+        if math.isnan(bias) or bias == math.inf:
+            raise InvalidRequest(
+                f"logit_bias of token {token} is {bias}; give a number or -inf", field="logit_bias"
+            )
+
+
+def check_tokens(name: str, tokens: Sequence[int], vocabulary_size: int) -> None:
+    """Raise InvalidRequest when a token is not in the vocabulary."""
+    for token in tokens:
+        if not 0 <= token < vocabulary_size:
+            raise InvalidRequest(
+                f"{name} has token {token}; the vocabulary has 0 to {vocabulary_size - 1}", field=name
+            )
+
+
+def out_of_range(name: str, value: float, low: float, high: float) -> InvalidRequest:
+    """The error for a number outside its range."""
+    return InvalidRequest(f"{name} is {value:g}; give a number from {low:g} to {high:g}", field=name)
