@@ -50,7 +50,7 @@ def parse_size(text: str) -> int:
 
     Raises ValueError, whose message names the text.
     """
-    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE | re.ASCII)
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 6G, 512M or a number of bytes")
     size = int(float(match[1]) * (1 << _UNITS[match[2].upper()]))

@@ -96,7 +96,11 @@ class Output:
     def note(self, *blocks: Block) -> None:
         """Say something beside the data; dropped with --json and --quiet."""
         if self.human:
-            self._print(sys.stderr, self._render(blocks, sys.stderr))
+            self.tell(*blocks)
+
+    def tell(self, *blocks: Block) -> None:
+        """Say on stderr what a person asked for, so with --quiet too."""
+        self._print(sys.stderr, self._render(blocks, sys.stderr))
 
     def warn(self, message: str) -> None:
         """Say that something deserves a look; dropped with --quiet."""
