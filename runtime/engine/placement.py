@@ -14,7 +14,7 @@ system prompt) is shared with the least recently used slot, so that the longer c
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Put a request into ``slot``, with the first ``reuse`` tokens of ``source`` (perhaps ``slot`` itself)."""
+    """Put a request into ``slot`` with the first ``reuse`` tokens of ``source``, perhaps ``slot`` itself."""
 
     slot: Slot
     source: Slot

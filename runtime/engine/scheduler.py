@@ -136,7 +136,7 @@ class Scheduler:
     # -- one pass -------------------------------------------------------------------------------------------
 
     def _next_parts(self) -> list[Part]:
-        """The next token of every answer, then prompts in the order of their admission while there is room."""
+        """The next token of every answer; then prompts, first come first, while there is room."""
         running = [(slot, slot.job) for slot in self.slots if slot.job is not None]
         answering = [(slot, job) for slot, job in running if not job.reading]
         reading = sorted(((s, j) for s, j in running if j.reading), key=lambda entry: entry[1].admitted)

@@ -9,8 +9,8 @@ class TextStream:
     """Joins token bytes into text.
 
     A code point that is not whole yet is held back; so is text that may be the beginning of a stop string.
-    Bytes that are not UTF-8 become U+FFFD. ``stop_text`` is the stop string that was found: the text before it
-    has been released, the rest is dropped.
+    Bytes that are not UTF-8 become U+FFFD. ``stop_text`` is the stop string that was found: the text before
+    it has been released, the rest is dropped.
     """
 
     def __init__(self, stop: tuple[str, ...] = ()) -> None:

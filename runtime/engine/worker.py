@@ -1,7 +1,7 @@
 """The worker process: one loaded model, a scheduler, and a socket to the front.
 
-Run as ``python -m runtime.engine.worker FD``. A thread reads the socket and tokenises prompts while the main thread
-computes; the main thread is the only one that touches the context. The process ends with its socket.
+Run as ``python -m runtime.engine.worker FD``. A thread reads the socket and tokenises prompts while the main
+thread computes; the main thread is the only one that touches the context. The process ends with its socket.
 """
 
 from __future__ import annotations

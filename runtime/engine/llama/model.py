@@ -85,7 +85,7 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None]) -> 
 
 
 def context_params(config: EngineConfig) -> native.llama_context_params:
-    """One pool of cells for all slots; logits only where a token is sampled, which keeps the buffers small."""
+    """One pool of cells for all slots; logits only where a token is sampled, to keep the buffers small."""
     params = native.llama_context_default_params()
     params.n_ctx = config.context_tokens * config.slots
     params.n_batch = params.n_ubatch = config.ubatch_tokens

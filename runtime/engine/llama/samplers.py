@@ -1,7 +1,7 @@
 """The chain of samplers of one request, in llama.cpp's order and in C: Python sees one call a token.
 
-Order: logit bias, penalties, DRY, top-k, typical, top-p, min-p, XTC, temperature, draw. Filters that are off are
-left out. With temperature 0 the likeliest token is taken after bias and penalties.
+Order: logit bias, penalties, DRY, top-k, typical, top-p, min-p, XTC, temperature, draw. Filters that are off
+are left out. With temperature 0 the likeliest token is taken after bias and penalties.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ class Vocabulary:
     def tokens(self, prompt: Prompt) -> list[int]:
         """The tokens of a prompt.
 
-        The user's own texts, which ``prompt.protected`` holds, never become control tokens: the rendered text is
-        cut at the control tokens that the template wrote, and only those are read as such.
+        The user's own texts, which ``prompt.protected`` holds, never become control tokens: the rendered text
+        is cut at the control tokens that the template wrote, and only those are read as such.
         """
         if not prompt.protected:
             return self._tokenize(prompt.text, prompt.add_special, prompt.parse_special)
@@ -88,4 +88,4 @@ class Vocabulary:
         )
         if count < 0 or count > capacity:
             raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes (code {count})")
-        return tokens[:count]
+        return list(tokens[:count])
