@@ -3,8 +3,8 @@
 Where it may be, in this order:
 
 1. the environment's ``LOCALQ_KERNELS``: the library's file or its directory; nothing else is tried then;
-2. beside these bindings, in every directory of ``runtime.kernels.__path__``: a wheel puts it there, an
-   editable install adds its own directory to that path, and a plain CMake build writes it into the checkout.
+2. beside this file, where a wheel puts it and where a plain CMake build in a checkout writes it;
+3. in the other directories of ``runtime.kernels.__path__``, to which an editable install adds its own.
 
 Importing this module loads nothing; :func:`load` does, once.
 """
@@ -36,7 +36,7 @@ def find() -> Path:
         if not path.is_file():
             raise KernelError(f"LOCALQ_KERNELS={chosen}: no such library; correct the variable or unset it")
         return path
-    places = [Path(directory) for directory in runtime.kernels.__path__]
+    places = list(dict.fromkeys([Path(__file__).parent, *map(Path, runtime.kernels.__path__)]))
     for directory in places:
         if (directory / FILE_NAME).is_file():
             return directory / FILE_NAME

@@ -28,7 +28,7 @@ typedef struct localq_backend {
   // -0 and +0 are equal.
   int64_t (*argmax_f32)(const float* values, size_t length);
 
-  // Reads `bytes` (a multiple of 1024, 64-byte aligned) once, front to back; wrapping sum of the 64-bit words.
+  // Reads `bytes` (a multiple of 1024, 64-byte aligned) once, in order; the wrapping sum of its 64-bit words.
   uint64_t (*read_stream)(const void* data, size_t bytes);
 } localq_backend;
 

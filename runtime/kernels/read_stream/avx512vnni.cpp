@@ -13,5 +13,9 @@ LOCALQ_TARGET_AVX512VNNI uint64_t localq::read_stream_avx512vnni(const void* dat
     sum3 = _mm512_add_epi64(sum3, _mm512_load_si512(vectors + i + 3));
   }
   const __m512i sum = _mm512_add_epi64(_mm512_add_epi64(sum0, sum1), _mm512_add_epi64(sum2, sum3));
-  return static_cast<uint64_t>(_mm512_reduce_add_epi64(sum));
+  alignas(64) uint64_t lanes[8];  // not _mm512_reduce_add_epi64: it adds signed, where overflow is undefined
+  _mm512_store_si512(lanes, sum);
+  uint64_t total = 0;
+  for (const uint64_t lane : lanes) total += lane;
+  return total;
 }
