@@ -113,9 +113,11 @@ class NotEnoughDisk(StoreError):
     """The disk that holds ``path`` has ``free_bytes`` free, ``needed_bytes`` are needed."""
 
     def __init__(self, path: Path | str, *, needed_bytes: int, free_bytes: int) -> None:
+        limit = " (a quota, or no room for more files)" if free_bytes >= needed_bytes else ""
         super().__init__(
-            f"not enough space on the disk of {path}: {_size(needed_bytes)} needed, {_size(free_bytes)} free; "
-            "remove something there, or set LOCALQ_HOME to a folder on another disk",
+            f"not enough space on the disk of {path}: {_size(needed_bytes)} needed, "
+            f"{_size(free_bytes)} free{limit}; remove something there, "
+            "or set LOCALQ_HOME to a folder on another disk",
             next_command="localq df",
         )
         self.path = Path(path)
@@ -178,8 +180,8 @@ class WrongContent(FetchFailed):
 
     def __init__(self, what: str, *, expected: str, found: str) -> None:
         super().__init__(
-            f"{what} is not the file that localq knows: expected {expected}, found {found}; nothing was stored. "
-            "The package index in use serves another file under this version"
+            f"{what} is not the file that localq knows: expected {expected}, found {found}; "
+            "nothing was stored. The package index in use serves another file under this version"
         )
         self.expected = expected
         self.found = found

@@ -1,0 +1,15 @@
+"""The models that this person keeps: content-addressed blobs, and small manifests that name them.
+
+``home/blobs/sha256-<hex>`` holds the bytes of a file, ``home/manifests/<name>.json`` says which files make a
+model. Everything is written under a temporary name in the folder where it will stay, hashed while it is
+written, brought to the disk (fsync) and renamed, and the folder is brought to the disk too, before a manifest
+refers to it. A process killed at any moment therefore leaves files that nothing refers to, and no damage.
+"""
+
+from __future__ import annotations
+
+from app.store.check import Problem
+from app.store.manifest import Link, Manifest, Source, StoredFile
+from app.store.store import ModelUsage, Store, Usage
+
+__all__ = ["Link", "Manifest", "ModelUsage", "Problem", "Source", "Store", "StoredFile", "Usage"]
