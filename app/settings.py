@@ -1,8 +1,8 @@
 """What a person may set once for all commands: flag > environment > file > default.
 
-The file is TOML, flat, one key a field of :class:`Settings`; it is ``config.toml`` in the user's configuration
-folder, or the file that ``LOCALQ_CONFIG`` names. The environment's names are ``LOCALQ_`` and the key in capitals.
-Importing this module touches no disk; only :func:`load_settings` reads the file.
+The file is TOML, flat, one key a field of :class:`Settings`; it is ``config.toml`` in the user's
+configuration folder, or the file that ``LOCALQ_CONFIG`` names. The environment's names are ``LOCALQ_`` and
+the key in capitals. Importing this module touches no disk; only :func:`load_settings` reads the file.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def parse_size(text: str) -> int:
 
     Raises ValueError, whose message names the text.
     """
-    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE | re.ASCII)
+    match = re.fullmatch(
+        r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE | re.ASCII
+    )
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 6G, 512M or a number of bytes")
     size = int(float(match[1]) * (1 << _UNITS[match[2].upper()]))
@@ -108,7 +110,9 @@ def _from_file(environ: Mapping[str, str], file: Path | None) -> dict[str, Any]:
     try:
         table = tomllib.loads(raw.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}", key="", source=str(path), next_command=edit) from error
+        raise SettingsError(
+            f"{path} is not TOML: {error}", key="", source=str(path), next_command=edit
+        ) from error
     for key in table:
         if key not in _PARSERS:
             raise _unknown_key(key, path, edit)

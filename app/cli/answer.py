@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.cli.front import EngineLike, GenerationLike
@@ -17,7 +17,7 @@ from runtime.errors import EngineError
 class AnswerOptions:
     """How answers of one run are made."""
 
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     raw: bool = False
@@ -88,7 +88,9 @@ def statistics(answer: Answer) -> str:
     """One line: tokens in and out, speeds, times, and why the answer ended."""
     usage, timings = answer.finished.usage, answer.finished.timings
     read = usage.prompt_tokens - usage.cached_tokens
-    prefill = f" at {read / timings.prefill_seconds:.0f} tok/s" if timings.prefill_seconds > 0 and read else ""
+    prefill = (
+        f" at {read / timings.prefill_seconds:.0f} tok/s" if timings.prefill_seconds > 0 and read else ""
+    )
     cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
     speed = timings.decode_tokens_per_second(usage.output_tokens)
     decode = f" at {speed:.1f} tok/s" if speed else ""

@@ -1,7 +1,8 @@
 """One table: what was raised -> the exit code, and the command to run next.
 
-With ``--json`` an error is one object on one line of stderr: ``{"error": {"type", "message", "exit_code", "next",
-"details"}}``; ``details`` are the facts that the exception carries. LOCALQ_DEBUG=1 adds the traceback.
+With ``--json`` an error is one object on one line of stderr: ``{"error": {"type", "message", "exit_code",
+"next", "details"}}``; ``details`` are the facts that the exception carries. LOCALQ_DEBUG=1 adds the
+traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from typing import Any
 import click
 
 from app.cli.front import Front
-from app.errors import AppError, ModelNotFound, WrongUse
+from app.errors import (
+    AppError,
+    InvalidName,
+    NotEnoughDisk,
+    StoreError,
+    UnsuitableFile,
+    WrongUse,
+)
 from runtime.errors import (
     DoesNotFit,
     EngineError,
@@ -74,7 +82,10 @@ RULES: tuple[Rule, ...] = (
     Rule(PromptTooLong, DOES_NOT_FIT, _longer_context),
     Rule(WrongUse, WRONG_USE, _always("localq --help")),
     Rule(InvalidRequest, WRONG_USE, _always("localq run --help")),
-    Rule(ModelNotFound, FAILED, _always("localq list")),
+    Rule(InvalidName, WRONG_USE, _always("localq list")),
+    Rule(NotEnoughDisk, DOES_NOT_FIT, _always("localq df")),
+    Rule(UnsuitableFile, FAILED, _always("localq import --help")),
+    Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _always("localq list")),
     Rule(TemplateError, FAILED, lambda _error, front: f"localq run {_model(front)} --raw"),
     Rule(KernelError, FAILED, _always("localq doctor")),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from app.cli.output import Output
@@ -29,28 +30,24 @@ class EngineLike(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *exception: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def start(self) -> ModelInfo: ...
 
     def submit(
         self,
-        prompt: Prompt | tuple[int, ...],
+        prompt: Prompt | Sequence[int],
         *,
-        sampling: SamplingParams,
+        sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
+        stop: Sequence[str] = (),
         ignore_eos: bool = False,
+        cache_prompt: bool = True,
     ) -> GenerationLike: ...
 
-    def chat(
-        self,
-        messages: Sequence[dict[str, Any]],
-        *,
-        sampling: SamplingParams,
-        max_tokens: int | None = None,
-        stop: tuple[str, ...] = (),
-    ) -> GenerationLike: ...
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> GenerationLike: ...
 
     def tokenize(self, prompt: Prompt) -> tuple[int, ...]: ...
 

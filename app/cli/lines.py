@@ -53,7 +53,7 @@ class LineReader:
 
 
 def read_prompt(read: Callable[[str], str]) -> str:
-    """One prompt: a line, lines joined by a backslash at the end of each, or what stands between triple quotes.
+    """One prompt: a line, lines joined by a backslash at each end, or what stands between triple quotes.
 
     Raises what ``read`` raises, in the middle of a prompt too: the prompt is then dropped.
     """

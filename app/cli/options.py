@@ -70,7 +70,7 @@ def context_option(function: F) -> F:
         "context",
         type=click.IntRange(1, MAX_CONTEXT_TOKENS),
         metavar="TOKENS",
-        help="Length of one conversation, prompt and answer.  [default: 4096, or what the model was trained on]",
+        help="Length of one conversation.  [default: 4096, or what the model was trained on]",
     )(function)
 
 
@@ -86,9 +86,9 @@ def threads_option(function: F) -> F:
 
 def kv_option(function: F) -> F:
     """``--kv``: type of the KV cache."""
-    return click.option(
-        "--kv", type=click.Choice(KV_TYPES), help="Type of the KV cache.  [default: f16]"
-    )(function)
+    return click.option("--kv", type=click.Choice(KV_TYPES), help="Type of the KV cache.  [default: f16]")(
+        function
+    )
 
 
 def ram_option(function: F) -> F:

@@ -1,7 +1,7 @@
 """The one place where a command prints: a person's text, one JSON document, or only the bare data.
 
-Data goes to stdout, everything else to stderr. All text is taken as untrusted: it passes ``app.terminal`` here,
-and only then does this module add its own colours and carriage returns around it.
+Data goes to stdout, everything else to stderr. All text is taken as untrusted: it passes ``app.terminal``
+here, and only then does this module add its own colours and carriage returns around it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from app.cli.text import align
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31;1", "yellow": "33", "green": "32"}
-_LINE_BREAKS = str.maketrans({"\n": "␊", "\t": "␉"})
+
 
 class Styled(str):
     """Text with one of the styles bold, dim, red, yellow, green; plain where colour is off."""
@@ -64,7 +64,7 @@ class Output:
         return not self.json and not self.quiet
 
     def result(self, document: Any, *blocks: Block, quiet: Sequence[str] = ()) -> None:
-        """Print what a command was run for: ``document`` as JSON, or ``blocks``, or the lines of ``quiet``."""
+        """Print what a command is run for: ``document`` as JSON, or ``blocks``, or the lines of ``quiet``."""
         if self.json:
             self.event(document)
         elif self.quiet:
@@ -123,9 +123,7 @@ class Output:
             return
         head = self._styled(Styled("error:", "red"), sys.stderr)
         step = self._styled(Styled("next:", "bold"), sys.stderr)
-        self._print(
-            sys.stderr, [f"{head} {self._safe(message)}", f"{step} {self._safe_line(next_command)}"]
-        )
+        self._print(sys.stderr, [f"{head} {self._safe(message)}", f"{step} {self._safe_line(next_command)}"])
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:
@@ -158,7 +156,9 @@ class Output:
             cell = rows[row][column]
             return _paint(safe, cell.style) if colored and isinstance(cell, Styled) else safe
 
-        return align([[self._safe_line(cell) for cell in row] for row in rows], right=table.right, paint=paint)
+        return align(
+            [[self._safe_line(cell) for cell in row] for row in rows], right=table.right, paint=paint
+        )
 
     def _fields(self, fields: Fields, stream: TextIO) -> list[str]:
         width = max((len(name) for name, _ in fields.pairs), default=0)
@@ -166,7 +166,9 @@ class Output:
         for name, value in fields.pairs:
             head = self._styled(Styled(name, "bold"), stream) + " " * (width - len(name))
             for index, line in enumerate((self._safe(value).splitlines()) or [""]):
-                shown = _paint(line, value.style) if isinstance(value, Styled) and self._colored(stream) else line
+                shown = (
+                    _paint(line, value.style) if isinstance(value, Styled) and self._colored(stream) else line
+                )
                 lines.append(f"{head if index == 0 else ' ' * width}  {shown}".rstrip())
         return lines
 
@@ -186,7 +188,9 @@ class Output:
 
     def _safe_line(self, text: str) -> str:
         """A cell stays on its line: a line break in a name must not draw a row of its own."""
-        return self._safe(text).translate(_LINE_BREAKS)
+        from app.terminal import sanitize
+
+        return sanitize(str(text), newlines=False)
 
     def _print(self, stream: TextIO, lines: Sequence[str]) -> None:
         if lines:
@@ -256,5 +260,7 @@ def _paint(text: str, style: str) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    stream.write(text)
+    from app.terminal import write
+
+    write(stream, text)
     stream.flush()

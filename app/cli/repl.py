@@ -76,7 +76,7 @@ class Repl:
             case "/stats":
                 out.tell(*self._statistics())
             case _:
-                out.tell(f"There is no command {name}; /help lists them. A space before the slash sends it as text.")
+                out.tell(f"There is no command {name}; /help lists them. Begin with a space to send it.")
         return True
 
     def _ask(self, line: str) -> None:

@@ -39,7 +39,7 @@ def test_an_empty_variable_is_not_a_setting(tmp_path: Path) -> None:
 
 def test_an_unknown_key_is_named_with_its_file_and_the_nearest_key(tmp_path: Path) -> None:
     file = write(tmp_path, "contxt = 5\n")
-    with pytest.raises(SettingsError, match="'contxt'.*nearest is 'context'") as caught:
+    with pytest.raises(SettingsError, match=r"'contxt'.*nearest is 'context'") as caught:
         load_settings(environ={}, file=file)
     assert caught.value.key == "contxt"
     assert caught.value.source == str(file)
@@ -71,7 +71,7 @@ def test_a_value_that_its_key_cannot_take_is_refused(tmp_path: Path, line: str, 
 
 
 def test_a_bad_variable_is_named_and_its_cure_is_to_unset_it(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="LOCALQ_KV.*'q9'") as caught:
+    with pytest.raises(SettingsError, match=r"LOCALQ_KV.*'q9'") as caught:
         load_settings(environ={"LOCALQ_KV": "q9"}, file=write(tmp_path, ""))
     assert caught.value.next_command == "unset LOCALQ_KV"
 
@@ -99,7 +99,14 @@ def test_localq_config_names_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("6G", 6 << 30), ("512MiB", 512 << 20), ("1.5g", 3 << 29), ("1000", 1000), ("2kb", 2048), (" 1T ", 1 << 40)],
+    [
+        ("6G", 6 << 30),
+        ("512MiB", 512 << 20),
+        ("1.5g", 3 << 29),
+        ("1000", 1000),
+        ("2kb", 2048),
+        (" 1T ", 1 << 40),
+    ],
 )
 def test_a_size_is_read_in_powers_of_1024(text: str, size: int) -> None:
     assert parse_size(text) == size

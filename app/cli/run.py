@@ -1,0 +1,175 @@
+"""``localq run``: one answer, or a plain chat."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli import options
+from app.cli.front import Front, GenerationLike
+
+if TYPE_CHECKING:
+    from app.cli.answer import AnswerOptions
+    from app.cli.loading import Loaded
+    from runtime.engine.messages import SamplingParams
+
+_PROBABILITY = click.FloatRange(0.0, 1.0)
+
+
+@click.command("run")
+@click.argument("model")
+@click.argument("prompt", required=False)
+@click.option("--system", metavar="TEXT", help="System prompt.")
+@click.option(
+    "--temp",
+    type=click.FloatRange(0.0, 100.0),
+    metavar="T",
+    help="Temperature; 0 = always the likeliest token.  [default: 0.8]",
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(0),
+    metavar="K",
+    help="Choose among the K likeliest tokens; 0 = all.  [default: 40]",
+)
+@click.option(
+    "--top-p",
+    type=_PROBABILITY,
+    metavar="P",
+    help="Choose among the likeliest tokens that reach P together.  [default: 0.95]",
+)
+@click.option(
+    "--min-p",
+    type=_PROBABILITY,
+    metavar="P",
+    help="Drop tokens below P times the likeliest.  [default: 0.05]",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Make the choice repeatable.")
+@click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="End an answer after N tokens.")
+@click.option(
+    "--stop",
+    multiple=True,
+    metavar="TEXT",
+    help="End an answer before this text; may be given several times.",
+)
+@click.option("--raw", is_flag=True, help="Complete the prompt as it is, without the model's chat template.")
+@click.option("--stats", is_flag=True, help="Print tokens and speed after an answer, on stderr.")
+@options.context_option
+@options.threads_option
+@options.kv_option
+@options.ram_option
+@options.device_options
+@options.output_options
+@options.pass_front
+def command(
+    front: Front,
+    model: str,
+    prompt: str | None,
+    system: str | None,
+    temp: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+    seed: int | None,
+    max_tokens: int | None,
+    stop: tuple[str, ...],
+    raw: bool,
+    stats: bool,
+    context: int | None,
+    threads: int | None,
+    kv: str | None,
+    ram: int | None,
+    gpu_layers: int,
+    force: bool,
+) -> None:
+    """Answer PROMPT with MODEL, or chat line by line where no prompt is given.
+
+    MODEL is the name of a stored model, a path to a GGUF file, or 'demo', which is fetched when missing.
+    Text piped into the command is attached to the prompt; alone it is the prompt.
+
+    Ctrl-C stops an answer. Control characters in an answer are shown, not obeyed; --json keeps them, escaped.
+    """
+    from app.cli.answer import AnswerOptions
+    from app.cli.loading import load
+    from app.cli.piped import piped_text, with_attachment
+    from app.errors import WrongUse
+
+    settings = front.settings(context=context, threads=threads, kv=kv, ram=ram)
+    if raw and system is not None:
+        raise WrongUse(
+            "--system needs the chat template that --raw leaves out; use one of the two",
+            next_command="localq run --help",
+        )
+    request = with_attachment(prompt, piped_text(front.out.note))
+    if request is None and (front.out.json or not sys.stdin.isatty()):
+        raise WrongUse(
+            "there is no prompt; give one, or pipe one in"
+            + (" (--json does not chat)" if front.out.json else ""),
+            next_command=f"localq run {model} 'Hello'",
+        )
+    answers = AnswerOptions(
+        sampling=_sampling(temperature=temp, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed),
+        max_tokens=max_tokens,
+        stop=stop,
+        raw=raw,
+    )
+    with load(front, settings, model, gpu_layers=gpu_layers, force=force) as loaded:
+        if request is None:
+            _chat(front, loaded, answers, system, stats)
+        else:
+            _answer(front, loaded, answers, system, request, stats)
+
+
+def _sampling(**given: Any) -> SamplingParams:
+    from runtime.engine.messages import SamplingParams
+
+    return SamplingParams(**{name: value for name, value in given.items() if value is not None})
+
+
+def _answer(
+    front: Front, loaded: Loaded, answers: AnswerOptions, system: str | None, request: str, stats: bool
+) -> None:
+    from app.cli.answer import begin, collect, document, statistics
+    from app.cli.errors import INTERRUPTED
+
+    out = front.out
+    turns = [{"role": "user", "content": request}]
+
+    def start() -> GenerationLike:
+        return begin(loaded.engine, system, turns, answers)
+
+    with out.progress("reading the prompt") as progress:
+        if out.json:
+            answer = collect(start, lambda _text: None, progress)
+            out.event(document(loaded.name, answer))
+        else:
+            with out.stream() as stream:
+                answer = collect(start, stream.feed, progress)
+    if answer.finished.reason == "length" and answer.used_tokens() >= loaded.info.context_tokens:
+        out.warn(
+            f"the answer ends here because the context of {loaded.info.context_tokens} tokens is full; "
+            f"--ctx {2 * loaded.info.context_tokens} gives it more room"
+        )
+    if stats and not out.json:
+        out.tell(statistics(answer))
+    if answer.cancelled:
+        raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _chat(front: Front, loaded: Loaded, answers: AnswerOptions, system: str | None, stats: bool) -> None:
+    from app.cli.history import History
+    from app.cli.lines import LineReader
+    from app.cli.repl import Repl
+
+    reader = LineReader(History(loaded.home / "history"), front.out.warn)
+    Repl(
+        front,
+        loaded.engine,
+        answers,
+        reader.read,
+        context_tokens=loaded.info.context_tokens,
+        system=system,
+        show_statistics=stats,
+    ).run()
