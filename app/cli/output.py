@@ -231,7 +231,7 @@ class Progress:
     def __init__(self, label: str, stream: TextIO | None) -> None:
         self._label = label
         self._stream = stream
-        self._last = 0.0
+        self._next = 0.0
         self._draw("")
 
     def update(self, fraction: float) -> None:
@@ -249,9 +249,9 @@ class Progress:
 
     def _draw(self, tail: str) -> None:
         now = time.monotonic()
-        if self._stream is None or (tail and now - self._last < self.INTERVAL_SECONDS):
+        if self._stream is None or (tail and now < self._next):
             return
-        self._last = now
+        self._next = now + self.INTERVAL_SECONDS if tail else 0.0
         _write(self._stream, f"\r\x1b[K{self._label}{tail}")
 
 

@@ -78,9 +78,7 @@ class Cli:
         self.store.import_file(path, name)
         return path
 
-    def _open_engine(
-        self, config: EngineConfig, on_progress: Callable[[float], None] | None
-    ) -> EngineLike:
+    def _open_engine(self, config: EngineConfig, on_progress: Callable[[float], None] | None) -> EngineLike:
         engine = self.make_engine(config, on_progress)
         self.engines.append(engine)
         return engine

@@ -23,7 +23,12 @@ from runtime.engine.messages import (
 )
 from runtime.errors import ModelLoadFailed, PromptTooLong, TemplateError, WorkerDied
 
-HOSTILE = ["ok\x1b]0;own", "ed\x07\x1b[2", "J\x1b]52;c;cm0=\x1b\\ \u202egnp.exe \U000e0041\x9b6n", "\rgone\x00"]
+HOSTILE = [
+    "ok\x1b]0;own",
+    "ed\x07\x1b[2",
+    "J\x1b]52;c;cm0=\x1b\\ \u202egnp.exe \U000e0041\x9b6n",
+    "\rgone\x00",
+]
 """A title, a cleared screen, a written clipboard, bidi, a tag, an 8-bit query, an overwritten line, a NUL."""
 
 
