@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from runtime.gguf.ggml_types import GgmlType
-from runtime.gguf.header import GgufHeader, TensorInfo
+from runtime.gguf.header import GgufHeader
+from runtime.gguf.model import GgufModel, open_model
 from runtime.gguf.reader import open_gguf
 from runtime.gguf.summary import ModelSummary, summarize
+from runtime.gguf.tensor_info import TensorInfo
 from runtime.gguf.values import ArrayRef
 
 __all__ = [
     "ArrayRef",
     "GgmlType",
     "GgufHeader",
+    "GgufModel",
     "ModelSummary",
     "TensorInfo",
     "open_gguf",
+    "open_model",
     "summarize",
 ]

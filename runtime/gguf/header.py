@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from runtime.errors import GgufError
-from runtime.gguf.ggml_types import GgmlType
 from runtime.gguf.limits import STRING_BYTES
+from runtime.gguf.roles import Role, find_role
 from runtime.gguf.source import open_source
+from runtime.gguf.tensor_info import TensorInfo
 from runtime.gguf.values import ArrayRef, Value, ValueType, decode_numbers
 
 T = TypeVar("T", int, float, bool, str, ArrayRef)
 
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """A tensor's place and form. ``shape`` is in ggml's order: the row's length first."""
-
-    name: str
-    type: GgmlType
-    shape: tuple[int, ...]
-    offset: int
-    """From the start of the data section."""
-    nbytes: int
-    """Without the padding behind it."""
-
-    @property
-    def elements(self) -> int:
-        product = 1
-        for dimension in self.shape:
-            product *= dimension
-        return product
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +41,18 @@ class GgufHeader:
     tensors: tuple[TensorInfo, ...] = field(repr=False)
     identity: tuple[int, int, int, int] = field(repr=False)
     """Device, inode, size and modification time (ns) of the file that was read."""
+
+    @property
+    def role(self) -> Role:
+        """What the file is for."""
+        return find_role(self.metadata, self.tensors)
+
+    @cached_property
+    def unsafe_keys(self) -> frozenset[str]:
+        """Keys whose text holds control characters, bidi overrides or invisible tags."""
+        return frozenset(
+            key for key, value in self.metadata.items() if isinstance(value, str) and _UNSAFE.search(value)
+        )
 
     @property
     def architecture(self) -> str:

@@ -29,14 +29,14 @@ STRINGS_BYTES: Final = 8 << 20
 CHAT_TEMPLATE_BYTES: Final = 1 << 20
 """Real templates have 0.1 to 60 KiB."""
 
-CHAT_TEMPLATES: Final = 64
+CHAT_TEMPLATES: Final = 16
 """Named templates beside the default one; real files have up to 3."""
 
-STRING_ARRAY_COUNT: Final = 1 << 22
-"""Strings in one array. The most are merges: 514,906 in Gemma 4."""
+ARRAY_STRINGS: Final = 1 << 22
+"""Strings in all arrays together. Gemma 4 has the most, 777,053, two thirds of them merges."""
 
 STRING_ARRAY_BYTES: Final = 128 << 20
-"""Gemma 4's merges take 9 MiB."""
+"""One array of strings. Gemma 4's merges take 9 MiB."""
 
 VOCABULARY: Final = 1 << 19
 """Tokens. The largest real vocabularies have some 262,400."""
@@ -44,8 +44,12 @@ VOCABULARY: Final = 1 << 19
 VOCABULARY_BYTES: Final = 16 << 20
 """All tokens' texts together, with their length fields: real ones take up to 5 MiB."""
 
-TOKEN_BYTES: Final = 16_384
-"""One token's text. llama.cpp walks its trie one level a byte, recursively; real ones stay below 1,024."""
+TOKEN_BYTES: Final = 4_096
+"""One token's text. llama.cpp recurses once a byte to build its trie; the longest real ones have 1,024."""
+
+TOKEN_SQUARES: Final = 64 << 20
+"""Sum over all tokens of the square of the text's length, from 64 bytes on: llama.cpp may write a text that
+is not of its byte alphabet once for each of its characters. Real vocabularies stay below a tenth of this."""
 
 BLOCKS: Final = 512
 """llama.cpp keeps its per-layer values in arrays of this length."""

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from runtime.gguf import limits
+from runtime.gguf.merges import read_merges
 from runtime.gguf.source import Source
+from runtime.gguf.tokens import read_tokens
 from runtime.gguf.values import SCALARS, ArrayRef, Scalar, Value, ValueType
 
-KEY_PATTERN: Final = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_.\-/: ]*")
-"""The specification has lower snake case with dots; architectures with hyphens and capitals exist."""
+KEY_PATTERN: Final = re.compile(rb"[!-~]+")
+"""Visible ASCII. The specification asks for lower snake case with dots; real files have more signs."""
 
 TOKENS_KEY: Final = "tokenizer.ggml.tokens"
+MERGES_KEY: Final = "tokenizer.ggml.merges"
+TEMPLATE_KEY: Final = "tokenizer.chat_template"
 
 _MIN_PAIR_BYTES = 8 + 1 + 4 + 1
-_MIN_STRING_BYTES = 8
+_LENGTH_BYTES = 8
 
 
 @dataclass
@@ -27,6 +31,8 @@ class RawMetadata:
     kinds: dict[str, ValueType] = field(default_factory=dict)
     tokens: list[bytes] | None = None
     string_bytes: int = 0
+    array_strings: int = 0
+    templates: int = 0
 
 
 def read_metadata(source: Source, count: int) -> RawMetadata:
@@ -40,13 +46,13 @@ def read_metadata(source: Source, count: int) -> RawMetadata:
         if key in raw.values:
             raise source.refuse("duplicate-key", f"has the key {key} twice")
         kind = _read_kind(source, f"the type of {key}")
+        raw.kinds[key] = kind
         if kind is ValueType.STRING:
             raw.values[key] = _read_string(source, raw, key)
         elif kind is ValueType.ARRAY:
             raw.values[key] = _read_array(source, raw, key)
         else:
             raw.values[key] = _read_scalar(source, kind, key)
-        raw.kinds[key] = kind
     return raw
 
 
@@ -56,9 +62,7 @@ def _read_key(source: Source, index: int) -> str:
         raise source.refuse("bad-key", f"key {index} has {length} bytes; a key has 1 to {limits.KEY_BYTES}")
     key = source.take(length, f"key {index}")
     if not KEY_PATTERN.fullmatch(key):
-        raise source.refuse(
-            "bad-key", f"key {index} is {key!r}; a key has letters, digits and the signs _ . - / : only"
-        )
+        raise source.refuse("bad-key", f"key {index} is {key!r}; a key is of visible ASCII characters")
     return key.decode("ascii")
 
 
@@ -83,7 +87,14 @@ def _read_scalar(source: Source, kind: ValueType, key: str) -> Scalar:
 def _read_string(source: Source, raw: RawMetadata, key: str) -> str:
     length = source.u64(f"the length of {key}")
     source.require(length, f"the string {key}")
-    limit = limits.CHAT_TEMPLATE_BYTES if key.startswith("tokenizer.chat_template") else limits.STRING_BYTES
+    limit = limits.STRING_BYTES
+    if key.startswith(TEMPLATE_KEY):
+        limit = limits.CHAT_TEMPLATE_BYTES
+        raw.templates += 1
+        if raw.templates > limits.CHAT_TEMPLATES:
+            raise source.refuse(
+                "too-many-templates", f"has more than the {limits.CHAT_TEMPLATES} chat templates accepted"
+            )
     if length > limit:
         raise source.refuse("string-too-long", f"{key} has {length} bytes; at most {limit} are accepted")
     raw.string_bytes += length
@@ -105,7 +116,6 @@ def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
         raise source.refuse("nested-array", f"{key} is an array of arrays, which llama.cpp does not read")
     offset = source.position
     if kind is ValueType.STRING:
-        source.require(count * _MIN_STRING_BYTES, f"the {count} strings of {key}")
         _read_strings(source, raw, key, count)
         return ArrayRef(kind, count, offset, source.position - offset)
     nbytes = count * SCALARS[kind].size
@@ -122,20 +132,22 @@ def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
 
 def _read_strings(source: Source, raw: RawMetadata, key: str, count: int) -> None:
     """Walks over an array of strings, and keeps the vocabulary's."""
-    is_tokens = key == TOKENS_KEY
-    most = limits.VOCABULARY if is_tokens else limits.STRING_ARRAY_COUNT
-    if count > most:
-        raise source.refuse("array-too-long", f"{key} has {count} strings; at most {most} are accepted")
-    most_bytes = limits.VOCABULARY_BYTES if is_tokens else limits.STRING_ARRAY_BYTES
-    start = source.position
-    tokens: list[bytes] = []
-    longest = limits.TOKEN_BYTES if is_tokens else limits.STRING_BYTES
-    for part in source.strings(count, longest, f"a string of {key}"):
-        if source.position - start > most_bytes:
-            raise source.refuse(
-                "array-too-long", f"the strings of {key} take more than the {most_bytes} bytes accepted"
-            )
-        if is_tokens:
-            tokens += part
-    if is_tokens:
-        raw.tokens = tokens
+    source.require(count * _LENGTH_BYTES, f"the {count} strings of {key}")
+    raw.array_strings += count
+    if raw.array_strings > limits.ARRAY_STRINGS:
+        raise source.refuse(
+            "array-too-long",
+            f"its arrays hold more than the {limits.ARRAY_STRINGS} strings accepted, up to {key}",
+        )
+    if key == TOKENS_KEY:
+        raw.tokens = read_tokens(source, count)
+    elif key == MERGES_KEY:
+        read_merges(source, key, count)
+    else:
+        start = source.position
+        for _ in source.strings(count, limits.STRING_BYTES, f"a string of {key}"):
+            if source.position - start > limits.STRING_ARRAY_BYTES:
+                raise source.refuse(
+                    "array-too-long",
+                    f"the strings of {key} take more than the {limits.STRING_ARRAY_BYTES} bytes accepted",
+                )

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from runtime.gguf import limits
 from runtime.gguf.header import GgufHeader, file_identity
+from runtime.gguf.hyperparameters import check_hyperparameters
 from runtime.gguf.magic import read_version
 from runtime.gguf.metadata import RawMetadata, read_metadata
+from runtime.gguf.roles import check_role, find_role
+from runtime.gguf.schema import check_schema
 from runtime.gguf.source import Source, open_source
+from runtime.gguf.tensor_info import TensorInfo
 from runtime.gguf.tensors import find_data_section, read_tensors
 from runtime.gguf.values import ValueType
+from runtime.gguf.vocabulary import check_vocabulary
 
-DEFAULT_ALIGNMENT = 32
+DEFAULT_ALIGNMENT: Final = 32
+ARCHITECTURE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def open_gguf(path: Path | str) -> GgufHeader:
@@ -30,6 +38,7 @@ def open_gguf(path: Path | str) -> GgufHeader:
         alignment = _find_alignment(source, raw)
         tensors = read_tensors(source, tensor_count)
         data_offset = find_data_section(source, tensors, alignment)
+        _check_meaning(source, raw, tensors)
         return GgufHeader(
             path=source.path,
             file_size=source.size,
@@ -40,6 +49,21 @@ def open_gguf(path: Path | str) -> GgufHeader:
             tensors=tensors,
             identity=file_identity(source.fd),
         )
+
+
+def _check_meaning(source: Source, raw: RawMetadata, tensors: tuple[TensorInfo, ...]) -> None:
+    """Holds the values against what llama.cpp makes of them."""
+    architecture = raw.values.get("general.architecture", "")
+    if not isinstance(architecture, str) or (architecture and not ARCHITECTURE.fullmatch(architecture)):
+        raise source.refuse(
+            "bad-architecture", f"general.architecture is {str(architecture)[:80]!r}, not a name"
+        )
+    check_schema(source, raw, architecture)
+    check_vocabulary(source, raw)
+    role = find_role(raw.values, tensors)
+    if role in ("model", "vocab"):
+        check_hyperparameters(source, raw, architecture)
+    check_role(source, raw, role, tensors)
 
 
 def _find_alignment(source: Source, raw: RawMetadata) -> int:

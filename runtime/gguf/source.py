@@ -7,6 +7,7 @@ A mapped file that shrinks kills its reader with SIGBUS; ``pread`` of one return
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,34 +82,48 @@ class Source:
         unpack = _U64.unpack_from
         while count:
             buffer, at = self._buffer, self._at
-            end = len(buffer) - 8
+            last = len(buffer) - 8
+            start = at
             found: list[bytes] = []
             append = found.append
-            while count and at <= end:
+            for _ in range(count):
+                if at > last:
+                    break
                 (length,) = unpack(buffer, at)
-                stop = at + 8 + length
-                if stop > end + 8:
-                    break
-                if length > limit:
-                    break
-                append(buffer[at + 8 : stop])
-                at = stop
-                count -= 1
+                start = at + 8
+                at = start + length
+                append(buffer[start:at])
+            if at > len(buffer):  # the last string reaches past the buffer
+                found.pop()
+                at = start - 8
+            if found and max(map(len, found)) > limit:
+                raise self._too_long(next(len(text) for text in found if len(text) > limit), limit, what)
             self._at = at
+            count -= len(found)
             if found:
                 yield found
             if count:
-                self.require(8, what)
-                if at > end:
-                    self._refill(8)
-                (length,) = unpack(self._buffer, self._at)
-                if length > limit:
-                    raise self.refuse(
-                        "string-too-long",
-                        f"{what} at byte {self.position} has {length} bytes; at most {limit} are accepted",
-                    )
-                self.require(8 + length, what)
-                self._refill(8 + length)
+                self._fill_string(limit, what)
+
+    def skim(self, pattern: re.Pattern[bytes]) -> bytes:
+        """Moves over what ``pattern`` matches of the bytes at hand, and returns them (maybe none)."""
+        match = pattern.match(self._buffer, self._at)
+        if match is None:
+            return b""
+        self._at = match.end()
+        return match.group()
+
+    def _fill_string(self, limit: int, what: str) -> None:
+        """Makes the whole string at the position available."""
+        (length,) = _U64.unpack(self.take(8, what))
+        self._at -= 8
+        if length > limit:
+            raise self._too_long(length, limit, what)
+        self.require(8 + length, what)
+        self._refill(8 + length)
+
+    def _too_long(self, length: int, limit: int, what: str) -> GgufError:
+        return self.refuse("string-too-long", f"{what} has {length} bytes; at most {limit} are accepted")
 
     def _refill(self, nbytes: int) -> None:
         """Makes at least ``nbytes`` bytes available at the position; ``nbytes`` <= ``remaining``."""

@@ -9,6 +9,7 @@ import msgspec
 
 from runtime.gguf.ggml_types import FILE_TYPES
 from runtime.gguf.header import GgufHeader
+from runtime.gguf.model import GgufModel
 from runtime.gguf.values import ArrayRef
 
 _GUESSED = 1024  # a bit that llama.cpp sets in general.file_type
@@ -38,19 +39,21 @@ class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Of the files."""
 
 
-def summarize(header: GgufHeader) -> ModelSummary:
-    """The summary of one validated header."""
-    elements = sum(tensor.elements for tensor in header.tensors)
-    data_bytes = sum(tensor.nbytes for tensor in header.tensors)
+def summarize(model: GgufModel | GgufHeader) -> ModelSummary:
+    """The summary of a validated model, or of one file."""
+    header = model.header if isinstance(model, GgufModel) else model
+    data_bytes = 0
     weights: Counter[str] = Counter()
     types: Counter[str] = Counter()
-    for tensor in header.tensors:
+    for tensor in model.tensors:
+        data_bytes += tensor.nbytes
         types[tensor.type.name] += 1
         weights[tensor.type.name] += tensor.elements
-    template = header.get("tokenizer.chat_template", str, "")
+    elements = weights.total()
+    template = _text(header, "tokenizer.chat_template")
     return ModelSummary(
         architecture=header.architecture,
-        name=header.get("general.name", str, "") or header.path.stem,
+        name=_text(header, "general.name") or header.path.stem,
         parameters=elements,
         file_type=_file_type(header, weights),
         bits_per_weight=8 * data_bytes / elements if elements else 0.0,
@@ -58,11 +61,17 @@ def summarize(header: GgufHeader) -> ModelSummary:
         vocabulary_size=_vocabulary_size(header),
         embedding_length=header.hyper_int("embedding_length"),
         block_count=header.hyper_int("block_count"),
-        license=header.get("general.license", str, "") or None,
+        license=_text(header, "general.license") or None,
         chat_template_sha256=hashlib.sha256(template.encode()).hexdigest() if template else None,
         tensor_types=dict(types),
-        size_bytes=header.file_size,
+        size_bytes=model.size_bytes if isinstance(model, GgufModel) else model.file_size,
     )
+
+
+def _text(header: GgufHeader, key: str) -> str:
+    """The text at ``key``; empty where the file has none, or something else."""
+    value = header.metadata.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _file_type(header: GgufHeader, weights: Counter[str]) -> str:

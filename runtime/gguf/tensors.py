@@ -10,12 +10,12 @@ from struct import Struct
 
 from runtime.gguf import limits
 from runtime.gguf.ggml_types import GGML_TYPES, REMOVED_TYPES, GgmlType
-from runtime.gguf.header import TensorInfo
 from runtime.gguf.source import Source
+from runtime.gguf.tensor_info import TensorInfo
 
 _INT64_MAX = (1 << 63) - 1
 _MIN_TENSOR_BYTES = 8 + 4 + 8 + 4 + 8
-_DIMENSIONS = {count: Struct(f"<{count}Q") for count in range(1, 5)}
+_DIMENSIONS = [Struct(f"<{count}Q") for count in range(5)]
 _U32 = Struct("<I")
 _TYPE_AND_OFFSET = Struct("<IQ")
 
@@ -46,9 +46,10 @@ def read_tensors(source: Source, count: int) -> tuple[TensorInfo, ...]:
 def _read_tensor(source: Source, index: int) -> TensorInfo:
     name = _read_name(source, index)
     (dimensions,) = source.unpack(_U32, f"the number of dimensions of {name}")
-    if not 1 <= dimensions <= 4:
-        raise source.refuse("bad-shape", f"the tensor {name} has {dimensions} dimensions; 1 to 4 are defined")
-    shape: tuple[int, ...] = source.unpack(_DIMENSIONS[dimensions], f"the shape of {name}")
+    if dimensions > 4:
+        raise source.refuse("bad-shape", f"the tensor {name} has {dimensions} dimensions; ggml has up to 4")
+    # Converters write scalars without a dimension; ggml reads them as one element.
+    shape: tuple[int, ...] = source.unpack(_DIMENSIONS[dimensions], f"the shape of {name}") or (1,)
     number, offset = source.unpack(_TYPE_AND_OFFSET, f"the type and offset of {name}")
     kind = _find_type(source, name, number)
     elements = 1
