@@ -226,12 +226,15 @@ class Kernels:
 # --- machine and engine ------------------------------------------------------------------------------------
 
 
-def read_bandwidth(threads: int, *, total_bytes: int = 256 << 20, seconds: float = 0.5) -> float:
+def read_bandwidth(threads: int, *, total_bytes: int | None = None, seconds: float = 0.5) -> float:
     """Bytes per second that ``threads`` threads together read from memory: the best of many 20 ms windows.
 
-    ``total_bytes`` are mapped for the time of the call, shared out evenly; they have to exceed the machine's
-    last-level caches by far. Takes ``seconds`` and the time to touch the memory. Method: ``bandwidth.cpp``.
+    ``total_bytes`` are mapped for the time of the call, an equal share for each thread; with less than the
+    default (256 MiB each, at most 2 GiB in all) caches may be measured too. Takes ``seconds`` and the time to
+    touch the memory. Other work on the machine lowers the result. Method: ``bandwidth.cpp``.
     """
+    if total_bytes is None:
+        total_bytes = min(threads * (256 << 20), 2 << 30)
     if not (1 <= threads <= 4096 and 1 << 20 <= total_bytes <= 1 << 46 and 0 < seconds <= 3600):
         raise ValueError(
             f"threads={threads}, total_bytes={total_bytes}, seconds={seconds}: must be in 1 to 4096,"

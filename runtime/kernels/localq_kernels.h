@@ -58,7 +58,7 @@ LOCALQ_API int64_t localq_dot_i8(const int8_t* a, const int8_t* b, size_t length
 LOCALQ_API int64_t localq_argmax_f32(const float* values, size_t length);
 
 // Bytes per second that `threads` threads together read from memory: see bandwidth.cpp for the method.
-// `bytes` in all, split evenly; it has to exceed the last-level caches by far. `seconds` of measurement.
+// `bytes` in all, split evenly; each share has to exceed the last-level cache by far. Measures for `seconds`.
 // Negative: -1 an argument is out of range, -2 not enough memory, -3 threads could not be started.
 LOCALQ_API double localq_read_bandwidth(uint32_t threads, uint64_t bytes, double seconds);
 

@@ -1,0 +1,58 @@
+"""The build itself: warnings as errors, sanitizers, and a build that has fewer instruction sets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.kernels import available_isas
+from runtime.kernels.library import FILE_NAME, find
+
+ROOT = Path(__file__).parents[2]
+
+
+def build(directory: Path, *options: str) -> Path:
+    """Configures and builds into ``directory``; returns where the binaries are."""
+    cmake = shutil.which(
+        "cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
+    if cmake is None:
+        pytest.fail("these checks need cmake: pip install cmake")
+    for command in (["-S", str(ROOT), "-B", str(directory), *options], ["--build", str(directory)]):
+        ran = subprocess.run([cmake, *command], capture_output=True, text=True, timeout=600)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    return directory / "runtime" / "kernels"
+
+
+@pytest.mark.slow
+def test_every_kernel_is_clean_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
+    before = find().stat()
+    binaries = build(tmp_path, "-DLOCALQ_SANITIZE=ON", "-DLOCALQ_WERROR=ON")
+    ran = subprocess.run([binaries / "kernels_check"], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [line for line in ran.stdout.splitlines() if line.endswith(": ok")] == [
+        f"{isa}: ok" for isa in available_isas()
+    ]
+    assert find().stat().st_mtime_ns == before.st_mtime_ns, "the checkout's own library was replaced"
+
+
+@pytest.mark.slow
+def test_a_build_without_the_best_set_says_so_when_it_is_forced(tmp_path: Path) -> None:
+    best = available_isas()[0]
+    if best == "scalar":
+        pytest.fail("this processor has no instruction set but the reference's: nothing to leave out")
+    binaries = build(tmp_path, "-DLOCALQ_ISAS=", "-DLOCALQ_IN_TREE=OFF", "-DLOCALQ_WERROR=ON")
+    code = "from runtime.kernels import active_isa, built_isas; print(*built_isas()); active_isa()"
+    environment = os.environ | {"LOCALQ_KERNELS": str(binaries / FILE_NAME), "LOCALQ_FORCE_ISA": best}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ran.stdout == "scalar\n"
+    assert (
+        f"KernelError: LOCALQ_FORCE_ISA={best}: this build has no such kernels (have: scalar)" in ran.stderr
+    )
