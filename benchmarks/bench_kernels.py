@@ -1,0 +1,74 @@
+"""Times the kernel library on this machine: ``python -m benchmarks.bench_kernels``.
+
+Every available instruction set, interleaved, medians of ``--rounds``. Length 0 is the price of a call
+from Python; data is in cache unless the row says memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from runtime.kernels import Kernels, available_isas, read_bandwidth
+
+REPEATS = 200
+BIG = 1 << 27
+"""Two rows of this are read from memory, once in a timing."""
+
+
+def seconds_per_call(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    """Median seconds a call: operation -> instruction set -> time."""
+    rng = np.random.default_rng(0)
+    rows = {size: rng.integers(-128, 128, (2, size), dtype=np.int8) for size in (0, 4096, 1 << 18, BIG)}
+    logits = {size: rng.standard_normal(size).astype(np.float32) for size in (0, 49152, 262144)}
+    samples: dict[str, dict[str, list[float]]] = {}
+    for _ in range(rounds):
+        for kernels in map(Kernels, available_isas()):
+            for size, (a, b) in rows.items():
+                name = f"dot_i8 {size}" + (" (memory)" if size == BIG else "")
+                times = samples.setdefault(name, {}).setdefault(kernels.isa, [])
+                repeats = 1 if size == BIG else REPEATS
+                times.append(seconds_per_call(lambda k=kernels, a=a, b=b: k.dot_i8(a, b), repeats))  # type: ignore[misc]
+            for size, values in logits.items():
+                times = samples.setdefault(f"argmax_f32 {size}", {}).setdefault(kernels.isa, [])
+                times.append(seconds_per_call(lambda k=kernels, v=values: k.argmax_f32(v)))  # type: ignore[misc]
+    return {
+        name: {isa: statistics.median(times) for isa, times in by_isa.items()}
+        for name, by_isa in samples.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11)
+    rounds = parser.parse_args().rounds
+    print(f"{processor()}; {platform.system()} {platform.machine()}; median of {rounds} interleaved rounds")
+    print(f"{'us a call':28}" + "".join(f"{isa:>14}" for isa in available_isas()))
+    for name, by_isa in measure(rounds).items():
+        print(f"{name:28}" + "".join(f"{by_isa[isa] * 1e6:14.2f}" for isa in available_isas()))
+    for threads in (1, 2):
+        print(f"read bandwidth, {threads} thread(s): {read_bandwidth(threads, seconds=1.0) / 1e9:.1f} GB/s")
+
+
+if __name__ == "__main__":
+    main()
