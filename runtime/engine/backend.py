@@ -47,6 +47,8 @@ class Backend(Protocol):
     slots: int
     batch_tokens: int
     """The most tokens of one pass."""
+    share_minimum: int
+    """The shortest beginning that is cheaper to copy from another slot than to compute."""
 
     def decode(self, batch: Sequence[Chunk]) -> Decoded:
         """One pass. The row of a chunk's logits is the index of its last token in the batch.
@@ -61,7 +63,7 @@ class Backend(Protocol):
         """Keep the first ``length`` tokens of a sequence; answers how many could be kept (or 0)."""
 
     def share(self, source: int, target: int, length: int) -> int:
-        """Give the empty ``target`` the first ``length`` tokens of ``source``; answers how many it got."""
+        """Copy the first ``length`` tokens of ``source`` to the empty ``target``; answers how many it got."""
 
     def sampler(self, params: SamplingParams, prompt: Sequence[int], *, ignore_end: bool) -> Sampler:
         """A sampler that has seen ``prompt``; with ``ignore_end`` no end-of-generation token is chosen."""

@@ -9,7 +9,7 @@ from runtime.engine.slot import Slot, common_prefix
 
 KEEP_SHARE = 0.5
 """A conversation is continued in place when at least this share of it is kept; a shorter common beginning (a
-system prompt) is shared with the least recently used slot, so that the longer conversation survives."""
+system prompt) is copied to the least recently used slot, so that the longer conversation survives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,13 @@ class Placement:
     reuse: int
 
 
-def place(slots: Sequence[Slot], prompt: Sequence[int], *, use_cache: bool = True) -> Placement | None:
-    """Choose a slot, or None when all are busy. At least one token of the prompt is left to compute."""
+def place(
+    slots: Sequence[Slot], prompt: Sequence[int], *, share_minimum: int = 1, use_cache: bool = True
+) -> Placement | None:
+    """Choose a slot, or None when all are busy. At least one token of the prompt is left to compute.
+
+    A beginning shorter than ``share_minimum`` tokens is not worth a copy from another slot.
+    """
     free = [slot for slot in slots if slot.job is None]
     if not free:
         return None
@@ -39,6 +44,8 @@ def place(slots: Sequence[Slot], prompt: Sequence[int], *, use_cache: bool = Tru
         return Placement(best, best, length)
     others = [slot for slot in free if slot is not best]
     target = min(others, key=idle_order) if others else best
+    if target is not best and length < share_minimum:
+        return Placement(target, target, 0)
     return Placement(target, best, length)
 
 

@@ -106,7 +106,12 @@ class Scheduler:
     def _admit(self) -> None:
         while self._waiting:
             request, prompt, arrived = self._waiting[0]
-            placement = place(self.slots, prompt, use_cache=request.cache_prompt)
+            placement = place(
+                self.slots,
+                prompt,
+                share_minimum=self._backend.share_minimum,
+                use_cache=request.cache_prompt,
+            )
             if placement is None:
                 return
             self._waiting.popleft()

@@ -50,6 +50,7 @@ class FakeBackend:
     context_tokens: int = 64
     slots: int = 2
     batch_tokens: int = 16
+    share_minimum: int = 1
     can_go_back: bool = True
     choose: Callable[[Sequence[int]], int] = next_token
     outcomes: list[Decoded | EngineError] = field(default_factory=list)

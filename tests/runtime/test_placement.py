@@ -54,6 +54,11 @@ def test_a_busy_slot_shares_its_beginning() -> None:
     assert found is not None and found.source.index == 0 and found.slot.index == 1 and found.reuse == 3
 
 
+def test_a_beginning_that_is_not_worth_a_copy_is_computed() -> None:
+    found = place([busy(Slot(0, [1, 2, 3, 4])), Slot(1)], [1, 2, 3, 9], share_minimum=4)
+    assert found is not None and found.slot is found.source and found.slot.index == 1 and found.reuse == 0
+
+
 def test_of_equal_beginnings_the_free_slot_is_used_in_place() -> None:
     found = place([busy(Slot(0, [1, 2])), Slot(1, [1, 2])], [1, 2, 9])
     assert found is not None and found.slot is found.source and found.slot.index == 1

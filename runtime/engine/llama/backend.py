@@ -18,6 +18,8 @@ from runtime.engine.messages import SamplingParams, TokenLogprob
 from runtime.errors import EngineError
 
 DONE, NO_ROOM, ABORTED = 0, 1, 2
+SHARE_DIVISOR = 256
+"""A copy moves a slot's whole stream: 1/256 of the context computes about as long as all of it copies."""
 
 
 class LlamaBackend:
@@ -27,6 +29,7 @@ class LlamaBackend:
         self.context_tokens = config.context_tokens
         self.slots = config.slots
         self.batch_tokens = config.ubatch_tokens
+        self.share_minimum = max(1, config.context_tokens // SHARE_DIVISOR)
         self._context = loaded.context
         self._vocabulary = loaded.vocabulary
         self._abort_flag = loaded.abort_flag
@@ -67,13 +70,13 @@ class LlamaBackend:
         return 0
 
     def share(self, source: int, target: int, length: int) -> int:
-        """Let two sequences use the same cells; recurrent states are shared whole or not at all."""
+        """Copy the stream of one sequence to another; recurrent states are copied whole or not at all."""
         held = native.llama_memory_seq_pos_max(self._memory, source) + 1
         whole = held == length
         if length <= 0 or held < length or not (whole or self._reaches_back(source, length)):
             return 0
-        native.llama_memory_seq_cp(self._memory, source, target, -1 if whole else 0, -1 if whole else length)
-        return length
+        native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        return self.truncate(target, length)
 
     def _reaches_back(self, sequence: int, length: int) -> bool:
         """Whether all that attention would look at from position ``length`` on is still in the cache."""
