@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from runtime.hardware.bandwidth import BandwidthReport, memory_bandwidth
 from runtime.hardware.cores import CoreReport, usable_cores
+from runtime.hardware.machine import Device, Machine, this_machine
 from runtime.hardware.memory import MemoryReport, MemoryTerm, available_memory
 
 __all__ = [
+    "BandwidthReport",
     "CoreReport",
+    "Device",
+    "Machine",
     "MemoryReport",
     "MemoryTerm",
     "available_memory",
+    "memory_bandwidth",
+    "this_machine",
     "usable_cores",
 ]

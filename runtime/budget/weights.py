@@ -1,0 +1,125 @@
+"""Bytes of the weights as they lie in memory: mapped from the file, read into buffers, repacked, on a device.
+
+llama.cpp rewrites ("repacks") matrices of some types for the processor's kernels. From a mapped file that
+makes a second copy while the first stays resident; read into buffers, only the rewritten one exists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from runtime.gguf import GgufHeader, TensorInfo
+
+ROWS_TOGETHER = 8
+WORTH_MAPPING = 0.1
+"""A file is mapped when at most this share of it would be repacked."""
+AMX_GROWTH = 9 / 8
+"""Largest growth by AMX's layout, of Q8_0: sums of each block's codes beside it."""
+
+_X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+_ARM = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"})
+_AMX = frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
+_LOOKED_UP = re.compile(r"^(token_embd|per_layer_token_embd|position_embd|token_types)\.")
+_LAYER = re.compile(r"^blk\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSize:
+    """``layers``: bytes of each layer; ``output`` those behind the last, ``host`` those before the first.
+
+    ``mapped`` are pages of the file that stay resident, which the system may drop and read again; 0 when the
+    file is not mapped. ``loaded`` are bytes in buffers.
+    """
+
+    layers: tuple[int, ...]
+    output: int
+    host: int
+    repacked: int
+    mapped: int
+    loaded: int
+
+    @property
+    def bytes(self) -> int:
+        return self.mapped + self.loaded
+
+
+def weight_size(
+    headers: Sequence[GgufHeader], layers: int, features: Collection[str], *, mapped: bool
+) -> WeightSize:
+    """The weights of a model of ``layers`` layers in the files behind ``headers``, all of it on the host."""
+    per_layer, output, host = [0] * layers, 0, 0
+    repacked, plain, pages = 0, 0, 0
+    has_output = any(tensor.name == "output.weight" for header in headers for tensor in header.tensors)
+    for header in headers:
+        bounds: list[tuple[int, int]] = []
+        for tensor in header.tensors:
+            layer = layer_of(tensor)
+            if layer is not None and layer >= layers:
+                continue  # a draft head, which the engine does not load
+            growth = _repacked_bytes(tensor, features)
+            size = growth or tensor.nbytes
+            if layer is not None:
+                per_layer[layer] += size
+            elif _LOOKED_UP.match(tensor.name):
+                host += size
+            else:
+                output += size
+            if growth:
+                repacked += growth
+            else:
+                plain += tensor.nbytes
+                bounds.append((tensor.offset, tensor.offset + tensor.nbytes))
+            if tensor.name == "token_embd.weight" and not has_output:
+                # the same matrix is the output's: shared where it lies as it is, copied where it is repacked
+                twin = _repacked_bytes(tensor, features, looked_up=False)
+                output += twin
+                repacked += twin
+        if bounds:
+            pages += max(end for _, end in bounds) - min(start for start, _ in bounds)
+    return WeightSize(
+        layers=tuple(per_layer),
+        output=output,
+        host=host,
+        repacked=repacked,
+        mapped=pages if mapped else 0,
+        loaded=repacked if mapped else repacked + plain,
+    )
+
+
+def best_mmap(headers: Sequence[GgufHeader] | GgufHeader, features: Collection[str]) -> bool:
+    """Whether to map the file: not when llama.cpp would keep a repacked copy of most of it beside the map.
+
+    Reading costs a copy at load (0.1 to 0.5 s a GB from a warm page cache) and nothing afterwards.
+    """
+    if isinstance(headers, GgufHeader):
+        headers = (headers,)
+    total = sum(tensor.nbytes for header in headers for tensor in header.tensors)
+    repacked = sum(_repacked_bytes(tensor, features) for header in headers for tensor in header.tensors)
+    return repacked <= WORTH_MAPPING * total
+
+
+def layer_of(tensor: TensorInfo) -> int | None:
+    """The layer that a tensor belongs to; None for those before and behind all layers."""
+    match = _LAYER.match(tensor.name)
+    return int(match[1]) if match else None
+
+
+def _repacked_bytes(tensor: TensorInfo, features: Collection[str], *, looked_up: bool = True) -> int:
+    """Bytes of the rewritten matrix; 0 when it stays as it is."""
+    if looked_up and _LOOKED_UP.match(tensor.name):
+        return 0
+    experts = len(tensor.shape) == 3 and tensor.name.split(".")[-2].endswith("_exps")
+    if len(tensor.shape) != 2 and not experts:
+        return 0
+    kind = tensor.type.name
+    if "amx_int8" in features and kind in _AMX and not experts:
+        return int(tensor.nbytes * AMX_GROWTH)
+    if tensor.shape[1] % ROWS_TOGETHER:
+        return 0
+    if "avx2" in features:
+        taken = kind in _X86 or (kind == "Q2_K" and "avx512f" in features)
+    else:
+        taken = kind in _ARM and bool({"dotprod", "i8mm"} & set(features))
+    return tensor.nbytes if taken else 0

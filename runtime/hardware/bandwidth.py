@@ -1,0 +1,85 @@
+"""How fast this machine reads memory, measured once and remembered.
+
+Decoding reads every weight once for a token, so bandwidth over weights is the ceiling of its speed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.hardware.cores import usable_cores
+
+MEASURED_SECONDS = 0.4
+HOME_VARIABLE = "LOCALQ_HOME"
+FILE_NAME = "bandwidth.json"
+METHOD = 1
+"""Part of the key: raise it when the library measures differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class BandwidthReport:
+    """``threads`` threads together read ``bytes_per_second``; ``cached`` when measured by an earlier call."""
+
+    bytes_per_second: float
+    threads: int
+    cached: bool
+
+
+def memory_bandwidth(
+    threads: int | None = None, *, cache: Path | None = None, fresh: bool = False
+) -> BandwidthReport:
+    """The read bandwidth of ``threads`` threads (default: one a usable core), from ``cache`` or measured now.
+
+    ``fresh`` measures in any case. A cache file that cannot be read or written costs a measurement, no more.
+    Measuring takes half a second, and up to 2 GiB for that time. Raises KernelError without the kernel library.
+    """
+    from runtime.kernels import active_isa, read_bandwidth
+
+    cores = usable_cores()
+    threads = threads or cores.physical
+    path = cache or cache_folder() / FILE_NAME
+    key = f"{cores.model} | {threads} threads | {active_isa()} | method {METHOD}"
+    known = _read(path)
+    remembered = known.get(key)
+    if not fresh and isinstance(remembered, int | float) and remembered > 0:
+        return BandwidthReport(float(remembered), threads, cached=True)
+    measured = read_bandwidth(threads, seconds=MEASURED_SECONDS)
+    _write(path, known | {key: measured})
+    return BandwidthReport(measured, threads, cached=False)
+
+
+def cache_folder() -> Path:
+    """``$LOCALQ_HOME/cache``, or the platform's folder for a program's cache."""
+    home = os.environ.get(HOME_VARIABLE)
+    if home:
+        return Path(home).expanduser() / "cache"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("localq", appauthor=False))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def _write(path: Path, table: dict[str, Any]) -> None:
+    """Replace the file whole: another process may write its own measurement at the same time."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(table, file, indent=1)
+            Path(name).replace(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
