@@ -31,6 +31,11 @@ class Rule:
     count: tuple[int, int] = (0, INT32_MAX)
     """Least and most elements of an array."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether values have a range; then a NaN is out of it."""
+        return math.isfinite(self.least) or math.isfinite(self.most)
+
 
 def u32(least: int, most: int) -> Rule:
     return Rule((ValueType.U32,), least, most)

@@ -51,7 +51,7 @@ def _check(source: Source, raw: RawMetadata, key: str, rule: Rule) -> None:
 
 
 def _check_range(source: Source, key: str, value: Scalar, rule: Rule) -> None:
-    if not rule.least <= value <= rule.most:
+    if rule.bounded and not rule.least <= value <= rule.most:
         raise source.refuse(
             "out-of-range", f"{key} is {value}; {rule.least:.10g} to {rule.most:.10g} are accepted"
         )
