@@ -18,6 +18,9 @@ runtime.errors.LocalqError
         ├── PipMissing          this Python has no pip to download with
         └── WrongContent        what came is not the pinned file
 
+runtime.errors.DoesNotFit
+└── ModelDoesNotFit             the same, with the command that comes nearest to what was asked
+
 A message says what, the value, and what to do. Facts that a caller may need are attributes.
 """
 
@@ -25,7 +28,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.errors import LocalqError
+from runtime.errors import DoesNotFit, LocalqError
 
 
 class AppError(LocalqError):
@@ -59,6 +62,14 @@ class ModelNotFound(AppError):
         )
         self.reference = reference
         self.near = near
+
+
+class ModelDoesNotFit(DoesNotFit):
+    """``cause``, and a ``next_command`` that would fit."""
+
+    def __init__(self, cause: DoesNotFit, next_command: str) -> None:
+        super().__init__(str(cause), needed_bytes=cause.needed_bytes, available_bytes=cause.available_bytes)
+        self.next_command = next_command
 
 
 class StoreError(AppError):
