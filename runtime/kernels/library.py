@@ -1,10 +1,10 @@
 """Finds and loads ``liblocalq_kernels``.
 
-Where it may be, in this order:
+Where it is looked for:
 
 1. the environment's ``LOCALQ_KERNELS``: the library's file or its directory; nothing else is tried then;
-2. beside this file, where a wheel puts it and where a plain CMake build in a checkout writes it;
-3. in the other directories of ``runtime.kernels.__path__``, to which an editable install adds its own.
+2. the directories of ``runtime.kernels.__path__``: a wheel's own, or the checkout's, where a CMake build
+   writes it, together with those of an editable install. Of several the one that was built last is taken.
 
 Importing this module loads nothing; :func:`load` does, once.
 """
@@ -36,10 +36,9 @@ def find() -> Path:
         if not path.is_file():
             raise KernelError(f"LOCALQ_KERNELS={chosen}: no such library; correct the variable or unset it")
         return path
-    places = list(dict.fromkeys([Path(__file__).parent, *map(Path, runtime.kernels.__path__)]))
-    for directory in places:
-        if (directory / FILE_NAME).is_file():
-            return directory / FILE_NAME
+    places = [Path(directory) for directory in runtime.kernels.__path__]
+    if found := [place / FILE_NAME for place in places if (place / FILE_NAME).is_file()]:
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
     raise KernelError(f"the kernel library {FILE_NAME} is not in {', '.join(map(str, places))}; {_REMEDY}")
 
 

@@ -71,7 +71,6 @@ def test_a_variable_that_names_nothing_is_an_error_and_no_other_place_is_tried(
 def test_a_missing_library_is_an_error_that_names_the_places_and_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.kernels.library.__file__", str(tmp_path / "library.py"))
     monkeypatch.setattr(runtime.kernels, "__path__", [str(tmp_path), str(tmp_path / "installed")])
     with pytest.raises(KernelError) as missing:
         find()
@@ -80,18 +79,20 @@ def test_a_missing_library_is_an_error_that_names_the_places_and_the_remedy(
     assert message.endswith("run `make` in a checkout, or reinstall localq")
 
 
-def test_an_editable_installation_is_found_behind_the_checkout(
+def test_of_a_checkout_and_its_editable_installation_the_last_build_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkout, installed = tmp_path / "checkout", tmp_path / "installed"
     checkout.mkdir()
     installed.mkdir()
     shutil.copy(find(), installed / FILE_NAME)
-    monkeypatch.setattr("runtime.kernels.library.__file__", str(checkout / "library.py"))
     monkeypatch.setattr(runtime.kernels, "__path__", [str(installed), str(checkout)])
     assert find() == installed / FILE_NAME
     shutil.copy(installed / FILE_NAME, checkout / FILE_NAME)
-    assert find() == checkout / FILE_NAME
+    for newest, oldest in [(checkout, installed), (installed, checkout)]:
+        os.utime(oldest / FILE_NAME, (1000, 1000))
+        os.utime(newest / FILE_NAME, (2000, 2000))
+        assert find() == newest / FILE_NAME
 
 
 def test_a_file_that_is_no_library_is_an_error_with_the_loader_s_reason(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 // vmovdqu8   with a mask: the tail is loaded without touching a byte past the end
 //
 // The first factor is unsigned, so a + 128 goes in and 128 * sum(b) comes off again (see avx_vnni.cpp).
-// Two pairs of accumulators: four gave the same 220 GB/s from the second-level cache (Zen 5). From memory, rows
-// that are not 64-byte aligned cost a sixth (37 instead of 44 GB/s): each load then touches two cache lines.
+// Two pairs of accumulators: four gave the same 220 GB/s from the second-level cache (Zen 5). From memory,
+// rows that are not 64-byte aligned cost a sixth (37, not 44 GB/s): each load then touches two cache lines.
 #include "kernels.h"
 
 #include <immintrin.h>
