@@ -1,0 +1,148 @@
+"""The front's hand on the template process: start it, ask it, kill it in time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from runtime.engine import template_wire as wire
+from runtime.errors import EngineError, TemplateError, TemplateTimeout
+
+MODULE = "runtime.engine.template_process"
+START_SECONDS = 30.0
+"""Importing jinja2 takes 0.1 s on a quiet machine, and much longer from a cold disk."""
+
+KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
+"""What an interpreter may need to start; nothing else of the environment reaches the child."""
+
+
+class TemplateChild:
+    """One template process, started. Not thread-safe: one question at a time.
+
+    Any error of :meth:`ask` but a plain TemplateError of the template's own leaves it ``dead``.
+    """
+
+    def __init__(self) -> None:
+        """Start the process and wait until it is ready. Raises EngineError."""
+        if not sys.executable:
+            raise EngineError("sys.executable is empty: no Python to render chat templates with")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", MODULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+        )
+        self.dead = False
+        reply = self._exchange(None, START_SECONDS)
+        if reply != wire.READY:
+            detail = (
+                reply[1:].decode("utf-8", "replace") if reply else self._last_words() or "it gave no reason"
+            )
+            self.kill()
+            raise EngineError(f"the chat template process did not start: {detail}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, request: bytes, seconds: float) -> bytes:
+        """The payload of the reply to ``request``, which must come within ``seconds``.
+
+        Raises TemplateError with what the template did wrong, TemplateTimeout when it was too slow or too
+        large.
+        """
+        reply = self._exchange(request, seconds)
+        kind, payload = reply[:1], reply[1:]
+        match kind:
+            case wire.TEXT | wire.NAMES:
+                return payload
+            case wire.FAILURE:
+                raise TemplateError(payload.decode("utf-8", "replace"))
+            case wire.MEMORY:
+                self.kill()
+                raise TemplateTimeout(
+                    f"the chat template wanted more than {wire.MEMORY_BYTES >> 20} MiB of memory and was "
+                    "stopped; shorten the conversation, or use another template"
+                )
+            case _ if self._late:
+                self.kill()
+                raise TemplateTimeout(
+                    f"the chat template ran for more than {wire.WALL_SECONDS:g} s and was stopped; "
+                    "shorten the conversation, or use another template"
+                )
+            case _:
+                self.kill()
+                raise TemplateError(
+                    f"the chat template ended its process (code {self._process.returncode}); "
+                    "use another template"
+                )
+
+    def kill(self) -> None:
+        """End the process now."""
+        self.dead = True
+        self._process.kill()
+        self._process.wait()
+        self._close_pipes()
+
+    def close(self) -> None:
+        """Let the process end by itself, as it does when its input ends."""
+        self.dead = True
+        with contextlib.suppress(OSError):
+            self._pipe(self._process.stdin).close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        self.kill()
+
+    def _exchange(self, request: bytes | None, seconds: float) -> bytes:
+        """Send a request and wait for the reply, which is empty if the process ended instead.
+
+        ``_late`` says whether it was killed for being late; the alarm is a thread because no pipe can be read
+        with a time limit on every system.
+        """
+        self._late = False
+        alarm = threading.Timer(max(seconds, 0.0), self._ring)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            if request is not None:
+                wire.write_frame(self._pipe(self._process.stdin), request)
+            return wire.read_frame(self._pipe(self._process.stdout)) or b""
+        except OSError:
+            return b""
+        finally:
+            alarm.cancel()
+            alarm.join()
+            self.dead = self.dead or self._late
+
+    def _ring(self) -> None:
+        self._late = True
+        self._process.kill()
+
+    def _last_words(self) -> str:
+        """The end of what the process wrote to stderr before it ended."""
+        self._process.kill()
+        return self._pipe(self._process.stderr).read()[-2000:].decode("utf-8", "replace").strip()
+
+    @staticmethod
+    def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+        if pipe is None:
+            raise EngineError("the chat template process has no pipe; this is a bug of localq")
+        return pipe
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                self._pipe(pipe).close()
+
+
+def _environment() -> dict[str, str]:
+    """The child imports from where the front does, whatever the working directory holds (``-P``)."""
+    places = [place for place in sys.path if place and Path(place).is_absolute() and os.pathsep not in place]
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return {**kept, "PYTHONPATH": os.pathsep.join(places)}

@@ -1,0 +1,251 @@
+"""Chat templates: a conversation becomes the prompt that the model was trained on.
+
+    template = ChatTemplate(source, bos_text="<s>", eos_text="</s>", control_texts=info.control_texts)
+    with TemplateRenderer() as renderer:
+        prompt = renderer.render(template, [{"role": "user", "content": "Hello"}])
+
+A template is a program out of a model file. It runs in a process of its own (``template_process``), which is
+killed when it takes too long; what it understands is learnt first (``template_dialect``); what the user wrote
+cannot become a control token through it (``template_seal``).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from runtime.engine import template_wire as wire
+from runtime.engine.chat import ChatMessage, read_messages, read_tools, read_variables
+from runtime.engine.chat_template import ChatTemplate, builtin_template, model_template
+from runtime.engine.control_text import Piece, split_prompt
+from runtime.engine.messages import Prompt
+from runtime.engine.template_child import TemplateChild
+from runtime.engine.template_dialect import Dialect, adapt_messages, adapt_tools, learn_dialect
+from runtime.engine.template_seal import Seal, choose_marks, settle
+from runtime.errors import EngineError, InvalidRequest, TemplateError, TemplateTimeout
+
+__all__ = ["ChatTemplate", "Piece", "TemplateRenderer", "builtin_template", "model_template", "split_prompt"]
+
+LEARNT_TEMPLATES = 64
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What one rendering is of, in the template's words."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    variables: dict[str, Any]
+
+    def sealed(self, seal: Seal) -> Conversation:
+        return Conversation(
+            [seal.message(message) for message in self.messages],
+            [seal.tool(tool) for tool in self.tools],
+            {name: seal.variable(value) for name, value in self.variables.items()},
+        )
+
+
+class TemplateRenderer:
+    """Renders templates in one child process, started by the first use and again after it had to be killed.
+
+    Thread-safe; renderings follow each other. ``clock`` is what ``strftime_now`` tells a template.
+    """
+
+    def __init__(self, *, clock: Callable[[], datetime] = datetime.now) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._child: TemplateChild | None = None
+        self._learnt: dict[ChatTemplate, tuple[Dialect, frozenset[str]]] = {}
+        self._closed = False
+        self._seconds_left = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None while there is none."""
+        child = self._child
+        return child.pid if child else None
+
+    def close(self) -> None:
+        """End the child process. Rendering afterwards is an error."""
+        with self._lock:
+            self._closed = True
+            child, self._child = self._child, None
+            if child is not None:
+                child.close()
+
+    def render(
+        self,
+        template: ChatTemplate,
+        messages: Sequence[Mapping[str, Any] | ChatMessage],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Prompt:
+        """The prompt for a conversation of OpenAI's shape; ``kwargs`` are more variables for the template.
+
+        Raises InvalidRequest for what is no conversation, TemplateError when the template fails or has no
+        place for a part of it, TemplateTimeout when it needs more than ``WALL_SECONDS`` or ``MEMORY_BYTES``.
+        Nothing is dropped silently, and nothing of the user's becomes a control token.
+        """
+        turns, definitions = read_messages(messages), read_tools(tools)
+        variables = read_variables(kwargs or {})
+        with self._lock:
+            self._start()
+            dialect, names = self._learn(template)
+            _check_understood(dialect, turns, definitions)
+            conversation = Conversation(
+                adapt_messages(turns, dialect), adapt_tools(definitions, dialect), variables
+            )
+
+            def rendered(version: Conversation) -> str:
+                return self._render(template, version, names, add_generation_prompt)
+
+            marks = choose_marks(template.finder, _json([template.source, *vars(conversation).values()]))
+            if not marks:
+                return Prompt(rendered(conversation))
+            light, full = (
+                conversation.sealed(Seal(template.finder, marks, template.source, full=whole))
+                for whole in (False, True)
+            )
+            text = rendered(light)
+            try:
+                return settle(text, rendered(full), marks, template.finder)
+            except TemplateTimeout:
+                raise
+            except TemplateError as error:
+                raise TemplateError(
+                    "the chat template depends on the letters of the user's text, so that control tokens "
+                    f"in it cannot be told from the template's own; use another template ({error})"
+                ) from error
+
+    def dialect(self, template: ChatTemplate) -> Dialect:
+        """What a template understands. Raises as :meth:`render` does."""
+        with self._lock:
+            self._start()
+            return self._learn(template)[0]
+
+    def variables(self, template: ChatTemplate) -> frozenset[str]:
+        """The variables that a template reads, such as ``enable_thinking``. Raises as :meth:`render` does."""
+        with self._lock:
+            self._start()
+            return self._learn(template)[1]
+
+    def _start(self) -> None:
+        """Have a living child, and give it the time of one call."""
+        if self._closed:
+            raise EngineError("the template renderer is closed; make a new one")
+        if self._child is None or self._child.dead:
+            self._child = TemplateChild()
+        self._seconds_left = wire.WALL_SECONDS
+
+    def _learn(self, template: ChatTemplate) -> tuple[Dialect, frozenset[str]]:
+        known = self._learnt.get(template)
+        if known is None:
+            reply = self._ask({"source": template.source, "describe": True})
+            names = frozenset(json.loads(reply))
+
+            def rendered(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str | None:
+                try:
+                    return self._render(template, Conversation(messages, tools, {}), names, True)
+                except TemplateTimeout:
+                    raise
+                except TemplateError:
+                    return None
+
+            known = learn_dialect(rendered, template.source), names
+            if len(self._learnt) >= LEARNT_TEMPLATES:
+                self._learnt.pop(next(iter(self._learnt)))
+            self._learnt[template] = known
+        return known
+
+    def _render(
+        self, template: ChatTemplate, conversation: Conversation, names: frozenset[str], prompt: bool
+    ) -> str:
+        now = self._clock().replace(tzinfo=None)
+        context = {
+            **conversation.variables,
+            "messages": conversation.messages,
+            "add_generation_prompt": prompt,
+            "bos_token": template.bos_text,
+            "eos_token": template.eos_text,
+            **_tool_variables(conversation.tools, names, now),
+        }
+        reply = self._ask({"source": template.source, "context": context, "now": now.isoformat()})
+        return reply.decode("utf-8")
+
+    def _ask(self, request: dict[str, Any]) -> bytes:
+        if self._child is None or self._child.dead:
+            raise EngineError("the template process ended between two requests; try again")
+        frame = _json(request).encode()
+        start = time.monotonic()
+        try:
+            return self._child.ask(frame, self._seconds_left)
+        finally:
+            self._seconds_left -= time.monotonic() - start
+
+
+def _tool_variables(tools: list[dict[str, Any]], names: frozenset[str], now: datetime) -> dict[str, Any]:
+    """Tools under the names by which templates know them; undefined, not None, where there are none.
+
+    Firefunction reads ``functions``, a JSON text that it always prints, beside ``datetime``; SmolLM3
+    ``xml_tools``.
+    """
+    variables: dict[str, Any] = {"tools": tools} if tools else {}
+    if "functions" in names and "tools" not in names:
+        functions = [tool["function"] for tool in tools]
+        variables["functions"] = json.dumps(functions, ensure_ascii=False, indent=4)
+    if "xml_tools" in names and "tools" not in names and tools:
+        variables["xml_tools"] = tools
+    if "datetime" in names:
+        variables["datetime"] = now.strftime("%B %d %Y %H:%M")
+    return variables
+
+
+def _check_understood(
+    dialect: Dialect, messages: Sequence[ChatMessage], tools: Sequence[dict[str, Any]]
+) -> None:
+    if tools and dialect.tools == "refused":
+        raise TemplateError(
+            "this model's chat template has no place for tool definitions; leave tools out, "
+            "or use another model"
+        )
+    if not dialect.tool_results and any(message.role == "tool" for message in messages):
+        raise TemplateError(
+            "this model's chat template has no place for the results of tools; use another model "
+            "for this conversation"
+        )
+
+
+def _json(value: object) -> str:
+    """JSON for the child. Raises InvalidRequest for what is too large or no Unicode."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+        size = len(text.encode())
+    except (UnicodeEncodeError, ValueError) as error:
+        raise InvalidRequest(
+            f"the conversation cannot be written as UTF-8 JSON ({error}); leave out lone surrogates and "
+            "integers of thousands of digits",
+            field="messages",
+        ) from None
+    if size > wire.MAX_REQUEST_BYTES:
+        raise InvalidRequest(
+            f"the conversation has {size} bytes, and at most {wire.MAX_REQUEST_BYTES} are rendered; "
+            "shorten it",
+            field="messages",
+        )
+    return text
