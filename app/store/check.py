@@ -51,20 +51,18 @@ class _Target:
 
 def verify(layout: Layout, names: Sequence[str] | None, progress: Progress) -> list[Problem]:
     """See :meth:`app.store.Store.verify`; ``names`` exist."""
-    problems: list[Problem] = []
+    found: list[tuple[Path, Problem]] = []
     if names is None:
         manifests, damaged = layout.read_all()
-        problems += [
-            Problem(kind="unreadable-manifest", path=printable(error.path), detail=error.reason)
-            for error in damaged
-        ]
-        if not damaged:
-            problems += _orphans(layout, manifests)
-        problems += _leftovers(layout)
+        for error in damaged:
+            found.append((error.path, _loose("unreadable-manifest", error.path, error.reason)))
+        if not damaged:  # otherwise it is not known what is needed
+            found += _orphans(layout, manifests)
+        found += _leftovers(layout)
     else:
         manifests = [read_manifest(layout.manifest(name)) for name in dict.fromkeys(names)]
-    problems += _hash_all(_targets(layout, manifests), progress)
-    return [problem for problem in problems if _still_there(layout, problem)]
+    found += _hash_all(_targets(layout, manifests), progress)
+    return [problem for path, problem in found if _still_there(layout, path, problem)]
 
 
 def check_quickly(layout: Layout, manifest: Manifest) -> None:
@@ -158,7 +156,7 @@ class _Report:
             self.done += count
 
 
-def _hash_all(targets: Sequence[_Target], progress: Progress) -> list[Problem]:
+def _hash_all(targets: Sequence[_Target], progress: Progress) -> list[tuple[Path, Problem]]:
     """Hashes files in as many threads as there are processors (hashlib lets go of the interpreter's lock)."""
     if not targets:
         return []
@@ -178,38 +176,41 @@ def _hash_all(targets: Sequence[_Target], progress: Progress) -> list[Problem]:
             report.stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [problem for problem in (job.result() for job in jobs) if problem is not None]
+    results = zip(targets, (job.result() for job in jobs), strict=True)
+    return [(target.path, problem) for target, problem in results if problem is not None]
 
 
-def _orphans(layout: Layout, manifests: Iterable[Manifest]) -> list[Problem]:
+def _orphans(layout: Layout, manifests: Iterable[Manifest]) -> list[tuple[Path, Problem]]:
     needed = frozenset().union(*(manifest.blobs for manifest in manifests))
     return [
-        Problem(
-            kind="orphan", path=printable(path), detail=f"{size} bytes that no model needs; run `localq gc`"
-        )
+        (path, _loose("orphan", path, f"{size} bytes that no model needs; run `localq gc`"))
         for path, size in layout.blob_sizes()
         if path.name not in needed
     ]
 
 
-def _leftovers(layout: Layout) -> list[Problem]:
+def _leftovers(layout: Layout) -> list[tuple[Path, Problem]]:
     folders = (layout.blobs, layout.manifests, layout.scratch)
-    dead = [path for folder in folders for path in (*dead_folders(folder), *dead_files(folder))]
     return [
-        Problem(kind="temporary", path=printable(path), detail="left by a process that died; run `localq gc`")
-        for path in dead
+        (path, _loose("temporary", path, "left by a process that died; run `localq gc`"))
+        for folder in folders
+        for path in (*dead_folders(folder), *dead_files(folder))
     ]
 
 
-def _still_there(layout: Layout, problem: Problem) -> bool:
+def _loose(kind: ProblemKind, path: Path, detail: str) -> Problem:
+    """A problem of no model."""
+    return Problem(kind=kind, path=printable(path), detail=detail)
+
+
+def _still_there(layout: Layout, path: Path, problem: Problem) -> bool:
     """False if another process removed, finished or replaced what was found meanwhile."""
-    path = Path(problem.path)
     if problem.kind == "missing" and path.exists():
         return False
     if problem.kind == "orphan":
         return path.exists() and not any(path.name in manifest.blobs for manifest in layout.read_all()[0])
     if not problem.models:
-        return path.exists()
+        return os.path.lexists(path)
     for name in problem.models:
         try:
             manifest = read_manifest(layout.manifest(name))
@@ -217,6 +218,6 @@ def _still_there(layout: Layout, problem: Problem) -> bool:
             continue
         except StoreDamaged:
             return True
-        if any(printable(layout.place(file)) == problem.path for file in manifest.files):
+        if any(layout.place(file) == path for file in manifest.files):
             return True
     return False

@@ -140,6 +140,7 @@ def _collect_temporary(layout: Layout) -> int:
 
 
 def _temporary_bytes(layout: Layout) -> int:
-    files = [path for folder in (layout.blobs, layout.manifests) for path in dead_files(folder)]
+    folders = (layout.blobs, layout.manifests, layout.scratch)
+    files = [path for folder in folders for path in dead_files(folder)]
     files += [file for folder in dead_folders(layout.scratch) for file in folder.rglob("*")]
     return sum(file.stat().st_size for file in files if file.is_file())

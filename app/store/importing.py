@@ -150,11 +150,15 @@ class _Import:
         blob = self.layout.blob(digest)
         if not blob.exists():
             return None
-        if _blob_digest(blob, self._advance) != digest:
-            self._total += source.size
-            return None
-        _require_same_model(source, blob, source.size)
-        return digest
+        if _blob_digest(blob, self._advance) == digest:
+            try:
+                _require_same_model(source, blob, source.size)
+                return digest
+            except UnsuitableFile:
+                if blob.exists():  # otherwise it was collected just now
+                    raise
+        self._total += source.size
+        return None
 
     @staticmethod
     def _alike(fd: int, path: Path, size: int) -> bool:
