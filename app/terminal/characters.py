@@ -112,12 +112,13 @@ _UNUSED_SELECTORS = "".join(map(chr, range(0xFE03, 0xFE0E)))
 _PREPENDED_MARKS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 """Prepended_Concatenation_Mark: format characters that are drawn, around the digits after them."""
 
+_CONTROLS = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
 _BY_NAME = {
-    **dict.fromkeys(["\r", *NEEDS, *"".join(FLAG_TAGS)], CONTEXT),
-    **{char: marker(char) for char in _FILLERS + _UNUSED_SELECTORS},
+    **{char: marker(char) for char in _CONTROLS + _FILLERS + _UNUSED_SELECTORS},
     **{char: char for char in "\n\t" + _PREPENDED_MARKS},
+    **dict.fromkeys(["\r", *NEEDS, *"".join(FLAG_TAGS)], CONTEXT),
 }
-"""Characters of which their category says the wrong thing, or not enough."""
+"""Characters of which their category says the wrong thing, or not enough; and controls, to be quick."""
 _NEVER = frozenset(["Cc", "Cf", "Co", "Cs", "Zl", "Zp"])
 
 
@@ -130,7 +131,8 @@ def join_surrogates(text: str) -> str:
 
 
 def _joined(pair: re.Match[str]) -> str:
-    return pair.group().encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    high, low = map(ord, pair.group())
+    return chr(0x10000 + ((high - 0xD800) << 10) + low - 0xDC00)
 
 
 class Shown(dict[str, str]):

@@ -33,7 +33,9 @@ pointed Hebrew with cantillation takes six, Burmese and Vedic Sanskrit seven or 
 
 _UNPLAIN_ASCII = re.compile(r"[^\n\t -~]+")
 _UNDECIDED = re.compile("(?:\r|\u200d|\ufe0f|[\U000e0061-\U000e007a]{1,5})?[\ud800-\udbff]?\\Z")
-"""The end of a text if its meaning hangs on what comes next; six characters at most."""
+"""The end of a text if its meaning hangs on what comes next."""
+_UNDECIDED_LENGTH = 6
+_UNDECIDED_LAST = re.compile("[\r\u200d\ufe0f\U000e0061-\U000e007a\ud800-\udbff]")
 
 _SHOWN = Shown()
 _SHORT = 16
@@ -79,8 +81,12 @@ class Sanitizer:
     def _decided(self, text: str, final: bool) -> str:
         """``text`` with surrogate pairs joined, without its undecided end, which is held back."""
         text = join_surrogates(text)
-        undecided = None if final else _UNDECIDED.search(text[-6:])
-        self._held = undecided.group() if undecided is not None else ""
+        self._held = ""
+        if final or not _UNDECIDED_LAST.match(text[-1:]):
+            return text
+        end = text[-_UNDECIDED_LENGTH:]
+        decided = _UNDECIDED.sub("", end)
+        self._held = end[len(decided) :]
         return text[: len(text) - len(self._held)]
 
     def _scan(self, text: str, unplain: re.Pattern[str], final: bool) -> str:

@@ -130,11 +130,9 @@ def attacks() -> Iterator[Attack]:
     for (number, name), texts in AS_WRITTEN.items():
         for text in texts:
             yield Attack(number, name, (text,))
-    for text in (
-        b"\xff\xfe\x9b2J \xc3".decode(errors="replace"),
-        b"\x9b2J\xff".decode(errors="surrogateescape"),
-    ):
-        yield Attack("O17", "invalid-utf-8", (text,))
+    invalid = b"\xff\xfe\x9b2J \xc3\x1b[2J \xe2\x80"
+    yield Attack("O17", "invalid-utf-8-replaced", (invalid.decode(errors="replace"),))
+    yield Attack("O17", "invalid-utf-8-as-surrogates", (invalid.decode(errors="surrogateescape"),))
     yield Attack("O17", "one-code-point-over-two-tokens", ("a\ud83d", "\ude00b"))
     yield Attack("O17", "lone-surrogates", ("\ud83d", "\ud83d", "x\udc00\udfff\ud800"))
     yield Attack("O17", "control-in-surrogates", ("\udb40", "\udc41", "\udb40\udc01"))
