@@ -122,10 +122,20 @@ SPM_TYPES = (2, 3, 3, *[6] * 256, 1, 1, 1, 1)
 
 BPE_TOKENS = (*"abcdefghij", "ab", "<|end|>", "\u0120", "\u010a")
 
-WEIGHTS = (
-    Tensor("token_embd.weight", (32, len(SPM_TOKENS))),
+BLOCK = (
     Tensor("output_norm.weight", (32,)),
+    Tensor("blk.0.attn_norm.weight", (32,)),
+    Tensor("blk.0.attn_q.weight", (32, 32)),
+    Tensor("blk.0.attn_k.weight", (32, 16)),
+    Tensor("blk.0.attn_v.weight", (32, 16)),
+    Tensor("blk.0.attn_output.weight", (32, 32)),
+    Tensor("blk.0.ffn_norm.weight", (32,)),
+    Tensor("blk.0.ffn_gate.weight", (32, 64)),
+    Tensor("blk.0.ffn_up.weight", (32, 64)),
+    Tensor("blk.0.ffn_down.weight", (64, 32)),
 )
+WEIGHTS = (Tensor("token_embd.weight", (32, len(SPM_TOKENS))), *BLOCK)
+BPE_WEIGHTS = (Tensor("token_embd.weight", (32, len(BPE_TOKENS))), *BLOCK)
 
 
 def llama_keys(**changes: Value | None) -> dict[str, Value]:
@@ -181,7 +191,7 @@ def model(**changes: Value | None) -> bytes:
 
 
 def bpe_model(**changes: Value | None) -> bytes:
-    return build(bpe_keys(**changes), [Tensor("token_embd.weight", (32, len(BPE_TOKENS)))])
+    return build(bpe_keys(**changes), BPE_WEIGHTS)
 
 
 def projector(**changes: Value | None) -> bytes:

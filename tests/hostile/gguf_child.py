@@ -1,7 +1,7 @@
 """What llama.cpp makes of GGUF files, in a process of its own, since a hostile file may end it.
 
-``python -m tests.hostile.gguf_child FILE...`` loads the vocabulary of each, and prints ``loaded`` or
-``refused`` for it, after having said which file it tries.
+``python -m tests.hostile.gguf_child 1 FILE...`` loads the vocabulary of each (0: the weights, too), and
+prints ``loaded`` or ``refused`` for it, after having said which file it tries.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ class Verdict:
     log: str = ""
 
 
-def load_in_children(paths: Sequence[Path], *, batch: int = 200) -> list[Verdict]:
+def load_in_children(
+    paths: Sequence[Path], *, batch: int = 200, vocabulary_only: bool = True
+) -> list[Verdict]:
     """A verdict for each file; a crash costs a new process for the files behind it."""
     waiting = list(paths)
     verdicts: list[Verdict] = []
     while waiting:
         files = waiting[:batch]
         child = subprocess.run(
-            [sys.executable, "-m", "tests.hostile.gguf_child", *map(str, files)],
+            [sys.executable, "-m", "tests.hostile.gguf_child", str(int(vocabulary_only)), *map(str, files)],
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
@@ -50,12 +52,12 @@ def load_in_children(paths: Sequence[Path], *, batch: int = 200) -> list[Verdict
     return verdicts
 
 
-def main(paths: Sequence[str]) -> None:
+def main(vocabulary_only: bool, paths: Sequence[str]) -> None:
     import llama_cpp
 
     llama_cpp.llama_backend_init()
     parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
+    parameters.vocab_only = vocabulary_only
     for path in paths:
         print("try", path, flush=True)
         model = llama_cpp.llama_model_load_from_file(path.encode(), parameters)
@@ -65,4 +67,4 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1] == "1", sys.argv[2:])
