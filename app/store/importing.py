@@ -41,11 +41,8 @@ def import_model(
     origin = source or Source(kind="file", origin=_text(sources[0].path), license=summary.license)
     with ExitStack() as stack:
         work = _Import(layout, sources, progress, stack)
-        if link:
-            files = [work.link(file) for file in sources]
-        else:
-            layout.make()
-            files = [work.copy(file) for file in sources]
+        layout.make()
+        files = [work.link(file) if link else work.copy(file) for file in sources]
         manifest = Manifest(
             name=name,
             files=tuple(files),
@@ -53,7 +50,6 @@ def import_model(
             source=origin,
             summary=summary,
         )
-        layout.make()
         while True:
             try:
                 return publish(layout, manifest, work.staged, wait_seconds)

@@ -53,8 +53,7 @@ def publish(
                 return existing
             write_manifest(layout.manifests, manifest)
         except BaseException:
-            if existing is None:
-                _withdraw(layout, manifest.name, fresh)
+            _withdraw(layout, manifest.name, existing, fresh)
             raise
         return manifest
 
@@ -100,10 +99,15 @@ def _is_there(layout: Layout, file: StoredFile) -> bool:
         return False
 
 
-def _withdraw(layout: Layout, name: str, fresh: list[str]) -> None:
-    """Takes back what a failed publication left. Blobs go only once the manifest is gone for certain."""
-    with suppress(StoreError):
-        disk.unlink(layout.manifest(name))
-        disk.sync_directory(layout.manifests)
+def _withdraw(layout: Layout, name: str, existing: Manifest | None, fresh: list[str]) -> None:
+    """Takes back what a failed publication left. Blobs go only once no manifest needs them for certain."""
+    # What cannot be taken back is valid too, and the first error is the one to tell.
+    with suppress(StoreError, FileNotFoundError):
+        if existing is None:
+            disk.unlink(layout.manifest(name))
+            disk.sync_directory(layout.manifests)
+        elif read_manifest(layout.manifest(name)) != existing:
+            write_manifest(layout.manifests, existing)
         for digest in fresh:
-            disk.unlink(layout.blob(digest))
+            if existing is None or digest not in existing.blobs:
+                disk.unlink(layout.blob(digest))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -119,6 +122,14 @@ def wrap_disk(
             setattr(disk, name, wrapped)
         else:
             patch.setattr(disk, name, wrapped)
+
+
+@contextmanager
+def memory_folder(otherwise: Path) -> Iterator[Path]:
+    """A folder where fsync costs nothing, for tests that make many stores; where there is none, on disk."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else otherwise) as folder:
+        yield Path(folder)
 
 
 def impatient(home: Path) -> Store:
