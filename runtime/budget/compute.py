@@ -33,18 +33,19 @@ class ComputeSize:
 
 def compute_size(shape: Shape, config: EngineConfig, cache: CacheSize, threads: int) -> ComputeSize:
     """The compute buffers of a model for a configuration, with ``threads`` threads."""
-    tokens = min(config.ubatch_tokens, cache.cells)
-    outputs = min(tokens, max(1, config.slots))
+    slots = max(1, config.slots)
+    tokens = round_up(min(config.ubatch_tokens, slots * cache.cells), slots)
+    outputs = min(tokens, slots)
     masks = 0
     if shape.attends:
         masks = tokens * MASK_ELEMENT * (cache.cells + cache.window_cells)
-    quantized = config.kv_type != "f16"
+    rotated = config.kv_type != "f16" and not shape.latent
     widest = max(
-        _feed_forward(shape, quantized=quantized),
-        _experts(shape, quantized=quantized),
+        _feed_forward(shape, rotated=rotated),
+        _experts(shape, rotated=rotated),
     )
     per_token = F32 * (widest + _standing(shape))
-    state = config.slots * max((layer.state for layer in shape.layers), default=0) * F32
+    state = slots * max((layer.state for layer in shape.layers), default=0) * F32
     recurrent = tokens * F32 * (_recurrent(shape) + _standing(shape)) + _states_alive(shape) * state
     logits = outputs * F32 * (shape.vocabulary + 5 * shape.embedding)
     graph = masks + max(tokens * per_token, recurrent, logits) + SLACK
@@ -56,15 +57,18 @@ def output_size(shape: Shape, config: EngineConfig) -> int:
     return max(1, config.slots) * shape.vocabulary * F32
 
 
-def _feed_forward(shape: Shape, *, quantized: bool) -> int:
-    """Gate, up and their product, on top of the residual, its norm, and the hole that the queries left."""
-    extra = shape.query * (2 if quantized else 1)
+def _feed_forward(shape: Shape, *, rotated: bool) -> int:
+    """Gate, up and their product, on top of the residual, its norm, and the hole that the queries left.
+
+    Quantized keys are rotated first (``rotated``), and so are the queries: a second hole.
+    """
+    extra = shape.query * (2 if rotated else 1)
     return shape.feed_forward_parts * shape.feed_forward + 3 * shape.embedding + extra
 
 
-def _experts(shape: Shape, *, quantized: bool) -> int:
+def _experts(shape: Shape, *, rotated: bool) -> int:
     """The chosen experts' activations at once: inside, or leaving, weighted."""
-    inside = 3 * shape.experts_used * shape.expert + shape.query * (2 if quantized else 1)
+    inside = 3 * shape.experts_used * shape.expert + shape.query * (2 if rotated else 1)
     leaving = shape.experts_used * (shape.expert + 2 * shape.embedding)
     return max(inside, leaving) + 3 * shape.embedding if shape.experts_used else 0
 

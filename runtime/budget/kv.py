@@ -1,7 +1,7 @@
 """Bytes of the KV cache and of recurrent state, as llama.cpp allocates them for the engine's contexts.
 
-All slots share one pool of ``context x slots`` cells, rounded up to 256. Layers with a window keep a window
-for each slot and one batch, again rounded up, but never more than the others.
+Every slot has a stream of cells of its own, as long as its context, rounded up to 256. Layers with a window
+keep the window and one batch, again rounded up, but never more than the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ CELL_RECORD = 160
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """``layers``: bytes for each layer, cache and state together; ``record_bytes`` stay on the host."""
+    """``layers``: bytes for each layer, cache and state together; ``record_bytes`` stay on the host.
+
+    ``cells`` and ``window_cells`` are those of one slot.
+    """
 
     layers: tuple[int, ...]
     cells: int
@@ -42,17 +45,18 @@ def cache_size(shape: Shape, config: EngineConfig) -> CacheSize:
             f"the heads of this model ({shape.head[0]} and {shape.head[1]}): use --kv f16",
             field="kv_type",
         )
-    cells = context_cells(config)
+    slots = max(1, config.slots)
+    cells = slot_cells(config)
     window_cells = 0
     if shape.window:
-        wanted = shape.window * config.slots + min(config.ubatch_tokens, cells)
+        wanted = shape.window + min(config.ubatch_tokens, cells * slots)
         window_cells = round_up(min(cells, wanted), CELL_PADDING)
     layers = []
     for layer in shape.layers:
-        rows = window_cells if layer.windowed else cells
+        rows = slots * (window_cells if layer.windowed else cells)
         cached = rows * (kind.row_bytes(layer.key_width) + kind.row_bytes(layer.value_width))
-        layers.append(cached + max(1, config.slots) * layer.state * STATE_ELEMENT)
-    records = (cells + window_cells) * CELL_RECORD if shape.attends else 0
+        layers.append(cached + slots * layer.state * STATE_ELEMENT)
+    records = slots * (cells + window_cells) * CELL_RECORD if shape.attends else 0
     return CacheSize(tuple(layers), cells, window_cells, records)
 
 
@@ -61,9 +65,11 @@ def kv_storage(kv_type: KvType) -> GgmlType:
     return GGML_TYPES_BY_NAME[kv_type.upper()]
 
 
-def context_cells(config: EngineConfig) -> int:
-    """Cells of the pool."""
-    return round_up(config.context_tokens * config.slots, CELL_PADDING)
+def slot_cells(config: EngineConfig) -> int:
+    """Cells of one slot."""
+    slots = max(1, config.slots)
+    together = round_up(config.context_tokens * slots, CELL_PADDING)
+    return round_up(together // slots, CELL_PADDING)
 
 
 def round_up(count: int, step: int) -> int:

@@ -19,8 +19,7 @@ from runtime.budget.shape import read_shape
 from runtime.budget.weights import weight_size
 from runtime.engine.config import EngineConfig
 from runtime.errors import DoesNotFit
-from runtime.gguf import GgufHeader
-from runtime.gguf.model import GgufModel
+from runtime.gguf import GgufHeader, GgufModel
 from runtime.hardware.machine import Machine
 from runtime.hardware.memory import MemoryReport
 
@@ -89,7 +88,7 @@ class MemoryPlan:
         parts = "\n".join(f"  {name:<16}{gib(size):>12}" for name, size in self.breakdown())
         slots = f" x {config.slots} slots" if config.slots > 1 else ""
         raise DoesNotFit(
-            f"the model needs {gib(self.total)}, and {gib(self.available)} are available:\n{parts}\n"
+            f"the model needs {gib(self.total)}, and {gib(self.available)} are available.\n{parts}\n"
             f"for a context of {config.context_tokens} tokens{slots} with {config.kv_type} keys and values.\n"
             f"What limits it: {self.memory.binding.name}, {gib(self.memory.binding.bytes)} "
             f"({self.memory.binding.detail}), less {gib(self.memory.margin)} that stay free.\n"

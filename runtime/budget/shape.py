@@ -113,6 +113,11 @@ class Shape:
         """Whether any layer has keys and values."""
         return any(layer.key_width for layer in self.layers)
 
+    @property
+    def latent(self) -> bool:
+        """Whether values are read off the compressed keys (multi-head latent attention)."""
+        return any(layer.key_width and not layer.value_width for layer in self.layers)
+
 
 def read_shape(header: GgufHeader) -> Shape:
     """The shape of the model behind a header. Raises GgufError where a needed hyperparameter is missing."""

@@ -9,8 +9,7 @@ import msgspec
 from runtime.budget.plan import headers_of, plan_headers
 from runtime.budget.weights import best_mmap
 from runtime.engine.config import EngineConfig
-from runtime.gguf import GgufHeader
-from runtime.gguf.model import GgufModel
+from runtime.gguf import GgufHeader, GgufModel
 from runtime.hardware.machine import Machine
 
 SHORTEST_CONTEXT = 512

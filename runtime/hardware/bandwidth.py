@@ -37,7 +37,7 @@ def memory_bandwidth(
     """The read bandwidth of ``threads`` threads (default: one a usable core), from ``cache`` or measured now.
 
     ``fresh`` measures in any case. A cache file that cannot be read or written costs a measurement, no more.
-    Measuring takes half a second, and up to 2 GiB for that time. Raises KernelError without the kernel library.
+    Measuring takes half a second, and up to 2 GiB for that time. Raises KernelError without the library.
     """
     from runtime.kernels import active_isa, read_bandwidth
 
