@@ -35,7 +35,7 @@ CHAT_TEMPLATES: Final = 16
 ARRAY_STRINGS: Final = 1 << 22
 """Strings in all arrays together. Gemma 4 has the most, 777,053, two thirds of them merges."""
 
-STRING_ARRAY_BYTES: Final = 128 << 20
+STRING_ARRAY_BYTES: Final = 32 << 20
 """One array of strings. Gemma 4's merges take 9 MiB."""
 
 VOCABULARY: Final = 1 << 19

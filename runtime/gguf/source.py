@@ -107,11 +107,10 @@ class Source:
 
     def skim(self, pattern: re.Pattern[bytes]) -> bytes:
         """Moves over what ``pattern`` matches of the bytes at hand, and returns them (maybe none)."""
-        match = pattern.match(self._buffer, self._at)
-        if match is None:
-            return b""
-        self._at = match.end()
-        return match.group()
+        start = self._at
+        if match := pattern.match(self._buffer, start):
+            self._at = match.end()
+        return self._buffer[start : self._at]
 
     def _fill_string(self, limit: int, what: str) -> None:
         """Makes the whole string at the position available."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from dataclasses import dataclass, field
 from enum import IntEnum
-from struct import Struct
+from struct import Struct, unpack
 from typing import TypeAlias
 
 
@@ -64,10 +62,6 @@ Value: TypeAlias = Scalar | str | ArrayRef
 
 def decode_numbers(kind: ValueType, data: bytes) -> list[int] | list[float] | list[bool]:
     """The elements of an array of numbers from its bytes."""
-    numbers = array(SCALARS[kind].format[1:])
-    numbers.frombytes(data)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    if kind is ValueType.BOOL:
-        return [byte != 0 for byte in numbers]
-    return numbers.tolist()
+    layout = SCALARS[kind]
+    numbers = unpack(f"<{len(data) // layout.size}{layout.format[1:]}", data)
+    return [number != 0 for number in numbers] if kind is ValueType.BOOL else list(numbers)

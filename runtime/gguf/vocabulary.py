@@ -56,19 +56,17 @@ def check_vocabulary(source: Source, raw: RawMetadata) -> None:
 def _check_texts(source: Source, tokens: list[bytes]) -> None:
     """Every text once, llama.cpp's names for empty ones included: it aborts at a second one."""
     distinct = set(tokens)
+    names = tokens
     if b"" in distinct:
-        distinct.discard(b"")
-        distinct.update(b"[EMPTY_%d]" % token for token, text in enumerate(tokens) if not text)
-    if len(distinct) < len(tokens):
-        seen: set[bytes] = set()
-        for token, text in enumerate(tokens):
-            name = text or b"[EMPTY_%d]" % token
-            if name in seen:
-                raise source.refuse(
-                    "duplicate-token",
-                    f"token {token} repeats the text {name[:40]!r}, at which llama.cpp aborts",
-                )
-            seen.add(name)
+        names = [text or b"[EMPTY_%d]" % token for token, text in enumerate(tokens)]
+        distinct = set(names)
+    if len(distinct) < len(names):
+        first = {name: token for token, name in reversed(list(enumerate(names)))}
+        token = next(token for token, name in enumerate(names) if first[name] < token)
+        raise source.refuse(
+            "duplicate-token",
+            f"token {token} repeats the text {names[token][:40]!r}; llama.cpp aborts at that",
+        )
     squares = sum(len(text) ** 2 for text in tokens if len(text) >= 64)
     if squares > limits.TOKEN_SQUARES:
         raise source.refuse(

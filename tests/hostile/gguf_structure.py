@@ -73,6 +73,8 @@ def _counts() -> Iterator[Hostile]:
         lambda: raw(a, struct.pack("<IQ", g.STRING, 5 << 20)),
         size=6 << 20,
     )
+    nine = strings(["x" * (4 << 20)] * 9)
+    yield Hostile("g02_36_mib_of_strings", "array-too-long", lambda: raw(a, nine))
     four = string("x" * (4 << 20))
     yield Hostile(
         "g03_three_strings_of_4_mib", "string-too-long", lambda: build({"a": four, "b": four, "c": four})

@@ -54,6 +54,7 @@ def _vocabulary() -> Iterator[Hostile]:
         "g24_byte_token_of_bert", "bad-token-type", lambda: tokens("x", tokenizer__ggml__model=bert)
     )
     yield Hostile("g24_token_of_1_mib", "string-too-long", lambda: tokens("x" * (1 << 20)))
+    yield Hostile("g24_token_of_5_kib", "string-too-long", lambda: tokens("x" * 5_000))
     yield Hostile("g24_token_with_nul", "bad-token", lambda: tokens("x\0y"))
     yield Hostile("g24_token_not_utf8", "bad-token", lambda: tokens(b"\xff"))
     yield Hostile("g24_token_cut_in_a_sequence", "bad-token", lambda: tokens(b"\xc3", b"\xa9"))
@@ -127,6 +128,10 @@ def _vocabulary() -> Iterator[Hostile]:
         "g25_merge_of_64_kib",
         "bad-merge",
         lambda: g.bpe_model(tokenizer__ggml__merges=strings(["a " + "b" * 65_536])),
+    )
+    eight_kib = strings(["a " + "b" * 8_000] * 5_000)
+    yield Hostile(
+        "g25_38_mib_of_merges", "array-too-long", lambda: g.bpe_model(tokenizer__ggml__merges=eight_kib)
     )
     yield Hostile(
         "g25_scores_too_short",
