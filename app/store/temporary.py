@@ -83,10 +83,12 @@ class StagedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._published:
-            with suppress(StoreError):  # a leftover that gc removes; the first error is the one to tell
-                disk.unlink(self.path)
-        os.close(self.fd)
+        try:
+            if not self._published:
+                with suppress(StoreError):  # a leftover that gc removes; the first error is the one to tell
+                    disk.unlink(self.path)
+        finally:
+            os.close(self.fd)
 
 
 @contextmanager
@@ -101,10 +103,12 @@ def scratch_folder(directory: Path) -> Iterator[Path]:
         disk.make_directory(folder)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(StoreError):
-            disk.unlink(claimed)
-        os.close(fd)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(StoreError):
+                disk.unlink(claimed)
+        finally:
+            os.close(fd)
 
 
 def dead_files(directory: Path) -> Iterator[Path]:
