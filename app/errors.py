@@ -55,10 +55,12 @@ class SettingsError(WrongUse):
 class ModelNotFound(AppError):
     """No stored model and no file is called ``reference``; ``near`` are stored names that look like it."""
 
-    def __init__(self, reference: str, near: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, reference: str, near: tuple[str, ...] = (), *, next_command: str = "localq list"
+    ) -> None:
         hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
         super().__init__(
-            f"no stored model and no file is called {reference!r}{hint}", next_command="localq list"
+            f"no stored model and no file is called {reference!r}{hint}", next_command=next_command
         )
         self.reference = reference
         self.near = near

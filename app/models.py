@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import InvalidName, ModelNotFound, NoSuchModel
 from app.store import Manifest, Store
-from runtime.gguf import ModelSummary
 
 DEMO = "demo"
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model and where its files lie. Texts of ``summary`` come from a file."""
+    """A model and where its files lie; they have not been read yet."""
 
     name: str
     """The stored name, or the file's name."""
     paths: tuple[Path, ...]
-    """The GGUF, or the parts of a split one in their order."""
-    summary: ModelSummary
+    """The GGUF, or the parts of a split one in their order; of a path that a person gave, any one part."""
     manifest: Manifest | None = None
     """None for a file that is not in the store."""
 
@@ -30,31 +29,39 @@ def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest
     """The model that ``reference`` means. A stored name goes before a file of that name in this folder.
 
     ``/...``, ``./...``, ``../...`` and ``~/...`` are always paths. A missing ``demo`` is fetched.
-    Raises ModelNotFound, StoreDamaged, UnsuitableFile, and GgufError for a file that is no valid GGUF.
+    Raises ModelNotFound, StoreDamaged, and for a folder UnsuitableFile and GgufError.
     """
-    if reference.startswith(("/", "./", "../", "~/")) or reference in (".", ".."):
-        return _file(Path(reference).expanduser())
-    try:
-        return _stored(store.get(reference), store)
-    except InvalidName:
-        near: tuple[str, ...] = ()
-    except NoSuchModel as error:
-        near = error.nearest
-    if reference == DEMO:
-        return _stored(fetch_demo(store), store)
-    path = Path(reference)
-    if "\0" not in reference and path.exists():
-        return _file(path)
-    raise ModelNotFound(reference, near)
+    if not reference.startswith(("/", "./", "../", "~/")):
+        try:
+            return _stored(store.get(reference), store)
+        except InvalidName:
+            near: tuple[str, ...] = ()
+        except NoSuchModel as error:
+            near = error.nearest
+        if reference == DEMO:
+            return _stored(fetch_demo(store), store)
+    else:
+        near = ()
+    path = Path(reference).expanduser()
+    if not reference or "\0" in reference or not _exists(path):
+        raise ModelNotFound(reference, near)
+    return ResolvedModel(path.name, _models_in(path) if path.is_dir() else (path,))
 
 
 def _stored(manifest: Manifest, store: Store) -> ResolvedModel:
-    return ResolvedModel(manifest.name, store.paths(manifest), manifest.summary, manifest)
+    return ResolvedModel(manifest.name, store.paths(manifest), manifest)
 
 
-def _file(path: Path) -> ResolvedModel:
-    from app.store.sources import find_sources, merged
+def _models_in(folder: Path) -> tuple[Path, ...]:
+    from app.store.sources import find_sources
 
-    sources = find_sources([path])
-    models = [source for source in sources if source.role != "mmproj"]
-    return ResolvedModel(path.name, tuple(source.path for source in models), merged(sources))
+    return tuple(source.path for source in find_sources([folder]) if source.role != "mmproj")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise

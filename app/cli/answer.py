@@ -52,7 +52,8 @@ def begin(
             max_tokens=options.max_tokens,
             stop=options.stop,
         )
-    head = [{"role": "system", "content": system}] if system else []
+    # None leaves the system prompt to the template, which may bring its own; an empty one keeps that out.
+    head = [] if system is None else [{"role": "system", "content": system}]
     return engine.chat(
         [*head, *turns], sampling=options.sampling, max_tokens=options.max_tokens, stop=options.stop
     )

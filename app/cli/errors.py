@@ -19,8 +19,9 @@ import click
 
 from app.cli.front import Front
 from app.errors import (
-    AppError,
+    FetchFailed,
     InvalidName,
+    ModelNotFound,
     NotEnoughDisk,
     StoreError,
     UnsuitableFile,
@@ -85,6 +86,8 @@ RULES: tuple[Rule, ...] = (
     Rule(InvalidName, WRONG_USE, _always("localq list")),
     Rule(NotEnoughDisk, DOES_NOT_FIT, _always("localq df")),
     Rule(UnsuitableFile, FAILED, _always("localq import --help")),
+    Rule(ModelNotFound, FAILED, _always("localq list")),
+    Rule(FetchFailed, FAILED, _always("localq run demo")),
     Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _always("localq list")),
     Rule(TemplateError, FAILED, lambda _error, front: f"localq run {_model(front)} --raw"),
@@ -112,7 +115,7 @@ def report(error: BaseException, front: Front) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         _print_traceback(error)
     rule = next(rule for rule in RULES if isinstance(error, rule.kind))
-    own = error.next_command if isinstance(error, AppError) else None
+    own: str | None = getattr(error, "next_command", None)
     message, next_command = describe(error), own or rule.next_command(error, front)
     document = {
         "type": type(error).__name__,

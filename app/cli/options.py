@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -113,10 +113,9 @@ def device_options(function: F) -> F:
     )(function)
 
 
-def _layers(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
-    """-1 stands for auto, as in EngineConfig.gpu_layers."""
+def _layers(_ctx: click.Context, _param: click.Parameter, value: str) -> int | Literal["auto"]:
     if value == "auto":
-        return -1
+        return "auto"
     if value.isascii() and value.isdigit() and len(value) <= 5:
         return int(value)
     raise click.BadParameter(f"{value!r} is neither a number of layers nor 'auto'")

