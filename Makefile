@@ -19,7 +19,10 @@ test-slow: $(VENV)/installed-test $(DEMO) ## Run the long checks: many kills, ma
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_FLAGS)
 
 test-isa: $(VENV)/installed-test ## Run the kernel tests once for each instruction set that this processor has
-	$(BIN)/python -m pytest tests/runtime -k kernels $(PYTEST_FLAGS)
+	@for isa in $$($(BIN)/python -c "from runtime.kernels import available_isas; print(*available_isas())"); do \
+		echo "LOCALQ_FORCE_ISA=$$isa"; \
+		LOCALQ_FORCE_ISA=$$isa $(BIN)/python -m pytest tests/runtime -q -k kernels $(PYTEST_FLAGS) || exit 1; \
+	done
 
 lint: $(VENV)/installed-test ## Check style
 	$(BIN)/ruff check .

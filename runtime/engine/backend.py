@@ -34,7 +34,10 @@ class Sampler(Protocol):
     """One request's choice of tokens; it remembers what it chose (penalties, random state)."""
 
     def sample(self, row: int) -> int:
-        """Choose the next token from the logits of batch row ``row`` of the last pass."""
+        """Choose the next token from the logits of batch row ``row`` of the last pass.
+
+        Raises EngineError when there is nothing to choose from.
+        """
 
     def close(self) -> None:
         """Free native memory."""

@@ -165,7 +165,11 @@ class Scheduler:
             part.slot.cached.extend(chunk.tokens)
             job.pending = job.pending[len(chunk.tokens) :]
             if chunk.wants_logits:
-                token = job.sampler.sample(row)
+                try:
+                    token = job.sampler.sample(row)
+                except EngineError as error:
+                    self._fail_parts([part], error)
+                    continue
                 job.first_token = job.first_token or self._clock()
                 self._take_token(part.slot, job, token, row)
             elif job.output_tokens == 0:

@@ -203,6 +203,22 @@ def test_a_sampler_that_cannot_be_made_fails_its_request_only() -> None:
     assert bench.tokens(good) == answer([2], 5)
 
 
+def test_logits_without_a_number_fail_their_request_only() -> None:
+    def choose(tokens: Sequence[int]) -> int:
+        if tokens[0] == 66 and len(tokens) > 3:
+            raise EngineError("no numbers")
+        return next_token(tokens)
+
+    bench = Bench(FakeBackend(choose=choose))
+    bad, good = bench.ask([66, 1]), bench.ask([2, 1])
+    bench.run()
+    assert bench.failure(bad).message == "no numbers"
+    assert bench.tokens(good) == answer([2, 1], 5)
+    again = bench.ask([66])
+    bench.run()
+    assert bench.failure(again).message == "no numbers"
+
+
 def test_the_same_beginning_is_not_computed_twice() -> None:
     bench = Bench(FakeBackend(slots=2, context_tokens=256))
     first = bench.ask([9] * 20, max_tokens=4)

@@ -15,6 +15,7 @@ from llama_cpp import llama_cpp as native
 
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import SamplingParams
+from runtime.errors import EngineError
 from runtime.kernels import argmax_f32_at
 
 
@@ -28,7 +29,10 @@ class GreedySampler:
     def sample(self, row: int) -> int:
         """See :class:`runtime.engine.backend.Sampler`."""
         logits = native.llama_get_logits_ith(self._context, row)
-        return argmax_f32_at(ctypes.addressof(logits.contents), self._size)
+        token = argmax_f32_at(ctypes.addressof(logits.contents), self._size)
+        if token < 0:
+            raise EngineError("the model gave no numbers (all logits are NaN); verify its file")
+        return token
 
     def close(self) -> None:
         """Nothing to free."""
