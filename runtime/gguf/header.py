@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runtime.errors import GgufError
-from runtime.gguf.limits import STRING_BYTES
+from runtime.gguf.limits import METADATA_BYTES
 from runtime.gguf.roles import Role, find_role
 from runtime.gguf.source import open_source
 from runtime.gguf.tensor_info import TensorInfo
@@ -122,7 +122,7 @@ class GgufHeader:
             source.seek(ref.offset)
             if ref.type is ValueType.STRING:
                 strings: list[bytes] = []
-                for part in source.strings(ref.count, STRING_BYTES, "an array's string"):
+                for part in source.strings(ref.count, METADATA_BYTES, "an array's string"):
                     strings += part
                 return strings
             return decode_numbers(ref.type, source.take(ref.nbytes, "an array"))

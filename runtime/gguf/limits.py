@@ -12,19 +12,25 @@ KEYS: Final = 16_384
 """Real files hold 20 to 150 keys; the rest is room for provenance notes."""
 
 TENSORS: Final = 131_072
-"""The largest mixtures of experts, with one tensor an expert, stay below 100,000."""
+"""Real files hold up to some 2,500, the experts being stacked; the rest is room for one tensor an expert."""
 
 KEY_BYTES: Final = 256
-"""llama.cpp's longest known key has 60; the GGUF specification allows 65,535."""
+"""llama.cpp's longest keys have some 60; the GGUF specification allows 65,535."""
 
 TENSOR_NAME_BYTES: Final = 63
 """ggml keeps a name in 64 bytes, the last of them NUL."""
 
-STRING_BYTES: Final = 4 << 20
-"""One string value. The longest real ones are chat templates and notes of some 100 KiB."""
+METADATA_BYTES: Final = 128 << 20
+"""The whole key-value section. Gemma 4's takes 16 MiB; a tokenizer.json in it may take twice that."""
 
-STRINGS_BYTES: Final = 8 << 20
-"""All string values of a file together: decoded they may take four times that in memory."""
+TEXT_BYTES: Final = 1 << 20
+"""A text kept in memory; a longer one stays in the file. Real ones end below 100 KiB."""
+
+TEXTS_BYTES: Final = 8 << 20
+"""All texts in memory together: decoded they may take four times that."""
+
+STRING_BYTES: Final = 4 << 20
+"""One string of an array."""
 
 CHAT_TEMPLATE_BYTES: Final = 1 << 20
 """Real templates have 0.1 to 60 KiB."""
@@ -34,9 +40,6 @@ CHAT_TEMPLATES: Final = 16
 
 ARRAY_STRINGS: Final = 1 << 22
 """Strings in all arrays together. Gemma 4 has the most, 777,053, two thirds of them merges."""
-
-STRING_ARRAY_BYTES: Final = 32 << 20
-"""One array of strings. Gemma 4's merges take 9 MiB."""
 
 VOCABULARY: Final = 1 << 19
 """Tokens. The largest real vocabularies have some 262,400."""
@@ -68,6 +71,3 @@ INLINE_BYTES: Final = 4_096
 
 SPLIT_PARTS: Final = 4_096
 """Parts of one model. The largest real sets have some 150."""
-
-NUMBER_ARRAY_BYTES: Final = 64 << 20
-"""One array of numbers: llama.cpp copies it into memory. Real ones take up to 4 MiB."""

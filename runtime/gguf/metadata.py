@@ -30,7 +30,7 @@ class RawMetadata:
     values: dict[str, Value] = field(default_factory=dict)
     kinds: dict[str, ValueType] = field(default_factory=dict)
     tokens: list[bytes] | None = None
-    string_bytes: int = 0
+    text_bytes: int = 0
     array_strings: int = 0
     templates: int = 0
 
@@ -41,6 +41,7 @@ def read_metadata(source: Source, count: int) -> RawMetadata:
         raise source.refuse("too-many-keys", f"claims {count} keys; at most {limits.KEYS} are accepted")
     source.require(count * _MIN_PAIR_BYTES, f"a table of {count} keys")
     raw = RawMetadata()
+    source.limit_to(limits.METADATA_BYTES)
     for index in range(count):
         key = _read_key(source, index)
         if key in raw.values:
@@ -48,7 +49,7 @@ def read_metadata(source: Source, count: int) -> RawMetadata:
         kind = _read_kind(source, f"the type of {key}")
         raw.kinds[key] = kind
         if kind is ValueType.STRING:
-            raw.values[key] = _read_string(source, raw, key)
+            raw.values[key] = _read_text(source, raw, key)
         elif kind is ValueType.ARRAY:
             raw.values[key] = _read_array(source, raw, key)
         else:
@@ -84,29 +85,35 @@ def _read_scalar(source: Source, kind: ValueType, key: str) -> Scalar:
     return number
 
 
-def _read_string(source: Source, raw: RawMetadata, key: str) -> str:
+def _read_text(source: Source, raw: RawMetadata, key: str) -> str | ArrayRef:
+    """A text, or the place of one that is too long to be kept."""
+    start = source.position
     length = source.u64(f"the length of {key}")
-    source.require(length, f"the string {key}")
-    limit = limits.STRING_BYTES
     if key.startswith(TEMPLATE_KEY):
-        limit = limits.CHAT_TEMPLATE_BYTES
-        raw.templates += 1
-        if raw.templates > limits.CHAT_TEMPLATES:
-            raise source.refuse(
-                "too-many-templates", f"has more than the {limits.CHAT_TEMPLATES} chat templates accepted"
-            )
-    if length > limit:
-        raise source.refuse("string-too-long", f"{key} has {length} bytes; at most {limit} are accepted")
-    raw.string_bytes += length
-    if raw.string_bytes > limits.STRINGS_BYTES:
+        _check_template(source, raw, key, length)
+    if length > limits.TEXT_BYTES:
+        source.skip(length, f"the text {key}")
+        return ArrayRef(ValueType.STRING, 1, start, 8 + length)
+    raw.text_bytes += length
+    if raw.text_bytes > limits.TEXTS_BYTES:
         raise source.refuse(
-            "string-too-long",
-            f"its string values have more than {limits.STRINGS_BYTES} bytes together, up to {key}",
+            "string-too-long", f"its texts have more than {limits.TEXTS_BYTES} bytes together, up to {key}"
         )
     try:
-        return source.take(length, f"the string {key}").decode("utf-8")
+        return source.take(length, f"the text {key}").decode("utf-8")
     except UnicodeDecodeError as error:
         raise source.refuse("not-utf8", f"{key} is not valid UTF-8 at its byte {error.start}") from None
+
+
+def _check_template(source: Source, raw: RawMetadata, key: str, length: int) -> None:
+    limit = limits.CHAT_TEMPLATE_BYTES
+    if length > limit:
+        raise source.refuse("string-too-long", f"{key} has {length} bytes; at most {limit} are accepted")
+    raw.templates += 1
+    if raw.templates > limits.CHAT_TEMPLATES:
+        raise source.refuse(
+            "too-many-templates", f"has more than the {limits.CHAT_TEMPLATES} chat templates accepted"
+        )
 
 
 def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
@@ -119,14 +126,9 @@ def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
         _read_strings(source, raw, key, count)
         return ArrayRef(kind, count, offset, source.position - offset)
     nbytes = count * SCALARS[kind].size
-    source.require(nbytes, f"the {count} elements of {key}")
-    if nbytes > limits.NUMBER_ARRAY_BYTES:
-        raise source.refuse(
-            "array-too-long", f"{key} takes {nbytes} bytes; at most {limits.NUMBER_ARRAY_BYTES} are accepted"
-        )
     if nbytes <= limits.INLINE_BYTES:
-        return ArrayRef(kind, count, offset, nbytes, source.take(nbytes, key))
-    source.seek(offset + nbytes)
+        return ArrayRef(kind, count, offset, nbytes, source.take(nbytes, f"the elements of {key}"))
+    source.skip(nbytes, f"the {count} elements of {key}")
     return ArrayRef(kind, count, offset, nbytes)
 
 
@@ -144,10 +146,5 @@ def _read_strings(source: Source, raw: RawMetadata, key: str, count: int) -> Non
     elif key == MERGES_KEY:
         read_merges(source, key, count)
     else:
-        start = source.position
         for _ in source.strings(count, limits.STRING_BYTES, f"a string of {key}"):
-            if source.position - start > limits.STRING_ARRAY_BYTES:
-                raise source.refuse(
-                    "array-too-long",
-                    f"the strings of {key} take more than the {limits.STRING_ARRAY_BYTES} bytes accepted",
-                )
+            pass

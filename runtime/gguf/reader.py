@@ -35,6 +35,7 @@ def open_gguf(path: Path | str) -> GgufHeader:
         tensor_count = source.u64("the number of tensors")
         key_count = source.u64("the number of keys")
         raw = read_metadata(source, key_count)
+        source.limit_to(source.remaining)
         alignment = _find_alignment(source, raw)
         tensors = read_tensors(source, tensor_count)
         data_offset = find_data_section(source, tensors, alignment)

@@ -11,7 +11,7 @@ from runtime.gguf.metadata import RawMetadata
 from runtime.gguf.projector_keys import PROJECTOR
 from runtime.gguf.rules import Rule, u32
 from runtime.gguf.source import Source
-from runtime.gguf.values import ArrayRef, Scalar, decode_numbers
+from runtime.gguf.values import ArrayRef, Scalar, ValueType, decode_numbers
 
 _WHOLE: Final[Mapping[str, Rule]] = {
     **GENERAL,
@@ -33,6 +33,8 @@ def check_schema(source: Source, raw: RawMetadata, architecture: str) -> None:
 
 def _check(source: Source, raw: RawMetadata, key: str, rule: Rule) -> None:
     value = raw.values[key]
+    if isinstance(value, ArrayRef) and raw.kinds[key] is ValueType.STRING:
+        raise source.refuse("string-too-long", f"{key} has {value.nbytes - 8} bytes; it is meant to be short")
     if isinstance(value, ArrayRef):
         if not (rule.array or rule.per_layer) or value.type not in rule.types:
             raise _wrong_type(source, key, f"an array of {value.type.name}", rule)

@@ -29,6 +29,7 @@ class Source:
         self.fd = fd
         self.path = path
         self.size = size
+        self._limit = size
         self._buffer = b""
         self._base = 0  # file offset of the buffer
         self._at = 0  # position in the buffer
@@ -41,16 +42,24 @@ class Source:
     def remaining(self) -> int:
         return self.size - self.position
 
+    def limit_to(self, nbytes: int) -> None:
+        """From here on no more than ``nbytes`` bytes are read, or skipped."""
+        self._limit = self.position + nbytes
+
     def refuse(self, rule: str, reason: str) -> GgufError:
         """The error for the caller to raise."""
         return GgufError(self.path, rule, reason)
 
     def require(self, nbytes: int, what: str) -> None:
-        """Raises unless ``nbytes`` more bytes exist."""
+        """Raises unless ``nbytes`` more bytes exist, within the limit."""
         if nbytes > self.remaining:
             raise self.refuse(
                 "truncated",
                 f"{what} at byte {self.position} needs {nbytes} bytes, {self.remaining} remain in the file",
+            )
+        if self.position + nbytes > self._limit:
+            raise self.refuse(
+                "metadata-too-long", f"{what} would end past byte {self._limit}; metadata may not"
             )
 
     def take(self, nbytes: int, what: str) -> bytes:
@@ -64,6 +73,11 @@ class Source:
 
     def unpack(self, layout: Struct, what: str) -> tuple[Any, ...]:
         return layout.unpack(self.take(layout.size, what))
+
+    def skip(self, nbytes: int, what: str) -> None:
+        """Moves over ``nbytes`` bytes without reading them."""
+        self.require(nbytes, what)
+        self.seek(self.position + nbytes)
 
     def u64(self, what: str) -> int:
         value: int = _U64.unpack(self.take(8, what))[0]

@@ -98,6 +98,8 @@ def find_data_section(source: Source, tensors: tuple[TensorInfo, ...], alignment
     """Where the data section starts, after holding every tensor's place against the file's length.
 
     Raises :class:`GgufError` for a gap, an overlap, an end past the file's, or bytes after the last tensor.
+    A format that keeps data of its own behind the section, with its place in ``localq.*`` keys, would have to
+    account for those bytes here; no file may have any today.
     """
     if not tensors:
         return _end_without_tensors(source, alignment)

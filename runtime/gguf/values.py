@@ -46,7 +46,8 @@ SCALARS: dict[int, Struct] = {
 class ArrayRef:
     """An array in the file: ``count`` elements of ``type``, in ``nbytes`` bytes at ``offset``.
 
-    ``data`` holds the bytes of a small array of numbers, None for the others.
+    ``data`` holds the bytes of a small array of numbers, None for the others. A text of more than 1 MiB is
+    kept like an array with one string.
     """
 
     type: ValueType

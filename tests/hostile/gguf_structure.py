@@ -55,10 +55,17 @@ def _counts() -> Iterator[Hostile]:
     )
     yield Hostile("g07_bool_of_2", "bad-bool", lambda: model(x=struct.pack("<IB", g.BOOL, 2)))
     yield Hostile(
-        "g01_array_of_65_mib",
-        "array-too-long",
-        lambda: raw(a, numbers(g.U8, [], count=65 << 20)),
-        size=66 << 20,
+        "g01_array_of_129_mib",
+        "metadata-too-long",
+        lambda: raw(a, numbers(g.U8, [], count=129 << 20)),
+        size=130 << 20,
+    )
+    half = numbers(g.U8, [], count=64 << 20)
+    yield Hostile(
+        "g01_two_arrays_of_64_mib",
+        "metadata-too-long",
+        lambda: raw(a, half, bytes(64 << 20), g.text("b"), half, keys=2),
+        size=130 << 20,
     )
     yield Hostile(
         "g02_4_million_empty_strings",
@@ -68,17 +75,19 @@ def _counts() -> Iterator[Hostile]:
     )
     yield Hostile("g02_one_string_of_5_mib", "string-too-long", lambda: raw(a, strings(["x" * (5 << 20)])))
     yield Hostile(
-        "g03_string_of_5_mib",
-        "string-too-long",
-        lambda: raw(a, struct.pack("<IQ", g.STRING, 5 << 20)),
-        size=6 << 20,
+        "g03_text_of_129_mib",
+        "metadata-too-long",
+        lambda: raw(a, struct.pack("<IQ", g.STRING, 129 << 20)),
+        size=130 << 20,
     )
-    nine = strings(["x" * (4 << 20)] * 9)
-    yield Hostile("g02_36_mib_of_strings", "array-too-long", lambda: raw(a, nine))
-    four = string("x" * (4 << 20))
+    one = string("x" * (1 << 20))
     yield Hostile(
-        "g03_three_strings_of_4_mib", "string-too-long", lambda: build({"a": four, "b": four, "c": four})
+        "g03_nine_texts_of_1_mib", "string-too-long", lambda: build(dict.fromkeys("abcdefghi", one))
     )
+    yield Hostile(
+        "g03_name_of_2_mib", "string-too-long", lambda: model(general__name=string("x" * (2 << 20)))
+    )
+    yield Hostile("g33_sparse_1_tb_behind_a_header", "bad-key", lambda: raw(keys=16_000), size=1 << 40)
 
 
 def _alignment() -> Iterator[Hostile]:

@@ -129,10 +129,6 @@ def _vocabulary() -> Iterator[Hostile]:
         "bad-merge",
         lambda: g.bpe_model(tokenizer__ggml__merges=strings(["a " + "b" * 65_536])),
     )
-    eight_kib = strings(["a " + "b" * 8_000] * 5_000)
-    yield Hostile(
-        "g25_38_mib_of_merges", "array-too-long", lambda: g.bpe_model(tokenizer__ggml__merges=eight_kib)
-    )
     yield Hostile(
         "g25_scores_too_short",
         "array-too-short",

@@ -76,6 +76,15 @@ def test_an_array_of_texts_is_read_as_bytes(tmp_path: Path) -> None:
     assert header.get("y", int, 0) == 1
 
 
+def test_a_long_text_stays_in_the_file(tmp_path: Path) -> None:
+    text = '{"é": 1}' * 300_000
+    header = open_gguf(write(tmp_path, g.model(tokenizer__huggingface__json=g.string(text))))
+    ref = header.metadata["tokenizer.huggingface.json"]
+    assert isinstance(ref, ArrayRef) and ref.type is ValueType.STRING and ref.count == 1
+    assert header.read_array(ref) == [text.encode()]
+    assert header.role == "model"
+
+
 def test_opening_keeps_no_array_in_memory(tmp_path: Path) -> None:
     path = write(tmp_path, g.build({"x": g.numbers(g.U8, [1] * (8 << 20))}))
     tracemalloc.start()
