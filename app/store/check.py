@@ -86,13 +86,11 @@ def printable(path: Path) -> str:
 
 def _targets(layout: Layout, manifests: Iterable[Manifest]) -> list[_Target]:
     """Each blob and link once, with all models that need it."""
-    users: dict[tuple[Path, StoredFile], list[str]] = {}
+    users: dict[tuple[Path, StoredFile], dict[str, None]] = {}
     for manifest in manifests:
         for file in manifest.files:
             anonymous = msgspec.structs.replace(file, filename="", role="model")
-            names = users.setdefault((layout.place(file), anonymous), [])
-            if manifest.name not in names:
-                names.append(manifest.name)
+            users.setdefault((layout.place(file), anonymous), {})[manifest.name] = None
     return [_Target(file, path, tuple(names)) for (path, file), names in users.items()]
 
 

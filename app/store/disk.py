@@ -134,5 +134,5 @@ def free_bytes(path: Path) -> int:
 def failure(action: str, path: Path, error: OSError, *, needed_bytes: int = 1) -> StoreError:
     """The typed error for an operating system's."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NotEnoughDisk(path, needed_bytes=needed_bytes, free_bytes=free_bytes(path))
+        return NotEnoughDisk(path, needed_bytes=max(1, needed_bytes), free_bytes=free_bytes(path))
     return DiskFailed(action, path, error)

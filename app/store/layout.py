@@ -84,6 +84,7 @@ class Layout:
         for path in paths:
             if path.name.startswith(BLOB_PREFIX):
                 try:
-                    yield path, path.stat().st_size
+                    size = path.stat().st_size
                 except FileNotFoundError:
                     continue
+                yield path, size

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ from app.store import Manifest, ModelUsage, Store, disk
 from app.store.collect import remove
 from app.store.publish import publish
 from app.store.temporary import PREFIX, scratch_folder
-from tests.app.store_kit import contents, files_in, gguf_bytes, write_gguf
+from tests.app.store_kit import contents, files_in, gguf_bytes, memory_folder, write_gguf
 
 SIZE = len(gguf_bytes())
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    with memory_folder(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -231,6 +231,31 @@ class TestPrimitives:
         with pytest.raises(DiskFailed):
             disk.sync(0, tmp_path)
 
+    @pytest.mark.parametrize(
+        ("answer", "synced"), [(None, []), (errno.ENOTSUP, ["fsync"]), (errno.EIO, None)], ids=str
+    )
+    def test_macos_empties_the_drives_cache_too_where_it_can(
+        self, answer: int | None, synced: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[str] = []
+
+        def full_sync(fd: int, command: int) -> None:
+            assert command == 51
+            if answer is not None:
+                raise OSError(answer, os.strerror(answer))
+
+        monkeypatch.setattr("sys.platform", "darwin")
+        monkeypatch.setattr("fcntl.F_FULLFSYNC", 51, raising=False)
+        monkeypatch.setattr("fcntl.fcntl", full_sync)
+        monkeypatch.setattr(os, "fsync", lambda fd: calls.append("fsync"))
+        if synced is None:
+            with pytest.raises(DiskFailed):
+                disk.sync(1, tmp_path)
+            assert calls == []
+        else:
+            disk.sync(1, tmp_path)
+            assert calls == synced
+
     def test_removing_what_is_gone_frees_nothing(self, tmp_path: Path) -> None:
         assert disk.unlink(tmp_path / "absent") == 0
 

@@ -519,6 +519,13 @@ class TestHostileFiles:
         with pytest.raises(UnsuitableFile, match="is a pipe"):
             store.import_file(model, "evil")
 
+    def test_a_file_that_goes_at_the_last_moment_is_refused(
+        self, store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.store.sources.real_path", lambda path: path.with_name("gone"))
+        with pytest.raises(UnsuitableFile, match="No such file"):
+            store.import_file(model, "evil")
+
     def test_one_bad_file_in_a_folder_refuses_the_folder(self, store: Store, tmp_path: Path) -> None:
         write_gguf(tmp_path / "folder" / "good.gguf")
         (tmp_path / "folder" / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 45)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidName, NoSuchModel
 from app.store import Store
 from app.store.names import MAX_NAME_LENGTH, check_name, manifest_filename, name_of
-from tests.app.store_kit import files_in, write_gguf
+from tests.app.store_kit import files_in, memory_folder, write_gguf
 
 HOSTILE = [
     *("../../../etc/passwd", "folder/../../../etc/passwd", "..\\..\\Windows\\evil", "/etc/passwd"),
@@ -29,6 +30,12 @@ names = st.builds(
     st.lists(segments, min_size=1, max_size=4),
     st.none() | segments,
 )
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    with memory_folder(tmp_path) as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -14,7 +14,13 @@ from app.store import Problem, Store
 from app.store.hashing import hash_file
 from app.store.manifest import MAX_MANIFEST_BYTES
 from app.store.temporary import PREFIX
-from tests.app.store_kit import contents, write_gguf, write_split
+from tests.app.store_kit import contents, memory_folder, write_gguf, write_split
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    with memory_folder(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -276,6 +282,21 @@ class TestLeftovers:
         assert store.gc() == 12
         assert store.verify() == []
         assert contents(store) == before
+
+    def test_a_blob_that_goes_while_all_are_counted_is_left_out(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        orphan = store.home / "blobs" / f"sha256-{'0' * 64}"
+        orphan.write_bytes(b"123")
+        stat = Path.stat
+
+        def vanish(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+            if self == orphan:
+                raise FileNotFoundError(2, "No such file or directory", str(self))
+            return stat(self, follow_symlinks=follow_symlinks)
+
+        monkeypatch.setattr(Path, "stat", vanish)
+        assert store.usage().reclaimable_bytes == 0
 
     def test_with_a_damaged_manifest_nothing_is_called_an_orphan(self, store: Store) -> None:
         (store.home / "manifests" / "big.json").write_bytes(b"")
