@@ -76,7 +76,7 @@ FLAG_TAGS = tuple(
 
 _JOINING = CodePoints(
     "620-74F 750-77F 7CA-7F5 840-85B 860-DFF 1000-109F 1780-17D3 1820-18AA 1B00-1C4F A8E0-A8FF A980-A9DF"
-    " 10D00-10D3F 11000-11DFF 1E900-1E95F"
+    " 10D00-10D3F 11000-110CF 11100-1183F 11900-11AAF 11C00-11DFF 1E900-1E95F"
 )
 _UNSPACED = CodePoints("E00-EFF 1000-109F 1780-17F9 1950-19DF 1A20-1AAD A9E0-A9FE AA60-AADF")
 _VARIANTS = CodePoints(
@@ -138,22 +138,22 @@ def _joined(pair: re.Match[str]) -> str:
 class Shown(dict[str, str]):
     """Character -> itself where it is fine, what is shown instead of it, ``MARK`` or ``CONTEXT``.
 
-    Remembers good characters only, and ``CAPACITY`` at most: hostile text cannot fill the memory.
+    Fills as it is asked, from any thread: an answer depends on the character alone. Remembers ``CAPACITY``
+    answers at most and no markers, so that hostile text cannot fill the memory.
     """
 
     CAPACITY = 4096
 
-    def __init__(self) -> None:
-        super().__init__(_BY_NAME)
-
     def __missing__(self, char: str) -> str:
-        kind = category(char)
-        if kind in _NEVER or (kind == "Cn" and char not in _RESERVED):
-            return marker(char)
+        shown = _BY_NAME.get(char)
+        if shown is None:
+            kind = category(char)
+            if kind in _NEVER or (kind == "Cn" and char not in _RESERVED):
+                return marker(char)
+            shown = MARK if kind[0] == "M" else char
         if len(self) >= self.CAPACITY:
             self.clear()
-            self.update(_BY_NAME)
-        shown = self[char] = MARK if kind[0] == "M" else char
+        self[char] = shown
         return shown
 
 

@@ -12,7 +12,7 @@ from itertools import accumulate
 import pytest
 
 from app.terminal import MARK_LIMIT, Sanitizer, sanitize
-from app.terminal.characters import NEEDS, PLAIN, Shown
+from app.terminal.characters import CONTEXT, MARK, NEEDS, PLAIN, Shown
 from tests.hostile.terminal import (
     AS_WRITTEN,
     INVISIBLE,
@@ -103,6 +103,23 @@ def test_every_code_point_is_judged_as_unicode_describes_it() -> None:
     assert visible - passed == fillers | {char for char in NEEDS if char in visible} | set(UNUSED_SELECTORS)
 
 
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u200c", "\u200d", "\u034f", "\u180b", "\ufe00", "\ufe0f", "\U000e0100"]
+)
+def test_an_invisible_character_passes_only_after_what_the_judge_allows(hidden: str) -> None:
+    scripts = [
+        *range(0x20, 0x3500),
+        *range(0xA000, 0xAC00),
+        *range(0xD7B0, 0x17000),
+        *range(0x1B000, 0x20100),
+    ]
+    pairs = [chr(code) + hidden for code in scripts]
+    lines = sanitize("\n".join(pairs)).split("\n")
+    passed = [pair for pair, line in zip(pairs, lines, strict=True) if pair == line]
+    assert 0 < len(passed) < len(pairs) / 4
+    assert foreign("\n".join(passed)) == set()
+
+
 def test_characters_that_skip_the_closer_look_need_none() -> None:
     judge = Shown()
     assert [
@@ -119,7 +136,7 @@ def test_the_memory_of_characters_is_bounded() -> None:
     for code in range(0x4E00, 0x9FFF):
         assert shown[chr(code)] == chr(code)
         assert len(shown) <= Shown.CAPACITY
-    assert shown["\r"] == "context"
+    assert shown["\r"] == CONTEXT and shown["\x00"] == "␀" and shown["\u0301"] == MARK
 
 
 class TestLineBreaks:
@@ -197,6 +214,12 @@ class TestTags:
         assert sanitize("🏴\U000e0075\U000e0073\U000e007f") == "🏴<U+E0075><U+E0073><U+E007F>"
         assert stream(self.england[:4], self.england[5:]) == "🏴<U+E0067><U+E0062><U+E0065><U+E0067><U+E007F>"
 
+    def test_its_last_tag_may_come_as_two_surrogates(self) -> None:
+        assert stream(self.england[:-1] + "\udb40", "\udc7f") == self.england
+
+    def test_the_tags_of_a_flag_without_a_flag_are_spelt_out(self) -> None:
+        assert sanitize("x" + self.england[1:]).startswith("x<U+E0067><U+E0062>")
+
     def test_hidden_text_is_spelt_out(self) -> None:
         assert sanitize(f"hi{TAGGED}") == "hi" + "".join(f"<U+{ord(tag):04X}>" for tag in TAGGED)
 
@@ -222,11 +245,15 @@ class TestMarks:
         stack = "ب" + "\u064e" * 4 + "\u200d" + "\u064e" * 4 + "\u200d"
         assert sanitize(stack + "\u064e" * 4 + "\u200d") == stack + "<+4 marks><U+200D>"
 
+    def test_no_joiner_follows_a_mark_that_is_not_shown(self) -> None:
+        assert sanitize("ب" + "\u064e" * 9 + "\u200d") == "ب" + "\u064e" * 8 + "<+1 marks><U+200D>"
+
 
 def test_after_flush_a_new_text_begins() -> None:
     sanitizer = Sanitizer()
     sanitizer.feed("👩\u200d")
     assert sanitizer.flush() == "<U+200D>"
+    assert sanitizer.feed("👩") + sanitizer.flush() == "👩"
     assert sanitizer.feed("\u200d💻") + sanitizer.flush() == "<U+200D>💻"
     assert sanitizer.feed("e" + "\u0301" * 9) + sanitizer.flush() == "e" + "\u0301" * 8 + "<+1 marks>"
     assert sanitizer.feed("\u0301" * 8) + sanitizer.flush() == "\u0301" * 8
