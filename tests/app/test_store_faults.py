@@ -332,8 +332,12 @@ class SmallDisk:
 
 
 class TestFullDisk:
-    @pytest.fixture
-    def small(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDisk]:
+    @pytest.fixture(params=["mounted where possible", "counted"])
+    def small(
+        self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[SmallDisk]:
+        if request.param == "counted":
+            monkeypatch.setattr(os, "geteuid", lambda: 1000)
         small = SmallDisk(tmp_path / "small", monkeypatch)
         yield small
         small.unmount()

@@ -315,6 +315,18 @@ class TestLink:
             store.paths(manifest)
         assert error.value.next_command == f"localq import --link {model} --name tiny"
 
+    def test_the_command_that_links_again_names_what_holds_all_files(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "my models"
+        write_gguf(folder / "model.gguf")
+        (folder / "mmproj.gguf").write_bytes(mmproj_bytes())
+        manifest = store.import_file(folder, "eyes", link=True)
+        (folder / "mmproj.gguf").unlink()
+        with pytest.raises(StoreDamaged) as error:
+            store.paths(manifest)
+        assert error.value.next_command == f"localq import --link '{folder}' --name eyes"
+
     def test_linking_a_touched_file_again_makes_it_usable(self, store: Store, model: Path) -> None:
         store.import_file(model, "tiny", link=True)
         os.utime(model, ns=(0, 5_000_000_000))
