@@ -38,7 +38,7 @@ CHAT_TEMPLATE_BYTES: Final = 1 << 20
 CHAT_TEMPLATES: Final = 16
 """Named templates beside the default one; real files have up to 3."""
 
-ARRAY_STRINGS: Final = 1 << 22
+ARRAY_STRINGS: Final = 1 << 21
 """Strings in all arrays together. Gemma 4 has the most, 777,053, two thirds of them merges."""
 
 VOCABULARY: Final = 1 << 19

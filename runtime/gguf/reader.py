@@ -31,6 +31,7 @@ def open_gguf(path: Path | str) -> GgufHeader:
     names what is wrong. Takes bounded time and memory whatever the file holds, and reads no tensor's data.
     """
     with open_source(path) as source:
+        identity = file_identity(source.fd)
         version = read_version(source)
         tensor_count = source.u64("the number of tensors")
         key_count = source.u64("the number of keys")
@@ -40,6 +41,8 @@ def open_gguf(path: Path | str) -> GgufHeader:
         tensors = read_tensors(source, tensor_count)
         data_offset = find_data_section(source, tensors, alignment)
         _check_meaning(source, raw, tensors)
+        if file_identity(source.fd) != identity:
+            raise source.refuse("changed", "was changed while it was read; try again when it is complete")
         return GgufHeader(
             path=source.path,
             file_size=source.size,
@@ -48,7 +51,7 @@ def open_gguf(path: Path | str) -> GgufHeader:
             data_offset=data_offset,
             metadata=MappingProxyType(raw.values),
             tensors=tensors,
-            identity=file_identity(source.fd),
+            identity=identity,
         )
 
 

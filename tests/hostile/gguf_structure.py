@@ -68,9 +68,9 @@ def _counts() -> Iterator[Hostile]:
         size=130 << 20,
     )
     yield Hostile(
-        "g02_4_million_empty_strings",
+        "g02_2_million_empty_strings",
         "array-too-long",
-        lambda: raw(a, strings([], count=(1 << 22) + 1)),
+        lambda: raw(a, strings([], count=(1 << 21) + 1)),
         size=34 << 20,
     )
     yield Hostile("g02_one_string_of_5_mib", "string-too-long", lambda: raw(a, strings(["x" * (5 << 20)])))

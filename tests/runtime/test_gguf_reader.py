@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import GgufError
-from runtime.gguf import ArrayRef, open_gguf
+from runtime.gguf import ArrayRef, TensorInfo, open_gguf, reader
 from runtime.gguf.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME, REMOVED_TYPES
 from runtime.gguf.source import Source, open_source
+from runtime.gguf.tensors import read_tensors
 from runtime.gguf.values import ValueType
 from tests.hostile import gguf_bytes as g
 
@@ -161,6 +162,21 @@ def test_an_array_of_a_file_that_was_changed_is_not_read(tmp_path: Path) -> None
     with pytest.raises(GgufError) as caught:
         header.read_array(ref)
     assert caught.value.rule == "not-found"
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, g.model())
+
+    def read_slowly(source: Source, count: int) -> tuple[TensorInfo, ...]:
+        os.utime(path, ns=(0, 0))
+        return read_tensors(source, count)
+
+    monkeypatch.setattr(reader, "read_tensors", read_slowly)
+    with pytest.raises(GgufError, match="was changed while it was read") as caught:
+        open_gguf(path)
+    assert caught.value.rule == "changed"
 
 
 def test_a_file_that_shrinks_under_the_reader_is_a_typed_error(tmp_path: Path) -> None:
