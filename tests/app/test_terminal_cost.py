@@ -1,10 +1,10 @@
 """What sanitising costs, in processor time of a process of its own (a tracer here would count too).
 
 Measured on a busy core of an AMD EPYC under CPython 3.11, nanoseconds a character, whole text / in pieces of
-8 characters: English 7 / 40, Chinese 6 / 50, Thai 115 / 255, vocalised Arabic 160 / 250, emoji 315 / 445;
-escape sequences 95 / 200, bidi 410 / 400, Zalgo 100 / 190, tags 450 / 610, broken keycaps 550 / 640, broken
-joiners 560 / 670, unassigned code points 590 / 725. A piece of one character costs 200 to 300 if it is plain,
-800 if it is ESC, and 1400 at worst.
+8 characters: English 7 / 40, Chinese 6 / 50, Thai 120 / 270, vocalised Arabic 170 / 270, emoji 335 / 485;
+escape sequences 100 / 210, bidi 440 / 445, Zalgo 140 / 210, tags 530 / 715, broken keycaps 600 / 685, broken
+joiners 660 / 765, unassigned code points 705 / 825. A piece of one character costs 200 to 350 if it is plain,
+900 if it is ESC, and 1600 at worst: the bound of a microsecond a character holds from pieces of a few on.
 """
 
 from __future__ import annotations
