@@ -93,6 +93,12 @@ def write_gguf(path: Path, seed: int = 0, **more: Any) -> Path:
     return path
 
 
+def overwrite(path: Path, data: bytes) -> None:
+    """Damages a file of the store, which is read-only."""
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
 def damage(problems: Iterable[Problem]) -> list[Problem]:
     """Without what a killed process may leave behind."""
     return [problem for problem in problems if not problem.harmless]

@@ -12,7 +12,7 @@ from app.store import Manifest, ModelUsage, Store, disk
 from app.store.collect import remove
 from app.store.publish import publish
 from app.store.temporary import PREFIX, scratch_folder
-from tests.app.store_kit import contents, files_in, gguf_bytes, memory_folder, write_gguf
+from tests.app.store_kit import contents, files_in, gguf_bytes, memory_folder, overwrite, write_gguf
 
 SIZE = len(gguf_bytes())
 
@@ -62,13 +62,13 @@ class TestRemove:
             store.remove("a")
 
     def test_a_damaged_model_can_be_removed_and_gc_gets_its_blobs(self, store: Store) -> None:
-        (store.home / "manifests" / "a.json").write_bytes(b"12")
+        overwrite(store.home / "manifests" / "a.json", b"12")
         assert store.remove("a") == 2
         assert store.gc() == SIZE
         assert store.verify() == []
 
     def test_beside_a_damaged_model_no_blob_is_removed(self, store: Store) -> None:
-        (store.home / "manifests" / "b.json").write_bytes(b"")
+        overwrite(store.home / "manifests" / "b.json", b"")
         assert store.remove("a") < SIZE
         assert len(list((store.home / "blobs").iterdir())) == 2
 
@@ -155,7 +155,7 @@ class TestCollect:
         (store.home / "blobs" / f"sha256-{'0' * 64}").write_bytes(b"needed?")
         (store.home / "blobs" / f"{PREFIX}1-dead").write_bytes(b"dead")
         path = store.home / "manifests" / "a.json"
-        path.write_bytes(b"broken")
+        overwrite(path, b"broken")
         with pytest.raises(StoreDamaged, match="no blob was removed") as error:
             store.gc()
         assert error.value.path == path

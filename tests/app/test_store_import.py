@@ -25,6 +25,7 @@ from tests.app.store_kit import (
     files_in,
     gguf_bytes,
     mmproj_bytes,
+    overwrite,
     split_bytes,
     write_gguf,
     write_split,
@@ -261,7 +262,7 @@ class TestSameContent:
 
     def test_a_name_with_a_damaged_manifest_must_be_removed_first(self, store: Store, model: Path) -> None:
         store.import_file(model, "tiny")
-        (store.home / "manifests/tiny.json").write_bytes(b"{")
+        overwrite(store.home / "manifests/tiny.json", b"{")
         with pytest.raises(StoreDamaged, match="not a manifest"):
             store.import_file(model, "tiny")
         store.remove("tiny")

@@ -14,7 +14,7 @@ from app.store import Problem, Store
 from app.store.hashing import hash_file
 from app.store.manifest import MAX_MANIFEST_BYTES
 from app.store.temporary import PREFIX
-from tests.app.store_kit import contents, memory_folder, write_gguf, write_split
+from tests.app.store_kit import contents, memory_folder, overwrite, write_gguf, write_split
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ class TestManifests:
     )
     def test_a_damaged_one_is_named_and_hides_no_other(self, raw: bytes, store: Store) -> None:
         path = store.home / "manifests" / "a.json"
-        path.write_bytes(raw)
+        overwrite(path, raw)
         problem = only(store.verify())
         assert (problem.kind, problem.path, problem.harmless) == ("unreadable-manifest", str(path), False)
         assert [model.name for model in store.list()] == ["a:copy", "big"]
@@ -194,7 +194,7 @@ class TestManifests:
         path = store.home / "manifests" / "a.json"
         document = json.loads(path.read_text())
         document["files"][0]["digest"] = digest
-        path.write_text(json.dumps(document))
+        overwrite(path, json.dumps(document).encode())
         with pytest.raises(StoreDamaged, match="not a manifest"):
             store.get("a")
 
@@ -202,13 +202,13 @@ class TestManifests:
         path = store.home / "manifests" / "a.json"
         document = json.loads(path.read_text())
         for files in ([], [{**document["files"][0], "size": -1}]):
-            path.write_text(json.dumps({**document, "files": files}))
+            overwrite(path, json.dumps({**document, "files": files}).encode())
             with pytest.raises(StoreDamaged, match="not a manifest"):
                 store.get("a")
 
     def test_one_of_a_newer_localq_says_so(self, store: Store) -> None:
         path = store.home / "manifests" / "a.json"
-        path.write_text('{"version": 2, "something": "else"}')
+        overwrite(path, b'{"version": 2, "something": "else"}')
         with pytest.raises(StoreDamaged, match="update localq"):
             store.get("a")
 
@@ -300,7 +300,7 @@ class TestLeftovers:
         assert store.usage().reclaimable_bytes == 0
 
     def test_with_a_damaged_manifest_nothing_is_called_an_orphan(self, store: Store) -> None:
-        (store.home / "manifests" / "big.json").write_bytes(b"")
+        overwrite(store.home / "manifests" / "big.json", b"")
         assert [problem.kind for problem in store.verify()] == ["unreadable-manifest"]
         assert store.usage().reclaimable_bytes == 0
 
@@ -357,5 +357,5 @@ class TestWhileOthersWork:
     ) -> None:
         blobs = store.paths(store.get("big"))
         blobs[2].unlink()
-        self.during(monkeypatch, lambda: (store.home / "manifests" / "big.json").write_bytes(b""))
+        self.during(monkeypatch, lambda: overwrite(store.home / "manifests" / "big.json", b""))
         assert only(store.verify()).kind == "missing"
