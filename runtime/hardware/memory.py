@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.hardware.cgroup import find_controller, read_number, read_table
+from runtime.hardware.cores import usable_cores
 
 MIB = 1 << 20
 MARGIN_SHARE = 32
 MARGIN_MIN, MARGIN_MAX = 64 * MIB, 512 * MIB
 _V1_UNLIMITED = 1 << 62  # v1 writes "no limit" as the largest number of pages
-_RLIMITS = {"RLIMIT_AS": "VmSize", "RLIMIT_DATA": "VmData", "RLIMIT_RSS": "VmRSS"}
+_NEVER_RESIDENT = {
+    "RLIMIT_AS": (192 * MIB, 10 * MIB),
+    "RLIMIT_DATA": (32 * MIB, 10 * MIB),
+    "RLIMIT_RSS": (0, 0),
+}
+"""Address space that a worker cannot do without and never touches: once, and for each thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,7 @@ def available_memory(
     """What a worker started now could take.
 
     ``ram`` is the limit that the person set. ``root`` stands for ``/``, ``rlimits`` (name -> soft limit) for
-    this process's own. A resource limit is inherited, so its headroom is counted from what this process uses:
-    the worker starts as the same interpreter.
+    this process's own, which the worker inherits; it starts with nothing of them used.
     """
     meminfo = read_table(root / "proc/meminfo")
     if "MemAvailable" in meminfo and "MemTotal" in meminfo:
@@ -70,7 +75,7 @@ def available_memory(
         total, free = _system_memory()
         terms = [MemoryTerm("free memory", free, f"of {_gib(total)} in this machine")]
     terms += _cgroup_terms(root)
-    terms += _rlimit_terms(root, _own_rlimits() if rlimits is None else rlimits)
+    terms += _rlimit_terms(usable_cores(root=root).physical, _own_rlimits() if rlimits is None else rlimits)
     if ram is not None:
         terms.append(MemoryTerm("--ram", max(0, ram), "asked for"))
     least = min(term.bytes for term in terms)
@@ -104,12 +109,13 @@ def _cgroup_terms(root: Path) -> list[MemoryTerm]:
     return terms
 
 
-def _rlimit_terms(root: Path, rlimits: Mapping[str, int]) -> list[MemoryTerm]:
-    status = read_table(root / "proc/self/status")
+def _rlimit_terms(threads: int, rlimits: Mapping[str, int]) -> list[MemoryTerm]:
     terms = []
     for name, limit in rlimits.items():
-        used = status.get(_RLIMITS[name], 0) * 1024
-        terms.append(MemoryTerm(name, max(0, limit - used), f"{_gib(limit)}, {_gib(used)} of it in use"))
+        once, per_thread = _NEVER_RESIDENT[name]
+        reserved = once + threads * per_thread
+        detail = f"{_gib(limit)}, of which {_gib(reserved)} are address space that holds nothing"
+        terms.append(MemoryTerm(name, max(0, limit - reserved), detail if reserved else _gib(limit)))
     return terms
 
 
@@ -120,7 +126,7 @@ def _own_rlimits() -> dict[str, int]:
     except ModuleNotFoundError:
         return {}
     limits = {}
-    for name in _RLIMITS:
+    for name in _NEVER_RESIDENT:
         if hasattr(resource, name):
             soft = resource.getrlimit(getattr(resource, name))[0]
             if soft != resource.RLIM_INFINITY:
