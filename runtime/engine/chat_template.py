@@ -78,8 +78,7 @@ def model_template(info: ModelInfo, builtin: str | None = None) -> ChatTemplate:
     source = builtin_template(builtin) if builtin is not None else info.chat_template
     if source is None:
         raise TemplateError(
-            f"the model {info.description} has no chat template in its file; complete raw text with it, or, "
-            "if you know that it was trained on one of these, choose it by name: "
-            + ", ".join(BUILTIN_TEMPLATES)
+            f"the model {info.description} has no chat template in its file; complete raw text with it, "
+            "or, if you know that it was trained on one of these, choose it: " + ", ".join(BUILTIN_TEMPLATES)
         )
     return ChatTemplate(source, info.bos_text, info.eos_text, tuple(info.control_texts))

@@ -36,8 +36,6 @@ class ControlFinder:
 
     def __init__(self, control_texts: Iterable[str]) -> None:
         self.texts = frozenset(filter(None, control_texts))
-        self.alphabet = _alphabet(self.texts)
-        """Characters of which each control text has at least one: a text without them cannot become one."""
         if _overlap(self.texts):
             by_bytes: dict[int, set[str]] = {}
             for text in self.texts:
@@ -53,10 +51,6 @@ class ControlFinder:
             gaps = _gaps(found, len(text))
             found = sorted([*found, *(span for gap in gaps for span in matcher.matches(text, *gap))])
         return found
-
-    def occurs_in(self, text: str) -> bool:
-        """Whether any control text is a part of ``text``."""
-        return any(next(matcher.matches(text, 0, len(text)), None) for matcher in self._passes)
 
 
 class _Matcher:
@@ -153,15 +147,6 @@ def _head_patterns(heads: Iterable[str]) -> Iterator[str]:
                 for second, thirds in seconds.items()
             )
             yield f"{re.escape(first)}(?:{'|'.join(rest)})"
-
-
-def _alphabet(texts: frozenset[str]) -> frozenset[str]:
-    """All characters of the texts but white space and those that JSON escapes, which templates work on."""
-    alphabet: set[str] = set()
-    for text in texts:
-        opaque = {char for char in text if char > " " and char not in '"\\' and not char.isspace()}
-        alphabet |= opaque or set(text)
-    return frozenset(alphabet)
 
 
 def _overlap(texts: frozenset[str]) -> bool:

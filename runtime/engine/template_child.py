@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from runtime.engine import template_wire as wire
 from runtime.errors import EngineError, TemplateError, TemplateTimeout
@@ -37,6 +37,10 @@ class TemplateChild:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=_environment(),
+        )
+        self._stdin, self._stdout, self._stderr = (
+            cast("IO[bytes]", pipe)
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr)
         )
         self.dead = False
         reply = self._exchange(None, START_SECONDS)
@@ -94,7 +98,7 @@ class TemplateChild:
         """Let the process end by itself, as it does when its input ends."""
         self.dead = True
         with contextlib.suppress(OSError):
-            self._pipe(self._process.stdin).close()
+            self._stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         self.kill()
@@ -111,8 +115,8 @@ class TemplateChild:
         alarm.start()
         try:
             if request is not None:
-                wire.write_frame(self._pipe(self._process.stdin), request)
-            return wire.read_frame(self._pipe(self._process.stdout)) or b""
+                wire.write_frame(self._stdin, request)
+            return wire.read_frame(self._stdout) or b""
         except OSError:
             return b""
         finally:
@@ -127,22 +131,17 @@ class TemplateChild:
     def _last_words(self) -> str:
         """The end of what the process wrote to stderr before it ended."""
         self._process.kill()
-        return self._pipe(self._process.stderr).read()[-2000:].decode("utf-8", "replace").strip()
-
-    @staticmethod
-    def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-        if pipe is None:
-            raise EngineError("the chat template process has no pipe; this is a bug of localq")
-        return pipe
+        return self._stderr.read()[-2000:].decode("utf-8", "replace").strip()
 
     def _close_pipes(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for pipe in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
-                self._pipe(pipe).close()
+                pipe.close()
 
 
 def _environment() -> dict[str, str]:
     """The child imports from where the front does, whatever the working directory holds (``-P``)."""
-    places = [place for place in sys.path if place and Path(place).is_absolute() and os.pathsep not in place]
+    own = str(Path(__file__).resolve().parents[2])
+    places = [own, *(place for place in sys.path if Path(place).is_absolute() and os.pathsep not in place)]
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     return {**kept, "PYTHONPATH": os.pathsep.join(places)}

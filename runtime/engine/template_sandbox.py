@@ -131,7 +131,9 @@ def answer(sandbox: Sandbox, request: bytes) -> bytes:
 
 def explain(error: Exception) -> str:
     """What a template's failure is, and in which line."""
-    line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else _line(error)
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"the chat template has a syntax error in line {error.lineno}: {error.message}"
+    line = _line(error)
     place = f" in line {line}" if line else ""
     text = str(error)[:MESSAGE_CHARACTERS]
     match error:
@@ -139,8 +141,6 @@ def explain(error: Exception) -> str:
             return f"the chat template refused the conversation: {text}"
         case SecurityError():
             return f"the chat template tried to leave its sandbox{place}: {text}"
-        case jinja2.TemplateSyntaxError():
-            return f"the chat template has a syntax error{place}: {text}"
         case TooMuchOutput():
             return f"the chat template was stopped{place}: {text}"
         case RecursionError():

@@ -11,9 +11,9 @@ code points that occur nowhere in the input, so that no control text can be read
 
 - The *light* seal takes only the control texts that stand in the user's strings. Nearly always there are
   none, and the template sees exactly what it would see in ``transformers``.
-- The *full* seal takes each character of the user's that any control text has, so that every control token of
-  this rendering is the template's own, whatever it does with its input. White space, quotes and backslashes
-  stay, lengths stay: templates go the same way.
+- The *full* seal takes each character of the user's that is ASCII or that any control text has, so that every
+  control token of this rendering is the template's own, whatever it does with its input. White space, quotes
+  and backslashes stay, lengths stay: templates go the same way.
 
 :func:`settle` compares. If both renderings are the same text once unsealed, they align character by
 character, and having their control tokens at the same places proves that none of them has a character of the
@@ -30,6 +30,7 @@ no user to print control tokens; nothing here is against it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from itertools import islice
@@ -64,19 +65,20 @@ Marks = dict[str, str]
 
 
 def choose_marks(finder: ControlFinder, inputs: str) -> Marks:
-    """A mark for each character of the control texts. ``inputs`` holds all strings of a rendering: none has a
-    mark.
+    """A mark for each character to be sealed. ``inputs`` holds all strings of a rendering: none has a mark.
 
-    Raises EngineError for a vocabulary whose control texts have thousands of different characters.
+    There is none to be sealed where there are no control texts. Raises EngineError for a vocabulary whose
+    control texts have thousands of different characters.
     """
-    taken = finder.alphabet | {_unescaped(mark) for mark in _marks_in(inputs)}
-    marks = list(islice((chr(code) for code in PRIVATE_USE if chr(code) not in taken), len(finder.alphabet)))
-    if len(marks) < len(finder.alphabet):
+    originals = _opaque(finder.texts)
+    taken = {*originals, *(_unescaped(mark) for mark in _marks_in(inputs))}
+    marks = list(islice((chr(code) for code in PRIVATE_USE if chr(code) not in taken), len(originals)))
+    if len(marks) < len(originals):
         raise EngineError(
-            f"the control tokens of this vocabulary have {len(finder.alphabet)} different characters; "
+            f"the control tokens of this vocabulary have {len(originals)} different characters; "
             f"at most {len(PRIVATE_USE)} can be guarded"
         )
-    return dict(zip(marks, sorted(finder.alphabet), strict=True))
+    return dict(zip(marks, originals, strict=True))
 
 
 class Seal:
@@ -177,6 +179,17 @@ def settle(light: str, full: str, marks: Marks, finder: ControlFinder) -> Prompt
     return Prompt(text, {mark: original for mark, original in found.items() if original is not None})
 
 
+@functools.lru_cache(maxsize=8)
+def _opaque(texts: frozenset[str]) -> tuple[str, ...]:
+    """What the full seal hides: what templates do not work on, or what a control text would be left with."""
+    opaque = set(map(chr, range(0x21, 0x7F))) - set('"\\') if texts else set()
+    for text in texts:
+        opaque.update(char for char in text if not char.isascii() and not char.isspace())
+        if opaque.isdisjoint(text):
+            opaque.update(text)
+    return tuple(sorted(opaque))
+
+
 def _marks_in(text: str) -> set[str]:
     return set() if text.isascii() and "\\u" not in text else set(MARK.findall(text))
 
@@ -186,6 +199,5 @@ def _unescaped(mark: str) -> str:
 
 
 def _is_type(item: Any) -> bool:
-    if isinstance(item, list):
-        return all(isinstance(part, str) and part in TYPE_WORDS for part in item)
-    return isinstance(item, str) and item in TYPE_WORDS
+    words = item if isinstance(item, list) else [item]
+    return all(isinstance(word, str) and word in TYPE_WORDS for word in words)

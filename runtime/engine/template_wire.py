@@ -26,8 +26,8 @@ BROKEN: Final = b"B"
 """The process cannot work at all; a text for people."""
 
 MAX_SOURCE_BYTES: Final = 1 << 20
-MAX_REQUEST_BYTES: Final = 8 << 20
-"""A conversation with its tools, as JSON: some two million tokens of English."""
+MAX_REQUEST_CHARACTERS: Final = 4 << 20
+"""A conversation with its tools, as JSON: some million tokens of English."""
 MAX_OUTPUT_CHARACTERS: Final = 16 << 20
 MAX_FRAME_BYTES: Final = 64 << 20
 """Of the child: sealed texts take three bytes a character."""

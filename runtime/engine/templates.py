@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -104,10 +105,8 @@ class TemplateRenderer:
         """
         turns, definitions = read_messages(messages), read_tools(tools)
         variables = read_variables(kwargs or {})
-        with self._lock:
-            self._start()
+        with self._one_call():
             dialect, names = self._learn(template)
-            _check_understood(dialect, turns, definitions)
             conversation = Conversation(
                 adapt_messages(turns, dialect), adapt_tools(definitions, dialect), variables
             )
@@ -115,14 +114,15 @@ class TemplateRenderer:
             def rendered(version: Conversation) -> str:
                 return self._render(template, version, names, add_generation_prompt)
 
-            marks = choose_marks(template.finder, _json([template.source, *vars(conversation).values()]))
-            if not marks:
-                return Prompt(rendered(conversation))
+            marks = choose_marks(template.finder, _checked_inputs(template, conversation))
             light, full = (
                 conversation.sealed(Seal(template.finder, marks, template.source, full=whole))
                 for whole in (False, True)
             )
             text = rendered(light)
+            _check_understood(dialect, turns, definitions)
+            if not marks:
+                return Prompt(text)
             try:
                 return settle(text, rendered(full), marks, template.finder)
             except TemplateTimeout:
@@ -135,23 +135,28 @@ class TemplateRenderer:
 
     def dialect(self, template: ChatTemplate) -> Dialect:
         """What a template understands. Raises as :meth:`render` does."""
-        with self._lock:
-            self._start()
+        with self._one_call():
             return self._learn(template)[0]
 
     def variables(self, template: ChatTemplate) -> frozenset[str]:
         """The variables that a template reads, such as ``enable_thinking``. Raises as :meth:`render` does."""
-        with self._lock:
-            self._start()
+        with self._one_call():
             return self._learn(template)[1]
 
-    def _start(self) -> None:
-        """Have a living child, and give it the time of one call."""
+    @contextmanager
+    def _one_call(self) -> Iterator[None]:
+        """Have the child to oneself, alive, for ``WALL_SECONDS`` of its time."""
+        with self._lock:
+            self._living_child()
+            self._seconds_left = wire.WALL_SECONDS
+            yield
+
+    def _living_child(self) -> TemplateChild:
         if self._closed:
             raise EngineError("the template renderer is closed; make a new one")
         if self._child is None or self._child.dead:
             self._child = TemplateChild()
-        self._seconds_left = wire.WALL_SECONDS
+        return self._child
 
     def _learn(self, template: ChatTemplate) -> tuple[Dialect, frozenset[str]]:
         known = self._learnt.get(template)
@@ -162,9 +167,9 @@ class TemplateRenderer:
             def rendered(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str | None:
                 try:
                     return self._render(template, Conversation(messages, tools, {}), names, True)
-                except TemplateTimeout:
-                    raise
                 except TemplateError:
+                    if self._child is None or self._child.dead:
+                        raise  # it did not refuse: it was stopped, or crashed
                     return None
 
             known = learn_dialect(rendered, template.source), names
@@ -189,12 +194,10 @@ class TemplateRenderer:
         return reply.decode("utf-8")
 
     def _ask(self, request: dict[str, Any]) -> bytes:
-        if self._child is None or self._child.dead:
-            raise EngineError("the template process ended between two requests; try again")
-        frame = _json(request).encode()
+        child, frame = self._living_child(), _json(request).encode()
         start = time.monotonic()
         try:
-            return self._child.ask(frame, self._seconds_left)
+            return child.ask(frame, self._seconds_left)
         finally:
             self._seconds_left -= time.monotonic() - start
 
@@ -231,21 +234,27 @@ def _check_understood(
         )
 
 
+def _checked_inputs(template: ChatTemplate, conversation: Conversation) -> str:
+    """All strings of a rendering in one. Raises InvalidRequest for a conversation that is too large."""
+    text = _json([conversation.messages, conversation.tools, conversation.variables])
+    if len(text) > wire.MAX_REQUEST_CHARACTERS:
+        raise InvalidRequest(
+            f"the conversation has {len(text)} characters, and at most {wire.MAX_REQUEST_CHARACTERS} "
+            "are rendered; shorten it",
+            field="messages",
+        )
+    return text + template.source + template.bos_text + template.eos_text
+
+
 def _json(value: object) -> str:
-    """JSON for the child. Raises InvalidRequest for what is too large or no Unicode."""
+    """JSON for the child. Raises InvalidRequest for what JSON or UTF-8 cannot hold."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-        size = len(text.encode())
+        text.encode()
     except (UnicodeEncodeError, ValueError) as error:
         raise InvalidRequest(
             f"the conversation cannot be written as UTF-8 JSON ({error}); leave out lone surrogates and "
             "integers of thousands of digits",
             field="messages",
         ) from None
-    if size > wire.MAX_REQUEST_BYTES:
-        raise InvalidRequest(
-            f"the conversation has {size} bytes, and at most {wire.MAX_REQUEST_BYTES} are rendered; "
-            "shorten it",
-            field="messages",
-        )
     return text
