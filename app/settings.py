@@ -34,7 +34,7 @@ class Settings:
     home: Path | None = None
     """Folder of the store; None = the platform's data folder."""
     context: int | None = None
-    """Tokens of one conversation; None = 4096, or fewer where the model was trained on fewer."""
+    """Tokens of one conversation; None = 4096, or fewer where the model or the memory holds fewer."""
     threads: int = 0
     """Threads of one decode step; 0 = one for each physical core."""
     kv: KvType = "f16"

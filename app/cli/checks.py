@@ -85,7 +85,7 @@ def check_features(compiled: Collection[str], has: Collection[str]) -> Finding:
 def check_memory(memory: MemoryReport) -> Finding:
     """What a model may take, and every limit that was found."""
     terms = "\n".join(
-        f"{'>' if term is memory.binding else ' '} {term.name}: {format_bytes(term.bytes)} left, {term.detail}"
+        f"{'>' if term is memory.binding else ' '} {term.name}: {format_bytes(term.bytes)}, {term.detail}"
         for term in memory.terms
     )
     detail = (
@@ -101,8 +101,8 @@ def check_cores(cores: CoreReport) -> Finding:
     """What of the processor may be used."""
     quota = f", limited to {cores.quota:g} processors' worth of time" if cores.quota is not None else ""
     fast = f", {cores.fast} of them fast" if cores.fast != cores.physical else ""
-    detail = f"{cores.model}: {plural(cores.physical, 'core')}{fast}, {plural(cores.logical, 'hardware thread')}{quota}"
-    return Finding("cores", "ok", detail)
+    threads = plural(cores.logical, "hardware thread")
+    return Finding("cores", "ok", f"{cores.model}: {plural(cores.physical, 'core')}{fast}, {threads}{quota}")
 
 
 def check_bandwidth(bandwidth: BandwidthReport | None) -> Finding:
@@ -119,9 +119,7 @@ def check_load(busy: Sequence[BusyProcess], load: float, cores: CoreReport) -> F
     taken = sum(process.cores for process in busy)
     summary = f"load {load:.1f}; other programs take {taken:.1f} of {plural(cores.physical, 'core')}"
     if taken <= BUSY_SHARE * cores.physical:
-        return Finding(
-            "load", "ok", f"load {load:.1f}; other programs take {taken:.1f} of {cores.physical} cores"
-        )
+        return Finding("load", "ok", summary)
     names = ", ".join(f"{process.name} ({process.pid}): {process.cores:.1f}" for process in busy[:5])
     detail = f"{summary}, and generation waits for them: {names}"
     return Finding("load", "warning", detail, "ps -eo pid,pcpu,comm --sort=-pcpu | head")

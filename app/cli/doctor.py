@@ -27,13 +27,14 @@ def command(front: Front, measure: bool) -> None:
     with front.out.progress("looking at this machine"):
         seen = examine(front, measure=measure)
     broken = [finding for finding in seen.findings if finding.status == "broken"]
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for finding in seen.findings:
+        if finding.status == "ok":
+            pairs.append((finding.subject, finding.detail))
+            continue
         advice = f"\nnext: {finding.next_command}" if finding.next_command else ""
-        text = f"{finding.detail}{advice}"
-        pairs.append(
-            (finding.subject, text if finding.status == "ok" else Styled(text, styles[finding.status]))
-        )
+        text = f"{finding.status}: {finding.detail}{advice}"
+        pairs.append((finding.subject, Styled(text, styles[finding.status])))
     front.out.result(
         {"ok": not broken, "findings": [asdict(finding) for finding in seen.findings], **seen.facts},
         Fields(pairs),

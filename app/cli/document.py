@@ -51,7 +51,7 @@ A flag beats the environment, the environment the settings file, the file the de
 | key | environment | flag | default |
 |---|---|---|---|
 | `home` | `LOCALQ_HOME` | | the platform's data folder |
-| `context` | `LOCALQ_CONTEXT` | `--ctx` | 4096, or what the model was trained on if that is less |
+| `context` | `LOCALQ_CONTEXT` | `--ctx` | 4096, or less where the model or the memory holds less |
 | `threads` | `LOCALQ_THREADS` | `--threads` | 0: one for each physical core |
 | `kv` | `LOCALQ_KV` | `--kv` | `f16` |
 | `ram` | `LOCALQ_RAM` | `--ram` | what the machine has available |
@@ -75,14 +75,14 @@ def render() -> str:
         for entry in entries:
             command = cli.get_command(context, entry.name)
             if command is not None:
-                parts.append(_command(entry.name, entry.summary, command))
+                parts.append(_command(entry.name, command))
     return "".join(parts)
 
 
-def _command(name: str, summary: str, command: click.Command) -> str:
+def _command(name: str, command: click.Command) -> str:
     context = click.Context(command, info_name=name)
     usage = " ".join(["localq", name, *command.collect_usage_pieces(context)])
-    lines = [f"\n### localq {name}\n", summary, "", f"    {usage}", ""]
+    lines = [f"\n### localq {name}\n", f"    {usage}", ""]
     lines += [inspect.cleandoc(command.help or ""), ""]
     options = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
     lines += [f"* `{_names(option, context)}` {option.help}{_default(option)}" for option in options]

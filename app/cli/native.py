@@ -12,7 +12,8 @@ from runtime.engine.probe import Probe
 from runtime.engine.process import worker_environment
 from runtime.errors import EngineError
 
-PROBE_SECONDS = 60
+PROBE_SECONDS = 60.0
+PROBE_COMMAND = ["-m", "runtime.engine.probe"]
 PINNED_VERSION = "0.3.36"
 REBUILD = (
     f"{sys.executable} -m pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python "
@@ -28,7 +29,7 @@ def ask_llama() -> Probe:
     """Versions, features and devices of the installed llama.cpp. Raises LlamaBroken."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "runtime.engine.probe"],
+            [sys.executable, "-P", *PROBE_COMMAND],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PROBE_SECONDS,
@@ -36,7 +37,7 @@ def ask_llama() -> Probe:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise LlamaBroken(f"llama.cpp did not start within {PROBE_SECONDS} s") from error
+        raise LlamaBroken(f"llama.cpp did not start within {PROBE_SECONDS:g} s") from error
     if done.returncode:
         raise LlamaBroken(explain(done.returncode, done.stderr.decode("utf-8", "replace")))
     return msgspec.json.decode(done.stdout, type=Probe)

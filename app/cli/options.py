@@ -34,6 +34,16 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class Between(click.FloatRange):
+    """A float from ``min`` to ``max``; NaN, which no comparison refuses, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
 def output_options(function: F) -> F:
     """``--json`` and ``--quiet``, as every command has them."""
     function = click.option(
@@ -70,7 +80,7 @@ def context_option(function: F) -> F:
         "context",
         type=click.IntRange(1, MAX_CONTEXT_TOKENS),
         metavar="TOKENS",
-        help="Length of one conversation.  [default: 4096, or what the model was trained on]",
+        help="Length of one conversation.  [default: 4096, or what fits]",
     )(function)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from app.cli.loading import Loaded
     from runtime.engine.messages import SamplingParams
 
-_PROBABILITY = click.FloatRange(0.0, 1.0)
+_PROBABILITY = options.Between(0.0, 1.0)
 
 
 @click.command("run")
@@ -24,7 +24,7 @@ _PROBABILITY = click.FloatRange(0.0, 1.0)
 @click.option("--system", metavar="TEXT", help="System prompt.")
 @click.option(
     "--temp",
-    type=click.FloatRange(0.0, 100.0),
+    type=options.Between(0.0, 100.0),
     metavar="T",
     help="Temperature; 0 = always the likeliest token.  [default: 0.8]",
 )

@@ -1,4 +1,4 @@
-"""``localq`` with the engine of ``tests.app.fake_engine``, as a process: ``python -m tests.app.fake_cli run ...``."""
+"""``localq`` with an engine without a model, as a process: ``python -m tests.app.fake_cli run ...``."""
 
 from __future__ import annotations
 

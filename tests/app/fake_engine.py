@@ -58,7 +58,7 @@ class FakeGeneration:
         for piece in self._pieces():
             count += 1
             yield TokenEvent(id=1, text=piece, tokens=(count,))
-            if self.cancelled.is_set():
+            if self.cancelled.is_set() and not self._text.startswith("stubborn"):
                 yield self._finished("cancelled", count)
                 return
         limit = self._request.options.get("max_tokens")
@@ -73,6 +73,10 @@ class FakeGeneration:
                 while not self.cancelled.is_set():
                     time.sleep(0.01)
                     yield "x "
+            case "stubborn":
+                while True:
+                    time.sleep(0.01)
+                    yield "still "
             case "die":
                 yield "partial"
                 raise WorkerDied(

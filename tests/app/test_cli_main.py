@@ -25,7 +25,7 @@ def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
 
 
-def child(*words: str, home: Path, **options: object) -> subprocess.CompletedProcess[str]:
+def child(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
     """``localq`` as a process of its own."""
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("LOCALQ_", "COVERAGE_"))},
@@ -41,6 +41,30 @@ def child(*words: str, home: Path, **options: object) -> subprocess.CompletedPro
         timeout=60,
         check=False,
     )
+
+
+ONLY_FOR_MODELS = {"numpy", "rich", "llama_cpp", "jinja2", "psutil", "app.cli.run", "runtime.engine.client"}
+
+
+def imported_by(*words: str, home: Path) -> set[str]:
+    """The modules that ``localq`` with these words imports."""
+    program = (
+        "import sys\n"
+        "from app.cli.main import cli\n"
+        "try: cli.main(sys.argv[1:], prog_name='localq')\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    environment = {**os.environ, "LOCALQ_HOME": str(home), "LOCALQ_CONFIG": os.devnull}
+    result = subprocess.run(
+        [sys.executable, "-c", program, *words, "-q"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        check=True,
+    )
+    return set(result.stderr.split())
 
 
 class TestHelp:
@@ -100,49 +124,25 @@ class TestDocument:
 
 
 class TestProcess:
-    def test_it_runs_as_a_module_and_help_imports_no_command(self, tmp_path: Path) -> None:
+    def test_it_runs_as_a_module(self, tmp_path: Path) -> None:
         assert child("--help", home=tmp_path).stdout.startswith("Usage: localq ")
-        program = (
-            "import sys\n"
-            "from app.cli.main import cli\n"
-            "try: cli.main(['--help'])\n"
-            "except SystemExit: pass\n"
-            "heavy = {'numpy', 'rich', 'llama_cpp', 'jinja2', 'msgspec', 'psutil', 'platformdirs', 'app.store',\n"
-            "         'app.cli.run', 'app.cli.list_', 'app.settings', 'runtime.gguf'}\n"
-            "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
-        )
-        result = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
-        )
-        assert result.stderr.strip() == "[]"
+
+    def test_help_imports_no_command_and_nothing_heavy(self, tmp_path: Path) -> None:
+        heavy = {"msgspec", "platformdirs", "app.store", "app.cli.list_", "app.settings", "runtime.gguf"}
+        assert not imported_by("--help", home=tmp_path) & (heavy | ONLY_FOR_MODELS)
 
     def test_list_imports_nothing_that_only_a_model_needs(self, tmp_path: Path) -> None:
-        program = (
-            "import sys\n"
-            "from app.cli.main import cli\n"
-            "try: cli.main(['list'])\n"
-            "except SystemExit: pass\n"
-            "heavy = {'numpy', 'rich', 'llama_cpp', 'jinja2', 'psutil', 'app.cli.run', 'runtime.engine.client'}\n"
-            "print(sorted(heavy & set(sys.modules)))\n"
-        )
-        environment = {**os.environ, "LOCALQ_HOME": str(tmp_path), "LOCALQ_CONFIG": os.devnull}
-        result = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-            check=True,
-        )
-        assert result.stdout.strip() == "[]"
+        modules = imported_by("list", home=tmp_path)
+        assert "app.store" in modules
+        assert not modules & ONLY_FOR_MODELS
 
     def test_help_and_list_are_quick(self, tmp_path: Path) -> None:
-        """The promise is 150 ms of wall time and 200 ms of processor time, on a machine with nothing else to do."""
+        """Promised are 150 ms of wall and 200 ms of processor time; neighbours may cost half of it again."""
         cli = Cli(tmp_path)
         for index in range(5):
             cli.add_model(f"model-{index}", seed=index)
-        assert best_of(5, "--help", home=cli.home)[0] <= 0.3
-        assert best_of(5, "list", home=cli.home)[1] <= 0.3
+        assert best_of(7, "--help", home=cli.home)[0] <= 1.5 * 0.150
+        assert best_of(7, "list", home=cli.home)[1] <= 1.5 * 0.200
 
     def test_a_reader_that_leaves_early_is_no_error_message(self, tmp_path: Path) -> None:
         cli = Cli(tmp_path)

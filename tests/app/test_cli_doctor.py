@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from app.cli.checks import (
+    BusyProcess,
+    Finding,
+    check_bandwidth,
+    check_cores,
+    check_disk,
+    check_features,
+    check_llama,
+    check_load,
+    check_memory,
+)
+from app.cli.examine import busy_processes
+from app.cli.native import LlamaBroken, ask_llama, explain
+from runtime.engine.probe import Probe, ProbedDevice, parse_features
+from runtime.hardware import BandwidthReport, CoreReport, MemoryReport, MemoryTerm
+from tests.app.cli_runner import Cli
+
+CORES = CoreReport(physical=4, logical=8, fast=4, quota=None, model="Some CPU")
+PROBE = Probe(
+    llama_cpp_python="0.3.36",
+    llama="0.5.0",
+    ggml="0.25.3",
+    ggml_commit="abc",
+    features={"AVX2": True},
+    devices=(),
+    gpu_offload=False,
+    system_info="",
+)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+class TestDoctor:
+    def test_every_subject_is_looked_at(self, cli: Cli) -> None:
+        cli.add_model("tiny")
+        document = cli.run("doctor", "--json").json()
+        subjects = [finding["subject"] for finding in document["findings"]]
+        assert set(subjects) == {
+            *("localq", "llama.cpp", "processor", "kernels", "memory", "cores", "bandwidth", "load"),
+            *("store", "disk"),
+        }
+        assert document["versions"]["localq"] == "0.1.0"
+        assert document["llama"]["llama_cpp_python"] == "0.3.36"
+        assert document["store"]["models"] == 1
+        assert document["memory"]["available_bytes"] > 0
+
+    def test_a_sound_machine_is_success_and_quiet_says_little(self, cli: Cli) -> None:
+        ran = cli.run("doctor")
+        assert ran.exit_code == 0
+        assert "llama-cpp-python 0.3.36" in ran.stdout
+        assert "broken" not in cli.run("doctor", "-q").stdout
+
+    def test_a_broken_store_fails_and_says_what_to_do(self, cli: Cli) -> None:
+        cli.add_model("a")
+        cli.add_model("org/b", seed=1)
+        (blob, *_) = (cli.home / "blobs").iterdir()
+        blob.unlink()
+        (cli.home / "manifests" / "org+b.json").write_text("{}")
+        ran = cli.run("doctor")
+        assert ran.exit_code == 1
+        assert "next: localq rm org/b" in ran.stdout
+        assert "broken: " in ran.stdout
+        assert cli.run("doctor", "--json").json()["ok"] is False
+        assert len(re.findall("broken: store: ", cli.run("doctor", "-q").stdout)) >= 1
+
+    def test_settings_that_cannot_be_read_are_a_finding_and_no_end(self, cli: Cli) -> None:
+        cli.environment["LOCALQ_KV"] = "q9"
+        ran = cli.run("doctor")
+        assert ran.exit_code == 1
+        assert "unset LOCALQ_KV" in ran.stdout
+        assert "llama-cpp-python" in ran.stdout
+
+    def test_measuring_remembers_the_bandwidth(self, cli: Cli) -> None:
+        assert "localq doctor --measure" in cli.run("doctor").stdout
+        assert "measured now" in cli.run("doctor", "--measure").stdout
+        assert "measured before" in cli.run("doctor").stdout
+
+    def test_a_llama_that_does_not_load_is_broken_and_the_rest_is_still_looked_at(
+        self, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail() -> Probe:
+            raise LlamaBroken(explain(-signal.SIGILL, ""))
+
+        monkeypatch.setattr("app.cli.examine.ask_llama", fail)
+        ran = cli.run("doctor")
+        assert ran.exit_code == 1
+        assert "compiled for another processor" in ran.stdout
+        assert "pip install --force-reinstall" in ran.stdout
+        assert "available for a model" in ran.stdout
+
+    def test_missing_kernels_are_broken(self, cli: Cli, tmp_path: Path) -> None:
+        program = "import sys\nfrom app.cli.main import cli\ncli.main(['doctor', '-q'], prog_name='localq')\n"
+        result = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            env={
+                "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+                "LOCALQ_HOME": str(tmp_path),
+                "LOCALQ_CONFIG": "/dev/null",
+                "LOCALQ_KERNELS": str(tmp_path),
+            },
+            check=False,
+        )
+        assert result.returncode == 1
+        assert "broken: kernels: " in result.stdout
+
+
+class TestProbe:
+    def test_the_installed_llama_tells_its_versions_from_a_child_process(self) -> None:
+        probe = ask_llama()
+        assert probe.llama_cpp_python == "0.3.36"
+        assert re.fullmatch(r"\d+\.\d+\.\d+.*", probe.ggml)
+        assert any(probe.features.values())
+        assert "llama_cpp" not in sys.modules
+
+    def test_features_are_read_from_the_processors_part(self) -> None:
+        text = "CUDA : ARCHS = 890 | F16 = 1 | CPU : AVX2 = 1 | FMA = 0 | OPENMP = 1 | "
+        assert parse_features(text) == {"AVX2": True, "FMA": False, "OPENMP": True}
+        assert parse_features("") == {}
+
+    @pytest.mark.parametrize(
+        ("code", "words", "part"),
+        [
+            (-signal.SIGILL, "", "another processor"),
+            (-signal.SIGSEGV, "", "signal 11"),
+            (1, "Traceback\nImportError: no libgomp", "ImportError: no libgomp"),
+            (7, "", "exit code 7"),
+        ],
+    )
+    def test_how_a_child_ended_is_said_in_words(self, code: int, words: str, part: str) -> None:
+        assert part in explain(code, words)
+
+    def test_a_child_that_fails_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.cli.native.PROBE_COMMAND", ["-c", "import sys; sys.exit('no luck')"])
+        with pytest.raises(LlamaBroken, match="no luck"):
+            ask_llama()
+
+    def test_a_child_that_hangs_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.cli.native.PROBE_COMMAND", ["-c", "import time; time.sleep(60)"])
+        monkeypatch.setattr("app.cli.native.PROBE_SECONDS", 0.2)
+        with pytest.raises(LlamaBroken, match=r"within 0\.2 s"):
+            ask_llama()
+
+
+class TestChecks:
+    def test_another_llama_than_the_pinned_one_is_a_warning(self) -> None:
+        (finding,) = check_llama(msgspec.structs.replace(PROBE, llama_cpp_python="0.2"))
+        assert finding.status == "warning"
+        assert finding.next_command is not None and "0.3.36" in finding.next_command
+
+    def test_devices_are_named_with_their_memory(self) -> None:
+        device = ProbedDevice("CUDA0", "Some GPU", 8 << 30, 6 << 30)
+        probe = msgspec.structs.replace(PROBE, devices=(device,))
+        (finding,) = check_llama(probe)
+        assert "Some GPU (6.0 GiB free)" in finding.detail
+
+    def test_what_llama_was_compiled_for_must_be_there(self) -> None:
+        assert check_features(["AVX2", "OPENMP"], {"avx2", "sse4.2"}).status == "ok"
+        lacking = check_features(["AVX2", "AVX512"], {"avx2"})
+        assert (lacking.status, "avx512f" in lacking.detail) == ("broken", True)
+        unused = check_features(["AVX2"], {"avx2", "avx512_vnni"})
+        assert (unused.status, "avx512_vnni" in unused.detail) == ("warning", True)
+
+    def test_memory_names_every_limit_and_marks_the_one_that_binds(self) -> None:
+        terms = (MemoryTerm("MemAvailable", 20 << 30, "of 24"), MemoryTerm("cgroup", 4 << 30, "of 8"))
+        finding = check_memory(MemoryReport(terms, 64 << 20, 24 << 30))
+        assert finding.status == "ok"
+        assert "> cgroup: 4.0 GiB" in finding.detail
+        assert "  MemAvailable: 20.0 GiB" in finding.detail
+        assert check_memory(MemoryReport(terms[1:], 4 << 30, 24 << 30)).status == "warning"
+
+    def test_cores_tell_their_quota_and_kinds(self) -> None:
+        assert check_cores(CORES).detail == "Some CPU: 4 cores, 8 hardware threads"
+        small = CoreReport(physical=4, logical=4, fast=2, quota=1.5, model="X")
+        assert "2 of them fast" in check_cores(small).detail
+        assert "1.5 processors" in check_cores(small).detail
+
+    def test_bandwidth_is_measured_or_can_be(self) -> None:
+        assert check_bandwidth(None).next_command == "localq doctor --measure"
+        assert "12.0 GB/s with 1 thread " in check_bandwidth(BandwidthReport(12e9, 1, cached=True)).detail
+
+    def test_other_programs_that_compute_are_named(self) -> None:
+        assert check_load([BusyProcess(1, "calm", 0.5)], 0.4, CORES).status == "ok"
+        finding = check_load([BusyProcess(7, "hungry", 2.0)], 3.0, CORES)
+        assert finding.status == "warning"
+        assert "hungry (7): 2.0" in finding.detail
+
+    def test_a_disk_is_full_or_holds_what_nobody_needs(self) -> None:
+        assert check_disk(100 << 30, 0) == Finding("disk", "ok", "100 GiB free for models")
+        assert check_disk(1 << 30, 0).next_command == "localq df"
+        assert check_disk(1 << 30, 5).next_command == "localq gc"
+
+    def test_a_process_that_computes_is_seen(self) -> None:
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+            try:
+                time.sleep(0.1)
+                assert child.pid in {process.pid for process in busy_processes(1.0)}
+            finally:
+                child.kill()
