@@ -18,6 +18,13 @@ from runtime.engine.wire import Channel
 from runtime.errors import WorkerDied
 
 LOG_LINES = 200
+WORKER_DEFAULTS = {
+    # An abort inside ggml would otherwise start a debugger first, and the front would wait for it.
+    "GGML_NO_BACKTRACE": "1",
+    # Threads that wait for each other spin for microseconds, then sleep. OpenMP's default is to spin for
+    # milliseconds, which on a machine with other work takes the core from the very thread that is waited for.
+    "GOMP_SPINCOUNT": "1000",
+}
 LINGER_SECONDS = 0.3
 """How long a worker whose socket has closed may take to end before it is killed."""
 
@@ -102,7 +109,8 @@ def worker_environment() -> dict[str, str]:
     """The front's environment, with this package found first even when it is not installed."""
     root = str(Path(runtime.__file__).parent.parent)
     inherited = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{inherited}" if inherited else root}
+    paths = {"PYTHONPATH": f"{root}{os.pathsep}{inherited}" if inherited else root}
+    return WORKER_DEFAULTS | os.environ | paths
 
 
 def death_message(returncode: int) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 256 << 20
+READ_BYTES = 1 << 18
 
 Incoming = TypeVar("Incoming")
 
@@ -32,7 +33,7 @@ class Channel(Generic[Incoming]):
         self._decoder = msgspec.msgpack.Decoder(list[incoming])  # type: ignore[valid-type]
         self._encoder = msgspec.msgpack.Encoder()
         self._send_lock = threading.Lock()
-        self._reader = connection.makefile("rb", buffering=1 << 16)
+        self._received = bytearray()
 
     def send(self, messages: Sequence[msgspec.Struct]) -> None:
         """Send one frame. Raises OSError when the other end is gone, ValueError when it is too large."""
@@ -44,18 +45,26 @@ class Channel(Generic[Incoming]):
 
     def receive(self) -> list[Incoming] | None:
         """The messages of the next frame, or None at the end of the stream (also inside a frame)."""
-        try:
-            head = self._reader.read(LENGTH.size)
-            if len(head) < LENGTH.size:
-                return None
-            (length,) = LENGTH.unpack(head)
-            body = self._reader.read(length)
-        except OSError:
-            return None
-        if len(body) < length:
+        head = self._take(LENGTH.size)
+        body = None if head is None else self._take(*LENGTH.unpack(head))
+        if body is None:
             return None
         messages: list[Incoming] = self._decoder.decode(body)
         return messages
+
+    def _take(self, count: int) -> bytes | None:
+        """The next ``count`` bytes; None when the stream ends before."""
+        while len(self._received) < count:
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except OSError:  # closed from this side
+                return None
+            if not data:
+                return None
+            self._received += data
+        taken = bytes(self._received[:count])
+        del self._received[:count]
+        return taken
 
     def close(self) -> None:
         """End the stream for both sides; a thread in ``receive`` gets None."""
