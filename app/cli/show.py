@@ -106,18 +106,18 @@ def _fields(found: ResolvedModel, summary: ModelSummary, plan: MemoryPlan) -> li
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in plan.breakdown())
     verdict = Styled("fits", "green") if plan.fits else Styled("does not fit", "red")
     return [
-        ("name", found.name),
-        ("title", summary.name),
-        *_origin(found, summary),
+        ("name", _one_line(found.name)),
+        ("title", _one_line(summary.name)),
+        *((name, _one_line(text)) for name, text in _origin(found, summary)),
         ("size", format_bytes(summary.size_bytes)),
-        ("architecture", summary.architecture),
+        ("architecture", _one_line(summary.architecture)),
         ("weights", f"{format_parameters(summary.parameters)} at {summary.bits_per_weight:.2f} bits"),
         ("type", f"{summary.file_type} ({types})"),
         ("trained context", trained),
         ("vocabulary", f"{summary.vocabulary_size:,} tokens"),
         ("layers", f"{summary.block_count or 'not stated'}, {summary.embedding_length or '?'} wide"),
         ("template", f"sha256 {summary.chat_template_sha256}" if summary.chat_template_sha256 else "none"),
-        ("files", "\n".join(str(path) for path in found.paths)),
+        ("files", "\n".join(_one_line(str(path)) for path in found.paths)),
         (
             "memory",
             f"{format_bytes(plan.total)} for {plan.config.context_tokens:,} tokens of context ({parts})\n"
@@ -138,3 +138,10 @@ def _origin(found: ResolvedModel, summary: ModelSummary) -> list[tuple[str, str]
         *([("url", source.url)] if source.url else []),
         ("stored", f"{found.manifest.created:%Y-%m-%d %H:%M} UTC"),
     ]
+
+
+def _one_line(text: str) -> str:
+    """What a file says of itself must not draw a line of its own below its name."""
+    from app.terminal import sanitize
+
+    return sanitize(text, newlines=False)

@@ -85,10 +85,12 @@ def test_a_model_without_a_template_says_so(cli: Cli) -> None:
 
 @pytest.mark.parametrize("words", [("show", "evil"), ("show", "evil", "--template")])
 def test_hostile_metadata_is_shown_and_not_obeyed(cli: Cli, words: tuple[str, ...]) -> None:
-    cli.add_model("evil", name=EVIL, license=EVIL, template=EVIL)
+    cli.add_model("evil", title=EVIL, license=EVIL, template=EVIL)
     ran = cli.run(*words)
     assert ran.exit_code == 0
     assert "␛" in ran.stdout
+    if "--template" not in words:
+        assert not any(line.lstrip().startswith("␛[2Jsecond") for line in ran.stdout.splitlines())
     assert not set(ran.stdout) & FORBIDDEN
     raw = cli.run(*words, "--json")
     assert raw.stdout.isascii() and raw.stdout.strip().isprintable()

@@ -13,7 +13,7 @@ HIDDEN, HEADS, FEED_FORWARD, VOCABULARY, CONTEXT = 32, 2, 64, 300, 512
 def write_tiny_model(
     path: Path,
     *,
-    name: str = "Tiny",
+    title: str = "Tiny",
     license: str = "MIT",
     template: str | None = "{% for m in messages %}{{ m.content }}{% endfor %}",
     tied: bool = True,
@@ -22,7 +22,7 @@ def write_tiny_model(
     """Writes the model to ``path``; texts may be anything that GGUF can hold."""
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_name(name)
+    writer.add_name(title)
     writer.add_license(license)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(HIDDEN)
