@@ -29,7 +29,7 @@ from runtime.engine.template_sandbox import Sandbox, answer, check_jinja
 if sys.platform != "win32":
     import resource
 
-IMPORTED_LATE = ("html", "jinja2.constants", "jinja2.debug", "pprint", "textwrap", "_strptime")
+IMPORTED_LATE = ("html", "jinja2.constants", "jinja2.debug", "pprint", "textwrap", "unicodedata")
 """What jinja2 and its filters import when they first need it: too late once no file can be opened."""
 
 
@@ -54,14 +54,22 @@ def limits(mapped_bytes: int | None) -> Iterator[tuple[int, int]]:
 
 def confine(set_limit: Callable[[int, tuple[int, int]], None]) -> None:
     for kind, value in limits(address_space_bytes()):
-        set_limit(kind, (value, value))
+        allowed = _at_most(kind, value)
+        set_limit(kind, (allowed, allowed))
 
 
 def allow_processor_time() -> None:
     """Move the limit on processor time to ``CPU_SECONDS`` from now; the kernel ends the process there."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + 1 + wire.CPU_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (_at_most(resource.RLIMIT_CPU, soft), hard))
+
+
+def _at_most(kind: int, value: int) -> int:
+    """``value``, or the limit that somebody set before if that is tighter: it cannot be raised."""
+    hard = resource.getrlimit(kind)[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def prepare() -> Sandbox:

@@ -89,6 +89,38 @@ def test_the_process_inherits_no_secret_no_descriptor_and_no_working_directory(
     assert descriptors == {"0", "1", "2"}
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ '\\N{BULLET}' }}", "•"),
+        ("{{ {'a': 1} | pprint }}", "{'a': 1}"),
+        ("{{ 'a b c' | wordwrap(3) }}", "a b\nc"),
+        ("{{ '<b>&eacute;</b>' | striptags }}", "é"),
+        ("{{ lipsum(n=1, html=False) | length > 10 }}", "True"),
+        ("{{ [1] | random }}{{ 'https://example.org' | urlize | length > 20 }}", "1True"),
+        ("{{ 'é' | urlencode }}{{ '<' | e }}{{ '%.2f' | format(1) }}", "%C3%A9&lt;1.00"),
+        ("{{ 2048 | filesizeformat(true) }}{{ {'a': 1} | xmlattr }}", '2.0 KiB a="1"'),
+    ],
+)  # fmt: skip
+def test_filters_need_no_file_that_the_process_cannot_open_any_more(
+    child: TemplateChild, source: str, text: str
+) -> None:
+    assert child.ask(request(source), 5).decode() == text
+
+
+def test_limits_that_were_there_before_are_kept() -> None:
+    script = (
+        "import resource\n"
+        "from runtime.engine.template_child import TemplateChild\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (2, 2))\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))\n"
+        "child = TemplateChild()\n"
+        f"assert child.ask({request('x')!r}, 5) == b'x'\n"
+        "child.close()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
+
+
 def test_a_late_reply_kills_the_process(child: TemplateChild) -> None:
     start = time.perf_counter()
     with pytest.raises(TemplateTimeout, match="more than 1 s"):
