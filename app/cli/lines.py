@@ -26,20 +26,27 @@ class LineReader:
 
     def read(self, prompt: str) -> str:
         """One line without its end. Raises EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""
-        if self._edited:
-            line = input(prompt)
-        else:
-            # The answers on stdout go elsewhere: the prompt must not get among them.
-            sys.stderr.write(prompt)
-            sys.stderr.flush()
-            line = sys.stdin.readline()
-            if not line:
-                raise EOFError
-            line = line.removesuffix("\n")
+        try:
+            line = self._line(prompt)
+            line.encode("utf-8")
+        except UnicodeError:
+            self._complain("that line is not UTF-8 text, so it was dropped")
+            return ""
         history = self._history
         if self._edited and history is not None:
             self._try(lambda: history.add(line))
         return line
+
+    def _line(self, prompt: str) -> str:
+        if self._edited:
+            return input(prompt)
+        # The answers on stdout go elsewhere: the prompt must not get among them.
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.removesuffix("\n")
 
     def _try(self, action: Callable[[], list[str] | None]) -> list[str] | None:
         """History is a comfort: where the disk refuses it, say so once and go on without."""

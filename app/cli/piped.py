@@ -37,6 +37,17 @@ def piped_text(say: Callable[[str], None]) -> str | None:
     return text if text.strip() else None
 
 
+def require_text(what: str, text: str | None) -> None:
+    """Raise WrongUse for an argument whose bytes are no text in the terminal's encoding."""
+    try:
+        (text or "").encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise WrongUse(
+            f"{what} is not UTF-8 text (at its character {error.start + 1}); check the terminal's locale",
+            next_command="locale",
+        ) from error
+
+
 def with_attachment(prompt: str | None, attachment: str | None) -> str | None:
     """The prompt with the piped text below it; either alone where the other is missing."""
     if prompt and attachment:

@@ -93,7 +93,7 @@ def command(
     """
     from app.cli.answer import AnswerOptions
     from app.cli.loading import load
-    from app.cli.piped import piped_text, with_attachment
+    from app.cli.piped import piped_text, require_text, with_attachment
     from app.errors import WrongUse
 
     settings = front.settings(context=context, threads=threads, kv=kv, ram=ram)
@@ -102,6 +102,8 @@ def command(
             "--system needs the chat template that --raw leaves out; use one of the two",
             next_command="localq run --help",
         )
+    for what, text in (("the prompt", prompt), ("--system", system), *(("--stop", text) for text in stop)):
+        require_text(what, text)
     request = with_attachment(prompt, piped_text(front.out.note))
     if request is None and (front.out.json or not sys.stdin.isatty()):
         raise WrongUse(

@@ -61,6 +61,9 @@ class FakeGeneration:
             if self.cancelled.is_set() and not self._text.startswith("stubborn"):
                 yield self._finished("cancelled", count)
                 return
+        if self.cancelled.is_set():
+            yield self._finished("cancelled", count)
+            return
         limit = self._request.options.get("max_tokens")
         yield self._finished("length" if limit is not None and limit <= count else "stop", count)
 

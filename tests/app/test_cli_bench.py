@@ -9,7 +9,7 @@ from runtime.budget import plan_memory
 from runtime.engine.config import EngineConfig
 from runtime.engine.messages import FinishedEvent, Timings, Usage
 from runtime.gguf import open_model
-from runtime.hardware import this_machine
+from runtime.hardware import BandwidthReport, this_machine
 from tests.app.cli_runner import Cli
 from tests.app.fake_engine import FakeEngine
 from tests.app.tiny_model import HIDDEN, VOCABULARY, write_tiny_model
@@ -27,7 +27,9 @@ KEYS = {
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    report = BandwidthReport(10e9, 1, cached=True)
+    monkeypatch.setattr("runtime.hardware.memory_bandwidth", lambda threads: report)
     cli = Cli(tmp_path)
     cli.add_model("tiny")
     return cli
@@ -71,7 +73,7 @@ class TestBench:
         assert lines[0].split() == ["TOKENS", "MEDIAN", "MIN", "MAX"]
         assert lines[1].split() == ["prefill", "tok/s", "20", "16.0", "16.0", "16.0"]
         assert lines[2].split() == ["decode", "tok/s", "5", "2.0", "2.0", "2.0"]
-        assert "GB/s that memory gives" in ran.stdout
+        assert "0.0 GB/s of the 10.0 GB/s that memory gives" in ran.stdout
         assert "peak memory  123 MiB, planned" in ran.stdout
 
     def test_quiet_prints_the_decode_speed(self, cli: Cli) -> None:

@@ -267,6 +267,18 @@ class TestReading:
         assert tuple(capsys.readouterr()) == ("", ">>> ... >>> >>> ")
         assert not (tmp_path / "history").exists()
 
+    @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+    def test_a_line_that_is_no_text_is_dropped_and_said_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: str
+    ) -> None:
+        complaints: list[str] = []
+        (tmp_path / "typed").write_bytes(b"caf\xe9\n")
+        with (tmp_path / "typed").open(encoding="utf-8", errors=errors) as stream:
+            monkeypatch.setattr(sys, "stdin", stream)
+            reader = LineReader(History(tmp_path / "history"), complaints.append)
+            assert reader.read("") == ""
+        assert complaints == ["that line is not UTF-8 text, so it was dropped"]
+
     @pytest.mark.parametrize(
         ("lines", "prompt"),
         [

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,6 +182,29 @@ class TestPipedText:
 
 
 class TestFailures:
+    @pytest.mark.parametrize(
+        "words", [("caf\udce9",), ("x", "--system", "\udce9"), ("x", "--stop", "\udce9")]
+    )
+    def test_an_argument_that_is_no_text_is_wrong_use(self, cli: Cli, words: tuple[str, ...]) -> None:
+        ran = cli.run("run", "tiny", *words)
+        assert ran.exit_code == 2
+        assert "not UTF-8 text" in ran.stderr
+        assert cli.engines == []
+
+    def test_a_reader_that_leaves_ends_an_endless_answer_quietly(self, cli: Cli) -> None:
+        command = f"{sys.executable} -m tests.app.fake_cli run tiny forever </dev/null | head -c 20"
+        environment = {**os.environ, "LOCALQ_HOME": str(cli.home), "LOCALQ_CONFIG": os.devnull}
+        ran = subprocess.run(
+            ["bash", "-c", command],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).resolve().parents[2],
+            env=environment,
+            timeout=60,
+            check=True,
+        )
+        assert (ran.stdout, ran.stderr) == ("x " * 10, "")
+
     def test_a_dead_worker_is_an_error_with_its_last_words(self, cli: Cli) -> None:
         ran = cli.run("run", "tiny", "die")
         assert ran.exit_code == 1
