@@ -31,13 +31,16 @@ class TemplateChild:
         """Start the process and wait until it is ready. Raises EngineError."""
         if not sys.executable:
             raise EngineError("sys.executable is empty: no Python to render chat templates with")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+            )
+        except OSError as error:
+            raise EngineError(f"the chat template process did not start: {error}") from error
         self._stdin, self._stdout, self._stderr = (
             cast("IO[bytes]", pipe)
             for pipe in (self._process.stdin, self._process.stdout, self._process.stderr)
@@ -45,11 +48,12 @@ class TemplateChild:
         self.dead = False
         reply = self._exchange(None, START_SECONDS)
         if reply != wire.READY:
-            detail = (
-                reply[1:].decode("utf-8", "replace") if reply else self._last_words() or "it gave no reason"
-            )
+            if self._late:
+                reason = f"it was not ready after {START_SECONDS:g} s"
+            else:
+                reason = reply[1:].decode("utf-8", "replace") or self._last_words() or "it gave no reason"
             self.kill()
-            raise EngineError(f"the chat template process did not start: {detail}")
+            raise EngineError(f"the chat template process did not start: {reason}")
 
     @property
     def pid(self) -> int:
@@ -75,7 +79,6 @@ class TemplateChild:
                     "stopped; shorten the conversation, or use another template"
                 )
             case _ if self._late:
-                self.kill()
                 raise TemplateTimeout(
                     f"the chat template ran for more than {wire.WALL_SECONDS:g} s and was stopped; "
                     "shorten the conversation, or use another template"
@@ -122,7 +125,8 @@ class TemplateChild:
         finally:
             alarm.cancel()
             alarm.join()
-            self.dead = self.dead or self._late
+            if self._late:
+                self.kill()
 
     def _ring(self) -> None:
         self._late = True

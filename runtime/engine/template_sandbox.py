@@ -132,7 +132,8 @@ def answer(sandbox: Sandbox, request: bytes) -> bytes:
 def explain(error: Exception) -> str:
     """What a template's failure is, and in which line."""
     if isinstance(error, jinja2.TemplateSyntaxError):
-        return f"the chat template has a syntax error in line {error.lineno}: {error.message}"
+        text = str(error.message)[:MESSAGE_CHARACTERS]
+        return f"the chat template has a syntax error in line {error.lineno}: {text}"
     line = _line(error)
     place = f" in line {line}" if line else ""
     text = str(error)[:MESSAGE_CHARACTERS]

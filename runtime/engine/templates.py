@@ -101,7 +101,7 @@ class TemplateRenderer:
 
         Raises InvalidRequest for what is no conversation, TemplateError when the template fails or has no
         place for a part of it, TemplateTimeout when it needs more than ``WALL_SECONDS`` or ``MEMORY_BYTES``.
-        Nothing is dropped silently, and nothing of the user's becomes a control token.
+        Tools and their results are never dropped silently, and nothing of the user's becomes a control token.
         """
         turns, definitions = read_messages(messages), read_tools(tools)
         variables = read_variables(kwargs or {})
@@ -114,9 +114,10 @@ class TemplateRenderer:
             def rendered(version: Conversation) -> str:
                 return self._render(template, version, names, add_generation_prompt)
 
-            marks = choose_marks(template.finder, _checked_inputs(template, conversation))
+            finder = template.finder
+            marks = choose_marks(finder, _checked_inputs(template, conversation))
             light, full = (
-                conversation.sealed(Seal(template.finder, marks, template.source, full=whole))
+                conversation.sealed(Seal(finder, marks, template.source, full=whole))
                 for whole in (False, True)
             )
             text = rendered(light)
@@ -124,7 +125,7 @@ class TemplateRenderer:
             if not marks:
                 return Prompt(text)
             try:
-                return settle(text, rendered(full), marks, template.finder)
+                return settle(text, rendered(full), marks, finder)
             except TemplateTimeout:
                 raise
             except TemplateError as error:

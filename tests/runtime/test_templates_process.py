@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -69,7 +70,7 @@ def test_the_process_has_its_limits(child: TemplateChild) -> None:
     assert process.rlimit(psutil.RLIMIT_CPU)[0] <= wire.CPU_SECONDS + 2
 
 
-def test_the_process_inherits_no_secret_no_descriptor_and_no_working_directory(
+def test_the_process_gets_no_secret_no_descriptor_and_no_module_of_the_working_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "jinja2.py").write_text("raise RuntimeError('taken from the working directory')")
@@ -126,6 +127,22 @@ def test_a_late_reply_kills_the_process(child: TemplateChild) -> None:
     with pytest.raises(TemplateTimeout, match="more than 1 s"):
         child.ask(request("{{ 9**(9**9) }}"), 0.2)
     assert time.perf_counter() - start < 1.5
+    assert child.dead
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_a_reply_that_came_with_the_alarm_counts_and_the_process_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, child: TemplateChild
+) -> None:
+    read_frame = wire.read_frame
+
+    def read_and_wait(stream: IO[bytes]) -> bytes | None:
+        frame = read_frame(stream)
+        time.sleep(0.3)
+        return frame
+
+    monkeypatch.setattr(wire, "read_frame", read_and_wait)
+    assert child.ask(request("x"), 0.2) == b"x"
     assert child.dead
     assert not psutil.pid_exists(child.pid)
 
@@ -190,7 +207,19 @@ def test_a_process_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch)
 def test_a_process_that_never_gets_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_child, "MODULE", "cProfile")
     monkeypatch.setattr(template_child, "START_SECONDS", 0.0)
+    with pytest.raises(EngineError, match="did not start: it was not ready after 0 s"):
+        TemplateChild()
+
+
+def test_another_program_in_its_place_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_child, "MODULE", "this")
     with pytest.raises(EngineError, match="did not start: it gave no reason"):
+        TemplateChild()
+
+
+def test_a_python_that_cannot_be_started_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(EngineError, match=r"did not start: .*No such file"):
         TemplateChild()
 
 
