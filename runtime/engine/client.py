@@ -14,7 +14,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -155,8 +154,7 @@ class Engine:
                 raise EngineError("the engine is closed; make a new one")
             life = self._life
             if life is None:
-                for path in self._config.model_paths:
-                    open_model(Path(path))
+                open_model(self._config.model_paths)
                 time.sleep(self._backoff.seconds)
                 life = Life(self._config, self._on_progress, self)
                 life.wait()

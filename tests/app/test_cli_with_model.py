@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import gguf
 import psutil
 import pytest
 
@@ -64,6 +65,39 @@ def test_an_imported_model_answers_and_goes_again(environment: dict[str, str], d
     assert shown["memory"]["fits"] is True
     assert localq(environment, "rm", "demo").returncode == 0
     assert demo_path.exists()
+
+
+def test_a_model_in_parts_runs_from_its_files_and_from_the_store(
+    environment: dict[str, str], demo_path: Path, tmp_path: Path
+) -> None:
+    """In the store the parts are blobs: nothing about their names says that they belong together."""
+    split_model(demo_path, tmp_path / "parts.gguf")
+    assert (
+        localq(environment, "import", str(tmp_path / "parts-00001-of-00002.gguf"), "-q").stdout == "parts\n"
+    )
+    words = ("What is the capital of France?", "--system", "", "--temp", "0", "--max-tokens", "20")
+    for model in ("parts", str(tmp_path / "parts-00002-of-00002.gguf")):
+        ran = localq(environment, "run", model, *words)
+        assert "Paris" in ran.stdout, ran.stderr
+
+
+def split_model(source: Path, target: Path) -> None:
+    """Writes the model in ``source`` again, in two files named after ``target``."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, "llama", split_max_tensors=len(reader.tensors) // 2 + 1)
+    for key, field in reader.fields.items():
+        if key.startswith("GGUF.") or key == "general.architecture":
+            continue
+        if field.types[0] == gguf.GGUFValueType.ARRAY:
+            writer.add_array(key, field.contents())
+        else:
+            writer.add_key_value(key, field.contents(), field.types[0])
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def test_piped_text_and_raw_completion(environment: dict[str, str], demo_path: Path) -> None:
