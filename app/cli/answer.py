@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from app.cli.front import EngineLike, GenerationLike
 from app.cli.interrupt import interrupts_cancel
@@ -22,6 +25,14 @@ class AnswerOptions:
     stop: tuple[str, ...] = ()
     raw: bool = False
     """Give the prompt to the model as it is, without the chat template."""
+
+
+def with_temperature(options: AnswerOptions, temperature: float | None) -> AnswerOptions:
+    """The options at another temperature; None changes nothing."""
+    if temperature is None:
+        return options
+    sampling = msgspec.structs.replace(options.sampling, temperature=temperature)
+    return dataclasses.replace(options, sampling=sampling)
 
 
 @dataclass(frozen=True)

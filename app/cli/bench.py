@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,9 +66,12 @@ def command(
 ) -> None:
     """Measure prefill and decode speed of MODEL, and its peak memory against the plan's.
 
-    GB/s is the weights and the KV cache that a token reads, times tokens per second: beside the bandwidth
-    that this machine reads memory with, it says how much of the machine is used. Other programs disturb the
-    measurement; localq doctor shows them.
+    Bytes read are those of the weights and of the KV cache that a token needs, times tokens per second:
+    beside the bandwidth that this machine reads memory with, they say how much of the machine is used. A
+    table of embeddings does not count, unless it is the output matrix too; of experts those count that a
+    token uses.
+
+    Other programs disturb the measurement; localq doctor shows them.
     """
     from app.cli.loading import load
     from app.errors import WrongUse
@@ -77,7 +81,7 @@ def command(
     if context is not None and context < needed:
         raise WrongUse(
             f"{prompt_tokens} tokens of prompt and {output_tokens} of answer need --ctx {needed}",
-            next_command=f"localq bench {model} --ctx {needed}",
+            next_command=f"localq bench {shlex.quote(model)} --ctx {needed}",
         )
     settings = front.settings(context=context or needed, threads=threads, kv=kv, ram=ram)
     with front.out.progress("measuring the memory's bandwidth"):

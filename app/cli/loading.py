@@ -15,7 +15,7 @@ from app.cli.front import EngineLike, Front
 from app.errors import ModelDoesNotFit
 from app.models import ResolvedModel, resolve
 from app.settings import Settings
-from app.store import Manifest, Store
+from app.store import ChatDefaults, Manifest, Store
 from runtime.budget import MemoryPlan, auto_gpu_layers, plan_memory, suggest_config, suggest_context
 from runtime.engine.config import EngineConfig
 from runtime.engine.messages import ModelInfo
@@ -37,6 +37,7 @@ class Loaded:
     plan: MemoryPlan
     engine: EngineLike
     info: ModelInfo
+    defaults: ChatDefaults
 
 
 @contextmanager
@@ -62,12 +63,13 @@ def load(
     except DoesNotFit as error:
         if not force:
             raise ModelDoesNotFit(error, way_out(model, plan, machine, reference)) from error
-        front.out.warn(f"{str(error).splitlines()[0]} Loading it all the same (--force).")
+        front.out.warn(f"{str(error).splitlines()[0].rstrip(':')}; loading it all the same (--force)")
     with ExitStack() as stack:
         with front.out.progress(f"loading {found.name}") as progress:
             engine = stack.enter_context(front.open_engine(plan.config, progress.update))
             info = engine.start()
-        yield Loaded(found.name, store.home, model, plan, engine, info)
+        defaults = found.manifest.defaults if found.manifest else ChatDefaults()
+        yield Loaded(found.name, store.home, model, plan, engine, info, defaults)
 
 
 def find(front: Front, settings: Settings, reference: str) -> tuple[Store, ResolvedModel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,12 +22,12 @@ _PROBABILITY = options.Between(0.0, 1.0)
 @click.command("run")
 @click.argument("model")
 @click.argument("prompt", required=False)
-@click.option("--system", metavar="TEXT", help="System prompt.")
+@click.option("--system", metavar="TEXT", help="System prompt.  [default: the model's]")
 @click.option(
     "--temp",
     type=options.Between(0.0, 100.0),
     metavar="T",
-    help="Temperature; 0 = always the likeliest token.  [default: 0.8]",
+    help="Temperature; 0 = always the likeliest token.  [default: the model's, or 0.8]",
 )
 @click.option(
     "--top-k",
@@ -91,7 +92,7 @@ def command(
 
     Ctrl-C stops an answer. Control characters in an answer are shown, not obeyed; --json keeps them, escaped.
     """
-    from app.cli.answer import AnswerOptions
+    from app.cli.answer import AnswerOptions, with_temperature
     from app.cli.loading import load
     from app.cli.piped import piped_text, require_text, with_attachment
     from app.errors import WrongUse
@@ -109,7 +110,7 @@ def command(
         raise WrongUse(
             "there is no prompt; give one, or pipe one in"
             + (" (--json does not chat)" if front.out.json else ""),
-            next_command=f"localq run {model} 'Hello'",
+            next_command=f"localq run {shlex.quote(model)} 'Hello'",
         )
     answers = AnswerOptions(
         sampling=_sampling(temperature=temp, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed),
@@ -118,6 +119,9 @@ def command(
         raw=raw,
     )
     with load(front, settings, model, gpu_layers=gpu_layers, force=force) as loaded:
+        if not raw:
+            system = loaded.defaults.system if system is None else system
+            answers = with_temperature(answers, loaded.defaults.temperature if temp is None else None)
         if request is None:
             _chat(front, loaded, answers, system, stats)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from app.cli.front import Front
 
 if TYPE_CHECKING:
     from app.models import ResolvedModel
-    from app.store import Manifest
+    from app.store import ChatDefaults, Manifest
     from runtime.budget import MemoryPlan
     from runtime.gguf import ModelSummary
 
@@ -68,7 +69,8 @@ def _print_template(front: Front, name: str, template: str) -> None:
 
     if not template:
         raise AppError(
-            f"{name} has no chat template; it completes raw text", next_command=f"localq run {name} --raw"
+            f"{name} has no chat template; it completes raw text",
+            next_command=f"localq run {shlex.quote(name)} --raw",
         )
     if front.out.json:
         front.out.event({"name": name, "chat_template": template})
@@ -137,7 +139,17 @@ def _origin(found: ResolvedModel, summary: ModelSummary) -> list[tuple[str, str]
         ("origin", source.origin),
         *([("url", source.url)] if source.url else []),
         ("stored", f"{found.manifest.created:%Y-%m-%d %H:%M} UTC"),
+        *_defaults(found.manifest.defaults),
     ]
+
+
+def _defaults(defaults: ChatDefaults) -> list[tuple[str, str]]:
+    rows = []
+    if defaults.system is not None:
+        rows.append(("system prompt", _one_line(defaults.system) or "none, instead of the template's own"))
+    if defaults.temperature is not None:
+        rows.append(("temperature", f"{defaults.temperature:g}"))
+    return rows
 
 
 def _one_line(text: str) -> str:

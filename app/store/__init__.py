@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from app.store.check import Problem
 from app.store.layout import Progress
-from app.store.manifest import Link, Manifest, Source, StoredFile
+from app.store.manifest import ChatDefaults, Link, Manifest, Source, StoredFile
 from app.store.store import ModelUsage, Store, Usage
 
-__all__ = ["Link", "Manifest", "ModelUsage", "Problem", "Progress", "Source", "Store", "StoredFile", "Usage"]
+__all__ = [
+    "ChatDefaults",
+    "Link",
+    "Manifest",
+    "ModelUsage",
+    "Problem",
+    "Progress",
+    "Source",
+    "Store",
+    "StoredFile",
+    "Usage",
+]

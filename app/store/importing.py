@@ -12,7 +12,7 @@ from app.errors import NotEnoughDisk, UnsuitableFile
 from app.store import disk
 from app.store.hashing import hash_file, read_chunks
 from app.store.layout import Layout, Progress
-from app.store.manifest import Link, Manifest, Source, StoredFile
+from app.store.manifest import ChatDefaults, Link, Manifest, Source, StoredFile
 from app.store.publish import BlobVanished, publish, refuse_other_content
 from app.store.sources import SourceFile, find_sources, merged, named, open_regular, role_of
 from app.store.temporary import StagedFile
@@ -31,6 +31,7 @@ def import_model(
     *,
     link: bool,
     source: Source | None,
+    defaults: ChatDefaults,
     progress: Progress,
     wait_seconds: float,
 ) -> Manifest:
@@ -49,6 +50,7 @@ def import_model(
             created=datetime.now(UTC).replace(microsecond=0),
             source=origin,
             summary=summary,
+            defaults=defaults,
         )
         while True:
             try:

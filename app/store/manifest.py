@@ -61,6 +61,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the package, or the commit of the repository."""
 
 
+class ChatDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What serves a model better than the general defaults; a person's own choice goes before."""
+
+    system: str | None = None
+    """System prompt; an empty one keeps out the one that the chat template brings."""
+    temperature: float | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A stored model."""
 
@@ -72,6 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     summary: ModelSummary
     """So that nothing has to open the GGUF to list or show it. Its ``size_bytes`` counts all files."""
+    defaults: ChatDefaults = ChatDefaults()
 
     @property
     def size_bytes(self) -> int:

@@ -18,7 +18,7 @@ from app.store.collect import ModelUsage, Usage, collect, measure, remove
 from app.store.importing import import_model
 from app.store.layout import Layout, Progress
 from app.store.lock import LOCK_SECONDS
-from app.store.manifest import Manifest, Role, Source, read_manifest
+from app.store.manifest import ChatDefaults, Manifest, Role, Source, read_manifest
 from app.store.names import check_name
 from app.store.publish import BlobVanished, publish
 from app.store.temporary import scratch_folder
@@ -86,6 +86,7 @@ class Store:
         *,
         link: bool = False,
         source: Source | None = None,
+        defaults: ChatDefaults = ChatDefaults(),  # noqa: B008 (frozen)
         progress: Progress = _silent,
     ) -> Manifest:
         """Stores the one model that ``paths`` hold: a GGUF, the parts of a split one, or a folder with it.
@@ -103,6 +104,7 @@ class Store:
             check_name(name),
             link=link,
             source=source,
+            defaults=defaults,
             progress=progress,
             wait_seconds=self._lock_seconds,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.piped import with_attachment
+from app.store import ChatDefaults
 from runtime.engine.messages import Prompt
 from tests.app.cli_runner import Cli
 from tests.app.fake_engine import HOSTILE, FakeEngine
@@ -60,6 +61,25 @@ class TestAnswer:
 
     def test_an_empty_system_prompt_is_one(self, cli: Cli) -> None:
         assert cli.run("run", "tiny", "roles", "--system", "").stdout == "system user\n"
+
+    def test_a_models_own_defaults_hold_where_no_flag_is_given(self, cli: Cli, tmp_path: Path) -> None:
+        defaults = ChatDefaults(system="", temperature=0.25)
+        cli.store.import_file(tmp_path / "tiny.gguf", "tuned", defaults=defaults)
+        assert cli.run("run", "tuned", "roles").stdout == "system user\n"
+        cli.run("run", "tuned", "Hi", "--temp", "0.75", "--system", "Be brief.")
+        cli.run("run", "tuned", "Hi", "--raw")
+        default, flagged, raw = (engine.requests[0] for engine in cli.engines)
+        assert default.options["sampling"].temperature == 0.25
+        assert default.messages[0]["content"] == ""
+        assert flagged.options["sampling"].temperature == 0.75
+        assert flagged.messages[0]["content"] == "Be brief."
+        assert raw.options["sampling"].temperature == 0.8
+
+    def test_show_names_a_models_own_defaults(self, cli: Cli, tmp_path: Path) -> None:
+        defaults = ChatDefaults(system="Be\x1b[2Jkind.", temperature=0.25)
+        cli.store.import_file(tmp_path / "tiny.gguf", "tuned", defaults=defaults)
+        shown = cli.run("show", "tuned").stdout
+        assert "Be\u241b[2Jkind." in shown and "0.25" in shown
 
     def test_settings_hold_where_no_flag_is_given(self, cli: Cli) -> None:
         cli.environment["LOCALQ_CONTEXT"] = "256"

@@ -171,7 +171,10 @@ class TestHome:
     def test_the_manifest_format_is_stable(self, store: Store, model: Path) -> None:
         store.import_file(model, "tiny")
         document = msgspec.json.decode((store.home / "manifests/tiny.json").read_bytes())
-        assert set(document) == {"version", "name", "files", "created", "source", "summary"}
+        assert set(document) == {"version", "name", "files", "created", "source", "summary", "defaults"}
         assert document["version"] == 1
+        assert document["defaults"] == {}
         assert set(document["files"][0]) == {"digest", "size", "filename", "role"}
+        assert msgspec.convert(document, Manifest) == store.get("tiny")
+        del document["defaults"]
         assert msgspec.convert(document, Manifest) == store.get("tiny")

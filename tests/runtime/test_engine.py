@@ -338,7 +338,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal
 
 
 def kill_at_random(engine: Engine, dice: random.Random) -> float:
-    """Kill the worker under three live requests at a random moment; answers the seconds to the typed errors."""
+    """Kill the worker under three live requests at a random moment; answers the seconds to their errors."""
     prompts = [chat_text(dice.choice(QUESTIONS)) * dice.randrange(1, 12) for _ in range(3)]
     options: dict[str, Any] = {"max_tokens": 900, "ignore_eos": True, "cache_prompt": False}
     generations = [engine.submit(Prompt(prompt), **options) for prompt in prompts]
