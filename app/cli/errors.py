@@ -106,7 +106,8 @@ def report(error: BaseException, front: Front) -> int:
     """Tell a person what happened, and return the exit code. Raises again what is no failure of a command."""
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         if front.out.json:
-            front.out.error("", "", {"type": "Interrupted", "exit_code": INTERRUPTED})
+            facts = {"message": "interrupted", "exit_code": INTERRUPTED, "next": None, "details": {}}
+            front.out.error("", "", {"type": "Interrupted", **facts})
         return INTERRUPTED
     if not isinstance(error, Exception):
         raise error

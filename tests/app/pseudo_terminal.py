@@ -52,7 +52,7 @@ class PseudoTerminal:
         """Press keys."""
         os.write(self._master, keys)
 
-    def expect(self, text: str, seconds: float = 15.0) -> str:
+    def expect(self, text: str, seconds: float = 30.0) -> str:
         """Wait until ``text`` appears behind what was expected before; returns what came until its end."""
         wanted, deadline = text.encode(), time.monotonic() + seconds
         while (at := self.seen.find(wanted, self._mark)) < 0:
@@ -62,7 +62,7 @@ class PseudoTerminal:
         self._mark = at + len(wanted)
         return came.decode("utf-8", "replace")
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         """Wait for the end of the process; returns its exit code."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ import runtime.errors
 from app.cli.errors import RULES, describe, report
 from app.cli.front import Front
 from app.cli.main import cli as localq
+from app.cli.output import Output
 from app.errors import ModelNotFound, SettingsError, WrongUse
 from app.store import Store
 from runtime.errors import (
@@ -149,6 +151,12 @@ def test_a_log_comes_with_its_error_and_is_harmless() -> None:
     error = WorkerDied("it died", log="last words\n")
     assert describe(error) == "it died\nlast words"
     assert describe(ModelLoadFailed("no")) == "no"
+
+
+def test_an_interrupt_is_an_object_too_with_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(KeyboardInterrupt(), Front(Output(json=True))) == 130
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error.keys() == {"type", "message", "exit_code", "next", "details"}
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), click.Abort()])
