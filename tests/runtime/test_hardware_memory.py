@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runtime.hardware import Device, this_machine
 from runtime.hardware.memory import MARGIN_MAX, MARGIN_MIN, MemoryReport, available_memory
 from tests.runtime.hardware_trees import GIB, Tree
 
@@ -205,3 +206,13 @@ class TestCgroupV1:
         tree.limit_v1("/a", limit=2 * GIB, used=GIB)
         tree.limit_v1("/a/b", limit=PAGE_COUNTER_MAX, used=GIB)
         assert report(tree).binding.bytes == GIB
+
+
+class TestWholeMachine:
+    def test_it_is_gathered_with_the_persons_limit_and_devices(self) -> None:
+        gpu = Device("GPU0", 2 * GIB, GIB)
+        found = this_machine(ram=GIB, devices=(gpu,))
+        assert "--ram" in names(found.memory)
+        assert found.cores.physical >= 1
+        assert found.features
+        assert found.devices == (gpu,)
