@@ -8,7 +8,7 @@ DEMO := .cache/demo.gguf
 .PHONY: chat test test-slow test-isa lint format types bench docs wheel clean
 
 chat: $(VENV)/installed ## Talk to the demo model; PROMPT="..." asks once and prints the answer
-	@if [ -n "$$PROMPT" ]; then $(BIN)/localq run demo "$$PROMPT"; \
+	@if [ -n "$$PROMPT" ]; then $(BIN)/localq run demo "$$PROMPT" < /dev/null; \
 	elif [ -t 0 ] && [ -t 1 ]; then $(BIN)/localq run demo; \
 	else echo 'no terminal to chat in: give a prompt, as in make chat PROMPT="What is the capital of France?"' >&2; exit 2; fi
 

@@ -39,9 +39,10 @@ from runtime.engine.messages import (
 )
 from runtime.engine.peak import peak_memory_bytes
 from runtime.engine.process import WorkerProcess
-from runtime.engine.templates import ChatTemplate, TemplateRenderer
+from runtime.engine.templates.renderer import TemplateRenderer
+from runtime.engine.templates.template import model_template
 from runtime.engine.validation import check_request
-from runtime.errors import EngineError, LocalqError, ModelLoadFailed, TemplateError, WorkerDied
+from runtime.errors import EngineError, LocalqError, ModelLoadFailed, WorkerDied
 from runtime.gguf import open_model
 from runtime.hardware import usable_cores
 
@@ -196,30 +197,29 @@ class Engine:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Generation:
-        """Generate the next message of a conversation, with the model's own chat template.
-
-        ``messages`` and ``tools`` have OpenAI's shape; ``options`` are those of :meth:`submit`.
-        """
-        return self.submit(self.render(messages, tools=tools), **options)
+        """Generate the next message of a conversation; see :meth:`render` and :meth:`submit`."""
+        prompt = self.render(messages, tools=tools, template=template, variables=variables)
+        return self.submit(prompt, **options)
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] | None = None
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> Prompt:
-        """The prompt that the model's chat template makes of a conversation. Raises TemplateError."""
-        info = self.info
-        if info.chat_template is None:
-            raise TemplateError(
-                f"{info.description} has no chat template; use it for completion of raw text instead"
-            )
-        template = ChatTemplate(
-            info.chat_template,
-            bos_text=info.bos_text,
-            eos_text=info.eos_text,
-            control_texts=info.control_texts,
-        )
-        return self._renderer.render(template, messages, tools=tools)
+        """The prompt that a chat template makes of a conversation of OpenAI's shape.
+
+        The template is the model's own, or the built-in one that ``template`` names; ``variables`` are more
+        variables for it (``enable_thinking``). Raises TemplateError and InvalidRequest.
+        """
+        chosen = model_template(self.info, template)
+        return self._renderer.render(chosen, messages, tools=tools, kwargs=variables)
 
     def tokenize(self, prompt: Prompt) -> tuple[int, ...]:
         """The tokens of a prompt, as a request with it would have them."""

@@ -12,8 +12,8 @@ KvType = Literal["f16", "q8_0", "q4_0"]
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One loaded model: its files and the memory that it is given.
 
-    ``context_tokens`` is the length of one conversation. The KV cache holds ``slots`` of them, each in a stream
-    of its own.
+    ``context_tokens`` is the length of one conversation. The KV cache holds ``slots`` of them, each in a
+    stream of its own.
     """
 
     model_paths: tuple[str, ...]

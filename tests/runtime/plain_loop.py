@@ -25,7 +25,8 @@ def generate(model: int, prompt: str, threads: int, count: int) -> list[int]:
     text = prompt.encode()
     buffer = (native.llama_token * 1024)()
     length = native.llama_tokenize(vocabulary, text, len(text), buffer, len(buffer), False, True)
-    pending, answer = list(buffer[:length]), []
+    pending = list(buffer[:length])
+    answer: list[int] = []
     while len(answer) < count:
         tokens = (native.llama_token * len(pending))(*pending)
         if native.llama_decode(context, native.llama_batch_get_one(tokens, len(pending))) != 0:

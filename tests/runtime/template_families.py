@@ -12,7 +12,7 @@ import jinja2.nodes
 from jinja2.ext import Extension
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runtime.engine.chat_template import ChatTemplate
+from runtime.engine.templates.template import ChatTemplate
 
 
 @dataclass(frozen=True)

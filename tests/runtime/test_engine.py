@@ -295,6 +295,7 @@ def test_what_llama_cpp_refuses_comes_with_its_last_words(tmp_path: Path) -> Non
 def test_a_model_without_a_template_says_so(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     import msgspec
 
+    engine.start()
     life = engine._life
     assert life is not None and life.info is not None
     monkeypatch.setattr(life, "info", msgspec.structs.replace(life.info, chat_template=None))

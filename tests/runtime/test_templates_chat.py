@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.chat import (
+from runtime.engine.templates.chat import (
     MAX_NESTING,
     ChatMessage,
     check_nesting,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.engine.control_text import ControlFinder, Piece, split_prompt
 from runtime.engine.messages import Prompt
+from runtime.engine.templates.control_text import ControlFinder, Piece, split_prompt
 
 
 def partition(text: str, control_texts: set[str]) -> list[Piece]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.chat import ChatMessage, FunctionCall, ToolCall, read_messages
-from runtime.engine.template_dialect import Dialect, adapt_messages, adapt_tools, learn_dialect
-from runtime.engine.templates import ChatTemplate, TemplateRenderer
+from runtime.engine.templates.chat import ChatMessage, FunctionCall, ToolCall, read_messages
+from runtime.engine.templates.dialect import Dialect, adapt_messages, adapt_tools, learn_dialect
+from runtime.engine.templates.renderer import ChatTemplate, TemplateRenderer
 from runtime.errors import InvalidRequest, TemplateError
 from tests.runtime.template_families import FAMILIES
 

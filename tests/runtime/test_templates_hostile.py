@@ -12,7 +12,13 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from runtime.engine.messages import Prompt
-from runtime.engine.templates import ChatTemplate, Piece, TemplateRenderer, builtin_template, split_prompt
+from runtime.engine.templates.renderer import (
+    ChatTemplate,
+    Piece,
+    TemplateRenderer,
+    builtin_template,
+    split_prompt,
+)
 from runtime.errors import TemplateError, TemplateTimeout
 from tests.hostile.templates import HostileTemplate, Outcome, hostile_templates
 

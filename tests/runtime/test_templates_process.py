@@ -15,11 +15,12 @@ from typing import IO
 import psutil
 import pytest
 
-from runtime.engine import template_child, template_process
-from runtime.engine import template_wire as wire
-from runtime.engine.template_child import TemplateChild
-from runtime.engine.template_sandbox import Sandbox, answer, check_jinja
-from runtime.engine.templates import ChatTemplate, TemplateRenderer
+from runtime.engine.templates import child as template_child
+from runtime.engine.templates import process as template_process
+from runtime.engine.templates import wire
+from runtime.engine.templates.child import TemplateChild
+from runtime.engine.templates.renderer import ChatTemplate, TemplateRenderer
+from runtime.engine.templates.sandbox import Sandbox, answer, check_jinja
 from runtime.errors import EngineError, TemplateError, TemplateTimeout
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -112,7 +113,7 @@ def test_filters_need_no_file_that_the_process_cannot_open_any_more(
 def test_limits_that_were_there_before_are_kept() -> None:
     script = (
         "import resource\n"
-        "from runtime.engine.template_child import TemplateChild\n"
+        "from runtime.engine.templates.child import TemplateChild\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (2, 2))\n"
         "resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))\n"
         "child = TemplateChild()\n"
@@ -179,8 +180,8 @@ def test_the_process_ends_when_its_input_does(child: TemplateChild) -> None:
 def test_the_process_outlives_its_front_by_seconds_at_most(source: str) -> None:
     script = (
         "import sys, threading, time\n"
-        "from runtime.engine import template_wire as wire\n"
-        "from runtime.engine.templates import ChatTemplate, TemplateRenderer\n"
+        "from runtime.engine.templates import wire\n"
+        "from runtime.engine.templates.renderer import ChatTemplate, TemplateRenderer\n"
         "wire.WALL_SECONDS = 600.0\n"
         "renderer = TemplateRenderer()\n"
         "hello = [{'role': 'user', 'content': 'Hello'}]\n"

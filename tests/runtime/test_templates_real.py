@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runtime.engine.templates import ChatTemplate, TemplateRenderer, split_prompt
+from runtime.engine.templates.renderer import ChatTemplate, TemplateRenderer, split_prompt
 from runtime.errors import TemplateError
 from tests.runtime.template_families import FAMILIES
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from runtime.engine.messages import ModelInfo, Prompt
-from runtime.engine.template_wire import MAX_REQUEST_CHARACTERS
-from runtime.engine.templates import (
+from runtime.engine.templates.renderer import (
     ChatTemplate,
     TemplateRenderer,
     builtin_template,
     model_template,
     split_prompt,
 )
+from runtime.engine.templates.wire import MAX_REQUEST_CHARACTERS
 from runtime.errors import EngineError, InvalidRequest, TemplateError, TemplateTimeout
 from tests.runtime.template_families import FAMILIES
 

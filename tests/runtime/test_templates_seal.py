@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.chat import read_messages
-from runtime.engine.control_text import ControlFinder
 from runtime.engine.messages import Prompt
-from runtime.engine.template_dialect import adapt_messages
-from runtime.engine.template_seal import Seal, choose_marks, settle
-from runtime.engine.templates import ChatTemplate, Piece, TemplateRenderer, split_prompt
+from runtime.engine.templates.chat import read_messages
+from runtime.engine.templates.control_text import ControlFinder
+from runtime.engine.templates.dialect import adapt_messages
+from runtime.engine.templates.renderer import ChatTemplate, Piece, TemplateRenderer, split_prompt
+from runtime.engine.templates.seal import Seal, choose_marks, settle
 from runtime.errors import EngineError, TemplateError, TemplateTimeout
 from tests.runtime.template_families import FAMILIES, Family, reference_rendering
 

@@ -87,8 +87,8 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None]) -> 
 def context_params(config: EngineConfig) -> native.llama_context_params:
     """A KV cache stream for every slot; logits only where a token is sampled, to keep the buffers small.
 
-    With one unified pool of cells an answer would depend on who else is answered: attention over the pool sums
-    in another order, and quantized activations amplify that (first divergences at logit gaps up to 0.14).
+    With one unified pool of cells an answer would depend on who else is answered: attention over the pool
+    sums in another order, and quantized activations amplify that (to logit gaps of up to 0.14).
     """
     params = native.llama_context_default_params()
     params.n_ctx = config.context_tokens * config.slots

@@ -7,7 +7,7 @@ import ctypes
 from llama_cpp import llama_cpp as native
 
 from runtime.engine.messages import Prompt
-from runtime.engine.templates import split_prompt
+from runtime.engine.templates.control_text import split_prompt
 from runtime.errors import EngineError
 
 CONTROL_ATTRIBUTES = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -70,14 +70,26 @@ class Vocabulary:
         if not prompt.protected:
             return self._tokenize(prompt.text, prompt.add_special, prompt.parse_special)
         found: list[int] = []
-        for piece in split_prompt(prompt, tuple(self.control_tokens)):
+        pieces = split_prompt(prompt, tuple(self.control_tokens))
+        for before, piece, after in zip([None, *pieces], pieces, [*pieces[1:], None], strict=False):
             if piece.is_control:
                 found.append(self.control_tokens[piece.text])
-            else:
-                found.extend(self._tokenize(piece.text, add_special=False, parse_special=False))
+                continue
+            text = piece.text
+            if before is not None and self._strips(before.text, native.LLAMA_TOKEN_ATTR_RSTRIP):
+                text = text.lstrip()
+            if after is not None and self._strips(after.text, native.LLAMA_TOKEN_ATTR_LSTRIP):
+                text = text.rstrip()
+            if text:
+                found.extend(self._tokenize(text, add_special=False, parse_special=False))
         if prompt.add_special:
             found = [*self._tokenize("", add_special=True, parse_special=False), *found]
         return found
+
+    def _strips(self, control_text: str, attribute: int) -> bool:
+        """Whether a control token takes the white space beside it, as llama.cpp's own parser lets it."""
+        token = self.control_tokens.get(control_text)
+        return token is not None and bool(native.llama_vocab_get_attr(self.handle, token) & attribute)
 
     def _tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")

@@ -1,7 +1,7 @@
 """The sandbox of chat templates: what a template may do, and what becomes of one that fails.
 
 It keeps a template from Python: no underscore attributes, no unsafe ``format``, no loader, nothing mutable
-but lists made for this rendering. It does not keep it from working for ever; that is ``template_process``'s
+but lists made for this rendering. It does not keep it from working for ever; that is ``process``'s
 part. The options are those of ``transformers``: ``trim_blocks``, ``lstrip_blocks``, loop controls, ``tojson``
 without HTML escapes, ``raise_exception``, ``strftime_now``, the ``generation`` block.
 """
@@ -22,7 +22,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from runtime.engine import template_wire as wire
+from runtime.engine.templates import wire
 
 OLDEST_JINJA = (3, 1, 6)
 """Before it, ``|attr`` reached ``str.format`` (CVE-2025-27516)."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from runtime.engine.chat import ChatMessage, FunctionCall, ToolCall, read_arguments
+from runtime.engine.templates.chat import ChatMessage, FunctionCall, ToolCall, read_arguments
 
 Rendered = Callable[[list[dict[str, Any]], list[dict[str, Any]]], str | None]
 """Messages and tools -> the rendered text, or None if the template refused them."""

@@ -10,10 +10,11 @@ import threading
 from pathlib import Path
 from typing import IO, cast
 
-from runtime.engine import template_wire as wire
+import runtime
+from runtime.engine.templates import wire
 from runtime.errors import EngineError, TemplateError, TemplateTimeout
 
-MODULE = "runtime.engine.template_process"
+MODULE = "runtime.engine.templates.process"
 START_SECONDS = 30.0
 """Importing jinja2 takes 0.1 s on a quiet machine, and much longer from a cold disk."""
 
@@ -145,7 +146,7 @@ class TemplateChild:
 
 def _environment() -> dict[str, str]:
     """The child imports from where the front does, whatever the working directory holds (``-P``)."""
-    own = str(Path(__file__).resolve().parents[2])
+    own = str(Path(runtime.__file__).resolve().parent.parent)
     places = [own, *(place for place in sys.path if Path(place).is_absolute() and os.pathsep not in place)]
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     return {**kept, "PYTHONPATH": os.pathsep.join(places)}

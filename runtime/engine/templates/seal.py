@@ -36,8 +36,8 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from runtime.engine.control_text import ControlFinder
 from runtime.engine.messages import Prompt
+from runtime.engine.templates.control_text import ControlFinder
 from runtime.errors import EngineError
 
 PRIVATE_USE = range(0xE000, 0xF900)

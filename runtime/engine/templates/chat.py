@@ -1,7 +1,7 @@
 """A conversation: its messages and tool definitions as they come in, checked.
 
 The shapes are those of OpenAI's chat completions. Nothing here knows about templates; what a template needs
-of a conversation is made by ``template_dialect``.
+of a conversation is made by ``dialect``.
 """
 
 from __future__ import annotations

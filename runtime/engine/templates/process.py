@@ -2,7 +2,7 @@
 
 Three walls stand around a template, each for what the others let through:
 
-- jinja2's sandbox (``template_sandbox``) keeps it from Python.
+- jinja2's sandbox (``sandbox``) keeps it from Python.
 - The operating system's limits keep the process small and alone: address space, processor time a request, no
   new file descriptor (so no file and no socket), no byte into a file, no core dump. Windows has none of
   these, macOS ignores the one on address space.
@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import IO
 
-from runtime.engine import template_wire as wire
-from runtime.engine.template_sandbox import Sandbox, answer, check_jinja
+from runtime.engine.templates import wire
+from runtime.engine.templates.sandbox import Sandbox, answer, check_jinja
 
 if sys.platform != "win32":
     import resource

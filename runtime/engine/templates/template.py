@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from runtime.engine import template_wire as wire
-from runtime.engine.control_text import ControlFinder, control_finder
 from runtime.engine.messages import ModelInfo
+from runtime.engine.templates import wire
+from runtime.engine.templates.control_text import ControlFinder, control_finder
 from runtime.errors import InvalidRequest, TemplateError
 
 BUILTIN_TEMPLATES = {

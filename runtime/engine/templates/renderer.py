@@ -4,9 +4,9 @@
     with TemplateRenderer() as renderer:
         prompt = renderer.render(template, [{"role": "user", "content": "Hello"}])
 
-A template is a program out of a model file. It runs in a process of its own (``template_process``), which is
-killed when it takes too long; what it understands is learnt first (``template_dialect``); what the user wrote
-cannot become a control token through it (``template_seal``).
+A template is a program out of a model file. It runs in a process of its own (``process``), which is
+killed when it takes too long; what it understands is learnt first (``dialect``); what the user wrote
+cannot become a control token through it (``seal``).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from runtime.engine import template_wire as wire
-from runtime.engine.chat import ChatMessage, read_messages, read_tools, read_variables
-from runtime.engine.chat_template import ChatTemplate, builtin_template, model_template
-from runtime.engine.control_text import Piece, split_prompt
 from runtime.engine.messages import Prompt
-from runtime.engine.template_child import TemplateChild
-from runtime.engine.template_dialect import Dialect, adapt_messages, adapt_tools, learn_dialect
-from runtime.engine.template_seal import Seal, choose_marks, settle
+from runtime.engine.templates import wire
+from runtime.engine.templates.chat import ChatMessage, read_messages, read_tools, read_variables
+from runtime.engine.templates.child import TemplateChild
+from runtime.engine.templates.control_text import Piece, split_prompt
+from runtime.engine.templates.dialect import Dialect, adapt_messages, adapt_tools, learn_dialect
+from runtime.engine.templates.seal import Seal, choose_marks, settle
+from runtime.engine.templates.template import ChatTemplate, builtin_template, model_template
 from runtime.errors import EngineError, InvalidRequest, TemplateError, TemplateTimeout
 
 __all__ = ["ChatTemplate", "Piece", "TemplateRenderer", "builtin_template", "model_template", "split_prompt"]
