@@ -35,8 +35,9 @@ format: $(VENV)/installed-test ## Repair style
 types: $(VENV)/installed-test ## Check types, code and tests
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-test $(DEMO) ## Measure this machine against llama.cpp's own tools (docs/benchmarks.md says how)
-	$(BIN)/python -m benchmarks.run $(BENCH_FLAGS)
+bench: $(VENV)/installed-test $(DEMO) ## Measure the engine and the kernels (docs/benchmarks.md: against llama.cpp)
+	$(BIN)/localq bench $(DEMO) $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks.bench_kernels
 
 docs: $(VENV)/installed ## Write docs/cli.md from the commands' help
 	$(BIN)/python -m app.cli.document > docs/cli.md

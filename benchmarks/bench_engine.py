@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_engine MODEL.gguf --llama-bench PATH --llama-server PATH
 
-Alone: decode speed of one request, against ``llama-bench -p 0 -n N``. Together: output tokens a second of eight
-requests that arrive at once, against ``llama-server --parallel 8``, which gets them without streaming. Both
-programs are built from the llama.cpp that the pinned llama-cpp-python carries.
+Alone: decode speed of one request, against ``llama-bench -p 0 -n N``. Together: output tokens a second of
+eight requests that arrive at once, against ``llama-server --parallel 8``, which gets them without streaming.
+Both programs are built from the llama.cpp that the pinned llama-cpp-python carries.
 """
 
 from __future__ import annotations

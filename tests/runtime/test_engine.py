@@ -28,6 +28,7 @@ from runtime.engine.messages import (
     SamplingParams,
     TokenEvent,
 )
+from runtime.engine.process import worker_environment
 from runtime.errors import (
     EngineError,
     GgufError,
@@ -83,6 +84,7 @@ def plain_answers(path: Path, prompts: list[str], count: int) -> list[list[int]]
         text=True,
         check=True,
         timeout=280,
+        env=worker_environment(),
     )
     answers: list[list[int]] = json.loads(done.stdout)
     return answers
