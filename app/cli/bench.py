@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -73,6 +72,7 @@ def command(
 
     Other programs disturb the measurement; localq doctor shows them.
     """
+    from app.cli.again import again
     from app.cli.loading import load
     from app.errors import WrongUse
     from runtime.hardware import memory_bandwidth
@@ -81,12 +81,12 @@ def command(
     if context is not None and context < needed:
         raise WrongUse(
             f"{prompt_tokens} tokens of prompt and {output_tokens} of answer need --ctx {needed}",
-            next_command=f"localq bench {shlex.quote(model)} --ctx {needed}",
+            next_command=again(front, "--ctx", str(needed)),
         )
     settings = front.settings(context=context or needed, threads=threads, kv=kv, ram=ram)
     with front.out.progress("measuring the memory's bandwidth"):
         bandwidth = memory_bandwidth(settings.threads or None)
-    with load(front, settings, model, gpu_layers=gpu_layers, force=force) as loaded:
+    with load(front, settings, model, gpu_layers=gpu_layers, force=force, least_context=needed) as loaded:
         runs = _measure(front, loaded, prompt_tokens, output_tokens, repetitions)
         report = _report(loaded, runs, bandwidth, prompt_tokens, output_tokens)
     front.out.result(report, *_blocks(report), quiet=[f"{report['decode_tokens_per_second']:.2f}"])

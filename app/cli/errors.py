@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from app.cli.again import again
 from app.cli.front import Front
 from app.errors import (
     FetchFailed,
@@ -62,8 +63,16 @@ def _always(command: str) -> Callable[[Any, Front], str]:
 
 def _longer_context(error: PromptTooLong, front: Front) -> str:
     # Room for the prompt and an answer of 512 tokens, in steps of 1024.
-    tokens = -(-(error.prompt_tokens + 512) // 1024) * 1024
-    return f"localq run {_model(front)} --ctx {max(tokens, error.context_tokens + 1024)}"
+    tokens = max(-(-(error.prompt_tokens + 512) // 1024) * 1024, error.context_tokens + 1024)
+    trained = front.trained_context
+    if trained and tokens > trained:
+        if max(error.prompt_tokens, error.context_tokens) >= trained:
+            return (
+                f"shorten the prompt: it has {error.prompt_tokens} tokens, "
+                f"and the model was trained for {trained}"
+            )
+        tokens = trained
+    return again(front, "--ctx", str(tokens))
 
 
 def _make_room(error: OSError, _front: Front) -> str:
@@ -90,7 +99,7 @@ RULES: tuple[Rule, ...] = (
     Rule(FetchFailed, FAILED, _always("localq run demo")),
     Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _always("localq list")),
-    Rule(TemplateError, FAILED, lambda _error, front: f"localq run {_model(front)} --raw"),
+    Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),
     Rule(KernelError, FAILED, _always("localq doctor")),
     Rule(EngineError, FAILED, _always("localq doctor")),
     Rule(LocalqError, FAILED, _always("localq doctor")),

@@ -25,12 +25,11 @@ from app.cli.checks import (
     check_memory,
 )
 from app.cli.front import Front
-from app.cli.native import REBUILD, LlamaBroken, ask_llama
+from app.cli.native import REBUILD, LlamaBroken, ask_llama, kernel_repair
 from app.cli.text import plural
-from app.errors import InvalidName, SettingsError, StoreError
+from app.errors import SettingsError, StoreError
 from app.settings import Settings
 from app.store import Store
-from app.store.names import name_of
 from app.version import VERSION
 from runtime.engine.probe import Probe
 from runtime.errors import KernelError
@@ -90,7 +89,7 @@ def _llama(seen: Examination) -> None:
 
         features, isa = cpu_features(), active_isa()
     except KernelError as error:
-        seen.findings.append(Finding("kernels", "broken", str(error), "make"))
+        seen.findings.append(Finding("kernels", "broken", str(error), kernel_repair()))
         return
     seen.facts["processor"] = {"features": sorted(features), "isa": isa}
     if probe is not None:
@@ -123,33 +122,23 @@ def _store(store: Store, seen: Examination) -> None:
         models = store.list()
         usage = store.usage()
     except StoreError as error:
-        findings.append(Finding("store", "broken", str(error), error.next_command or "localq verify"))
+        findings.append(Finding("store", "broken", str(error), error.next_command or "localq df"))
         return
     for broken in damaged:
-        findings.append(Finding("store", "broken", str(broken), _removal(broken.path)))
+        findings.append(Finding("store", "broken", str(broken), broken.next_command))
     for model in models:
         try:
             store.paths(model)
         except StoreError as error:
             detail = f"{model.name} cannot be used: {error}"
-            findings.append(
-                Finding("store", "broken", detail, error.next_command or f"localq rm {model.name}")
-            )
+            findings.append(Finding("store", "broken", detail, error.next_command))
     if not _is_writable(store.home):
         detail = f"{store.home} cannot be written to"
-        findings.append(Finding("store", "broken", detail, f"ls -ld {store.home}"))
+        findings.append(Finding("store", "broken", detail, f"ls -ld {shlex.quote(str(store.home))}"))
     if all(finding.subject != "store" for finding in findings):
         findings.append(Finding("store", "ok", f"{plural(len(models), 'model')} in {store.home}"))
     findings.append(check_disk(usage.free_bytes, usage.reclaimable_bytes))
     seen.facts["store"] = {"home": str(store.home), "models": len(models), "usage": usage}
-
-
-def _removal(manifest: Path) -> str:
-    """The command that gets rid of a damaged manifest."""
-    try:
-        return f"localq rm {name_of(manifest.name)}"
-    except InvalidName:
-        return f"rm {shlex.quote(str(manifest))}"
 
 
 def _is_writable(home: Path) -> bool:

@@ -75,6 +75,10 @@ class Front:
     """The command line as it was given, without the program's name."""
     model: str | None = None
     """The model argument under way, for the commands that an error proposes."""
+    piped: bool = False
+    """Text came through a pipe: the same command again would lack it."""
+    trained_context: int = 0
+    """Tokens that the model under way was trained for; 0 where that is not known."""
     open_engine: Callable[[EngineConfig, Callable[[float], None] | None], EngineLike] = _open_engine
     open_store: Callable[[Path | None], Store] = _open_store
 

@@ -38,6 +38,6 @@ def command(front: Front) -> None:
         quiet=[model.name for model in models],
     )
     for error in damaged:
-        front.out.warn(f"{error}; see localq verify")
+        front.out.warn(f"{error}; next: {error.next_command}")
     if not models and not damaged:
         front.out.note("No models yet. Start with: localq run demo")

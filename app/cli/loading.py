@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from app.cli.again import again
 from app.cli.front import EngineLike, Front
 from app.errors import ModelDoesNotFit
 from app.models import ResolvedModel, resolve
@@ -48,9 +48,11 @@ def load(
     *,
     gpu_layers: GpuLayers = 0,
     force: bool = False,
+    least_context: int = 1,
 ) -> Iterator[Loaded]:
     """Load the model that ``reference`` means; it is unloaded at the end of the block.
 
+    ``least_context`` is the shortest one that an error may propose.
     Raises ModelNotFound, GgufError, DoesNotFit (unless ``force``) and ModelLoadFailed, in this order, and all
     but the last before llama.cpp sees the file.
     """
@@ -58,12 +60,18 @@ def load(
     model = open_model(found.paths)
     machine = this_machine(ram=settings.ram, devices=devices_for(front, gpu_layers))
     plan = plan_model(model, settings, machine, gpu_layers=gpu_layers)
+    front.trained_context = plan.trained_context
     try:
         plan.check()
     except DoesNotFit as error:
         if not force:
-            raise ModelDoesNotFit(error, way_out(model, plan, machine, reference)) from error
+            raise ModelDoesNotFit(error, way_out(front, model, plan, machine, least_context)) from error
         front.out.warn(f"{str(error).splitlines()[0].rstrip(':')}; loading it all the same (--force)")
+    if 0 < plan.trained_context < plan.config.context_tokens:
+        front.out.warn(
+            f"a context of {plan.config.context_tokens} tokens is longer than the {plan.trained_context} "
+            "that the model was trained for; beyond those it may write nonsense"
+        )
     with ExitStack() as stack:
         with front.out.progress(f"loading {found.name}") as progress:
             engine = stack.enter_context(front.open_engine(plan.config, progress.update))
@@ -106,11 +114,13 @@ def plan_model(
     return plan_memory(model, config, machine)
 
 
-def way_out(model: GgufModel, plan: MemoryPlan, machine: Machine, reference: str) -> str:
+def way_out(
+    front: Front, model: GgufModel, plan: MemoryPlan, machine: Machine, least_context: int = 1
+) -> str:
     """The command that comes nearest to what was asked and fits."""
     longest = suggest_context(model, machine, plan.config, at_most=plan.config.context_tokens)
-    if longest:
-        return f"localq run {shlex.quote(reference)} --ctx {longest}"
+    if longest >= least_context:
+        return again(front, "--ctx", str(longest))
     return "localq list"
 
 

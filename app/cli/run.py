@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,6 +91,7 @@ def command(
 
     Ctrl-C stops an answer. Control characters in an answer are shown, not obeyed; --json keeps them, escaped.
     """
+    from app.cli.again import again
     from app.cli.answer import AnswerOptions, with_temperature
     from app.cli.loading import load
     from app.cli.piped import piped_text, require_text, with_attachment
@@ -101,16 +101,18 @@ def command(
     if raw and system is not None:
         raise WrongUse(
             "--system needs the chat template that --raw leaves out; use one of the two",
-            next_command="localq run --help",
+            next_command=again(front, without=("--system",)),
         )
     for what, text in (("the prompt", prompt), ("--system", system), *(("--stop", text) for text in stop)):
         require_text(what, text)
-    request = with_attachment(prompt, piped_text(front.out.note))
+    piped = piped_text(front.out.note)
+    front.piped = piped is not None
+    request = with_attachment(prompt, piped)
     if request is None and (front.out.json or not sys.stdin.isatty()):
         raise WrongUse(
             "there is no prompt; give one, or pipe one in"
             + (" (--json does not chat)" if front.out.json else ""),
-            next_command=f"localq run {shlex.quote(model)} 'Hello'",
+            next_command=again(front, "Hello"),
         )
     answers = AnswerOptions(
         sampling=_sampling(temperature=temp, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed),
@@ -156,12 +158,18 @@ def _answer(
     if answer.finished.reason == "length" and answer.used_tokens() >= loaded.info.context_tokens:
         out.warn(
             f"the answer ends here because the context of {loaded.info.context_tokens} tokens is full; "
-            f"--ctx {2 * loaded.info.context_tokens} gives it more room"
+            + _more_room(loaded.info.context_tokens, front.trained_context)
         )
     if stats and not out.json:
         out.tell(statistics(answer))
     if answer.cancelled:
         raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _more_room(context: int, trained: int) -> str:
+    if trained and context >= trained:
+        return f"the model was trained for {trained}: a shorter prompt leaves more room"
+    return f"--ctx {min(2 * context, trained or 2 * context)} gives it more room"
 
 
 def _chat(front: Front, loaded: Loaded, answers: AnswerOptions, system: str | None, stats: bool) -> None:

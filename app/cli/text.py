@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,11 @@ def format_parameters(count: int) -> str:
             value = count / limit
             return f"{value:.{0 if value >= 100 else 1}f}{unit}"
     return str(count)
+
+
+def shorten_digests(text: str) -> str:
+    """``text`` with twelve digits of every SHA-256 in it."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1…", text)
 
 
 def columns_of(text: str) -> int:

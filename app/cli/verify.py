@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from app.cli import options
 from app.cli.front import Front
+
+if TYPE_CHECKING:
+    from app.cli.output import Block
+    from app.store import Problem
 
 
 @click.command("verify")
@@ -20,34 +27,37 @@ def command(front: Front, models: tuple[str, ...]) -> None:
     import msgspec
 
     from app.cli.errors import FAILED
-    from app.cli.output import Styled, Table
     from app.cli.text import plural
 
     with front.out.progress("reading the store") as progress:
         problems = front.store().verify(models or None, progress.advance)
     harmful = [problem for problem in problems if not problem.harmless]
     leftovers = len(problems) - len(harmful)
-    rows = [
-        (
-            Styled(problem.kind, "yellow" if problem.harmless else "red"),
-            ", ".join(problem.models) or "-",
-            problem.path,
-            problem.detail,
-        )
-        for problem in problems
-    ]
-    table = Table(("PROBLEM", "MODELS", "FILE", "DETAIL"), rows)
     front.out.result(
         {"ok": not harmful, "problems": [msgspec.to_builtins(problem) for problem in problems]},
-        table if rows else "Everything is as it was stored.",
+        *(_blocks(problems) if problems else ["Everything is as it was stored."]),
         quiet=[problem.path for problem in problems],
     )
     if harmful:
-        broken = sorted({name for problem in harmful for name in problem.models})
-        front.out.note(
-            f"{plural(len(harmful), 'problem')}. To repair a model import or fetch it again.",
-            f"next: localq rm {' '.join(broken)}" if broken else "next: localq list",
-        )
+        repairs = dict.fromkeys(problem.next_command for problem in harmful if problem.next_command)
+        front.out.note(f"{plural(len(harmful), 'problem')}.", f"next: {' && '.join(repairs)}")
         raise click.exceptions.Exit(FAILED)
     if leftovers:
         front.out.note(f"{plural(leftovers, 'leftover')} that no model needs.", "next: localq gc")
+
+
+def _blocks(problems: Sequence[Problem]) -> list[Block]:
+    """One block a problem; digests as short as they can be told apart."""
+    from app.cli.output import Fields, Styled
+    from app.cli.text import shorten_digests
+
+    blocks: list[Block] = []
+    for problem in problems:
+        rows = [
+            ("problem", Styled(problem.kind, "yellow" if problem.harmless else "red")),
+            *([("models", ", ".join(problem.models))] if problem.models else []),
+            ("file", shorten_digests(problem.path)),
+            ("detail", shorten_digests(problem.detail)),
+        ]
+        blocks += [*([""] if blocks else []), Fields(rows)]
+    return blocks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from app.errors import StoreDamaged
 from app.store.hashing import hash_file
 from app.store.layout import Layout, Progress
 from app.store.manifest import Manifest, StoredFile, read_manifest
+from app.store.repair import repair_command
 from app.store.temporary import dead_files, dead_folders
 
 ProblemKind: TypeAlias = Literal[
@@ -34,6 +34,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     models: tuple[str, ...] = ()
     """The models that cannot be used because of it."""
+    next_command: str | None = None
+    """What repairs it, or removes what cannot be repaired."""
 
     @property
     def harmless(self) -> bool:
@@ -48,6 +50,7 @@ class _Target:
     file: StoredFile
     path: Path
     models: tuple[str, ...]
+    repair: str
 
 
 def verify(layout: Layout, names: Sequence[str] | None, progress: Progress) -> list[Problem]:
@@ -56,7 +59,9 @@ def verify(layout: Layout, names: Sequence[str] | None, progress: Progress) -> l
     if names is None:
         manifests, damaged = layout.read_all()
         for error in damaged:
-            found.append((error.path, _loose("unreadable-manifest", error.path, error.reason)))
+            found.append(
+                (error.path, _loose("unreadable-manifest", error.path, error.reason, error.next_command))
+            )
         if not damaged:  # otherwise it is not known what is needed
             found += _orphans(layout, manifests)
         found += _leftovers(layout)
@@ -70,17 +75,12 @@ def check_quickly(layout: Layout, manifest: Manifest) -> None:
     """Raises :class:`StoreDamaged` unless every file of a model has its size, and links are untouched."""
     for file in manifest.files:
         path = layout.place(file)
-        problem = _look(_Target(file, path, (manifest.name,)))
+        problem = _look(_Target(file, path, (manifest.name,), ""))
         if problem is not None:
-            command = f"localq verify {manifest.name}" if file.link is None else _link_again(manifest, path)
-            raise StoreDamaged(path, problem.detail, next_command=command)
-
-
-def _link_again(manifest: Manifest, path: Path) -> str:
-    together = any(file.role == "mmproj" for file in manifest.files)
-    return (
-        f"localq import --link {shlex.quote(str(path.parent if together else path))} --name {manifest.name}"
-    )
+            command = repair_command(layout, manifest)
+            raise StoreDamaged(
+                path, f"{problem.detail} (of the model {manifest.name!r})", next_command=command
+            )
 
 
 def printable(path: Path) -> str:
@@ -90,12 +90,20 @@ def printable(path: Path) -> str:
 
 def _targets(layout: Layout, manifests: Iterable[Manifest]) -> list[_Target]:
     """Each blob and link once, with all models that need it."""
-    users: dict[tuple[Path, StoredFile], dict[str, None]] = {}
+    users: dict[tuple[Path, StoredFile], dict[str, Manifest]] = {}
     for manifest in manifests:
         for file in manifest.files:
             anonymous = msgspec.structs.replace(file, filename="", role="model")
-            users.setdefault((layout.place(file), anonymous), {})[manifest.name] = None
-    return [_Target(file, path, tuple(names)) for (path, file), names in users.items()]
+            users.setdefault((layout.place(file), anonymous), {})[manifest.name] = manifest
+    return [
+        _Target(file, path, tuple(models), _repairs(layout, models.values()))
+        for (path, file), models in users.items()
+    ]
+
+
+def _repairs(layout: Layout, manifests: Iterable[Manifest]) -> str:
+    """One command for each of the models, since each has an origin of its own."""
+    return " && ".join(dict.fromkeys(repair_command(layout, manifest) for manifest in manifests))
 
 
 def _look(target: _Target) -> Problem | None:
@@ -136,7 +144,13 @@ def _read(target: _Target, report: _Report) -> Problem | None:
 
 
 def _problem(kind: ProblemKind, target: _Target, detail: str) -> Problem:
-    return Problem(kind=kind, path=printable(target.path), detail=detail, models=target.models)
+    return Problem(
+        kind=kind,
+        path=printable(target.path),
+        detail=detail,
+        models=target.models,
+        next_command=target.repair,
+    )
 
 
 class _Stopped(Exception):
@@ -200,9 +214,9 @@ def _leftovers(layout: Layout) -> list[tuple[Path, Problem]]:
     ]
 
 
-def _loose(kind: ProblemKind, path: Path, detail: str) -> Problem:
+def _loose(kind: ProblemKind, path: Path, detail: str, next_command: str | None = "localq gc") -> Problem:
     """A problem of no model."""
-    return Problem(kind=kind, path=printable(path), detail=detail)
+    return Problem(kind=kind, path=printable(path), detail=detail, next_command=next_command)
 
 
 def _still_there(layout: Layout, path: Path, problem: Problem) -> bool:

@@ -79,6 +79,7 @@ def collect(layout: Layout, wait_seconds: float) -> int:
                 damaged[0].path,
                 f"{damaged[0].reason}; what it needs is not known, so no blob was removed: "
                 "remove that model or that file, then try again",
+                next_command=damaged[0].next_command or "localq doctor",
             )
         if layout.manifests.is_dir():
             # A removal that was killed may not have reached the disk: its blobs may go only when it has.

@@ -12,7 +12,7 @@ import msgspec
 
 from app.errors import DiskFailed, InvalidName, StoreDamaged
 from app.store import disk
-from app.store.names import manifest_filename, name_of
+from app.store.names import manifest_filename, name_of, removal_command
 from app.store.temporary import StagedFile
 from runtime.gguf import ModelSummary
 
@@ -117,21 +117,27 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreDamaged(path, f"the manifest cannot be read: {error.strerror}") from error
+        raise _damaged(path, f"the manifest cannot be read: {error.strerror}") from error
     if len(raw) > MAX_MANIFEST_BYTES:
-        raise StoreDamaged(path, f"the manifest is longer than {MAX_MANIFEST_BYTES} bytes")
+        raise _damaged(path, f"the manifest is longer than {MAX_MANIFEST_BYTES} bytes")
     try:
         name = name_of(path.name)
         if (version := _version_decoder.decode(raw).version) > VERSION:
             raise StoreDamaged(
-                path, f"the manifest has version {version}, this localq reads {VERSION}; update localq"
+                path,
+                f"the manifest has version {version}, this localq reads {VERSION}; update localq",
+                next_command="localq --version",
             )
         manifest = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, InvalidName) as error:
-        raise StoreDamaged(path, f"this is not a manifest: {error}") from error
+        raise _damaged(path, f"this is not a manifest: {error}") from error
     if manifest.name != name:
-        raise StoreDamaged(path, f"the manifest is of {manifest.name!r}, so its file has a wrong name")
+        raise _damaged(path, f"the manifest is of {manifest.name!r}, so its file has a wrong name")
     return manifest
+
+
+def _damaged(path: Path, reason: str) -> StoreDamaged:
+    return StoreDamaged(path, reason, next_command=removal_command(path))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

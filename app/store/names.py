@@ -7,7 +7,10 @@ leave its folder, and carries no control characters.
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+from pathlib import Path
 
 from app.errors import InvalidName
 
@@ -42,6 +45,24 @@ def name_of(filename: str) -> str:
     if stem == filename or "/" in stem or ":" in stem:
         raise InvalidName(filename, f"it is not the file name of a manifest (NAME{SUFFIX})")
     return check_name(stem.translate(_FROM_FLAT))
+
+
+def removal_command(path: Path) -> str:
+    """What removes the damaged manifest at ``path``."""
+    try:
+        return f"localq rm {shlex.quote(name_of(path.name))}"
+    except InvalidName:
+        return f"rm {_quoted(str(path))}"
+
+
+def _quoted(path: str) -> str:
+    """For the shell; bytes that are no text as the shell's escapes, so that the command can be printed."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(path))
+        return f"$'{codes}'"
+    return shlex.quote(path)
 
 
 def _objection(name: str) -> str | None:

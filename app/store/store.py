@@ -148,8 +148,9 @@ class Store:
         Raises :class:`NoSuchModel`, :class:`InvalidName`, :class:`NameTaken`.
         """
         while True:
-            manifest = msgspec.structs.replace(self.get(src), name=check_name(dst))
-            check_quickly(self._layout, manifest)
+            original = self.get(src)
+            manifest = msgspec.structs.replace(original, name=check_name(dst))
+            check_quickly(self._layout, original)
             try:
                 return publish(self._layout, manifest, {}, self._lock_seconds)
             except BlobVanished:

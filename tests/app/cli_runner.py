@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,15 @@ class Cli:
         front = Front(open_engine=self._open_engine)
         result = CliRunner().invoke(cli, words, input=piped, obj=front, env=environment, prog_name="localq")
         return Ran(result.exit_code, result.stdout, result.stderr)
+
+    def follow(self, ran: Ran) -> None:
+        """Run what ``ran`` proposes as its last line, and expect that it works."""
+        assert ran.last_line.startswith("next: "), ran.stderr
+        for command in ran.last_line.removeprefix("next: ").split(" && "):
+            program, *words = shlex.split(command)
+            assert program == "localq", command
+            followed = self.run(*words)
+            assert followed.exit_code == 0, followed.stderr
 
     def add_model(self, name: str = "tiny", **texts: Any) -> Path:
         """Stores a tiny model, and returns the file that it came from."""

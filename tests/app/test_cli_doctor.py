@@ -22,7 +22,7 @@ from app.cli.checks import (
     check_memory,
 )
 from app.cli.examine import busy_processes
-from app.cli.native import LlamaBroken, ask_llama, explain
+from app.cli.native import LlamaBroken, ask_llama, explain, kernel_repair
 from runtime.engine.probe import Probe, ProbedDevice, parse_features
 from runtime.hardware import BandwidthReport, CoreReport, MemoryReport, MemoryTerm
 from tests.app.cli_runner import Cli
@@ -213,3 +213,13 @@ class TestChecks:
                 assert child.pid in {process.pid for process in busy_processes(1.0)}
             finally:
                 child.kill()
+
+
+def test_broken_kernels_are_built_again_in_a_checkout_and_reinstalled_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert kernel_repair(tmp_path).endswith("-m pip install --force-reinstall --no-deps localq")
+    (tmp_path / "Makefile").touch()
+    assert kernel_repair(tmp_path) == f"make -C {tmp_path} rebuild"
+    monkeypatch.chdir(tmp_path)
+    assert kernel_repair(tmp_path) == "make rebuild"

@@ -11,6 +11,7 @@ import pytest
 
 import app.errors
 import runtime.errors
+from app.cli.again import again
 from app.cli.errors import RULES, describe, report
 from app.cli.front import Front
 from app.cli.main import cli as localq
@@ -52,14 +53,14 @@ def raising(error: BaseException) -> Front:
         (
             PromptTooLong("too long", prompt_tokens=5000, context_tokens=4096),
             3,
-            "localq run 'my model' --ctx 6144",
+            "localq list 'a b' --ctx 6144",
         ),
         (WrongUse("no"), 2, "localq --help"),
         (SettingsError("no", key="a", source="b", next_command="unset A"), 2, "unset A"),
         (InvalidRequest("no", field="top_k"), 2, "localq run --help"),
         (ModelNotFound("x"), 1, "localq list"),
         (GgufError("x.gguf", "truncated", "ends early"), 1, "localq list"),
-        (TemplateError("no"), 1, "localq run 'my model' --raw"),
+        (TemplateError("no"), 1, "localq list 'a b' --raw"),
         (WorkerDied("it died"), 1, "localq doctor"),
         (ModelLoadFailed("no"), 1, "localq doctor"),
         (EngineError("no"), 1, "localq doctor"),
@@ -82,6 +83,43 @@ def test_every_error_has_a_code_and_a_command_to_run_next(
     assert err.startswith("error: ")
     assert err.splitlines()[-1] == f"next: {next_command}"
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "without", "expected"),
+    [
+        (("run", "m", "Hi"), ("--ctx", "9"), (), "localq run m Hi --ctx 9"),
+        (("run", "--ctx", "5", "m", "a b", "-q"), ("--ctx", "9"), (), "localq run m 'a b' -q --ctx 9"),
+        (("--json", "bench", "m", "--ctx=5"), ("--ctx", "9"), (), "localq --json bench m --ctx 9"),
+        (("run", "m", "--", "--ctx"), ("--ctx", "9"), (), "localq run m --ctx 9 -- --ctx"),
+        (("run", "m", "Hi", "--system", "S"), ("--raw",), ("--system",), "localq run m Hi --raw"),
+        (("run", "m", "--raw", "Hi"), ("--raw",), (), "localq run m Hi --raw"),
+        (("run", "--", "m"), ("Hello",), (), "localq run -- m Hello"),
+        (("run", "m", "--system=S", "Hi"), (), ("--system",), "localq run m Hi"),
+        (("run", "m", "x" * 5000), ("--ctx", "9"), (), "the same command with --ctx 9"),
+    ],
+)
+def test_a_command_is_proposed_again_as_it_was_given_but_for_one_thing(
+    given: tuple[str, ...], more: tuple[str, ...], without: tuple[str, ...], expected: str
+) -> None:
+    assert again(Front(arguments=given), *more, without=without) == expected
+
+
+def test_a_command_that_was_given_text_through_a_pipe_says_so() -> None:
+    front = Front(arguments=("run", "m"), piped=True)
+    assert again(front, "--ctx", "9") == "pipe the same text into: localq run m --ctx 9"
+
+
+def test_no_context_beyond_the_trained_one_is_proposed() -> None:
+    front = Front(arguments=("run", "m", "Hi"), trained_context=8192)
+    rule = next(rule for rule in RULES if rule.kind is PromptTooLong)
+    near = PromptTooLong("no", prompt_tokens=8000, context_tokens=4096)
+    assert rule.next_command(near, front) == "localq run m Hi --ctx 8192"
+    for prompt, context in ((9000, 4096), (9000, 8192), (8190, 8192)):
+        beyond = PromptTooLong("no", prompt_tokens=prompt, context_tokens=context)
+        assert rule.next_command(beyond, front) == (
+            f"shorten the prompt: it has {prompt} tokens, and the model was trained for 8192"
+        )
 
 
 def test_every_error_of_localq_has_a_rule_of_its_family() -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.examine import Examination, _is_writable, _removal, _store
+from app.cli.examine import Examination, _is_writable, _store
 from app.errors import StoreBusy
 from app.store import Store
+from app.store.names import removal_command
 from tests.app.tiny_model import write_tiny_model
 
 
@@ -21,7 +22,7 @@ def test_a_store_that_cannot_be_read_is_broken(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Store, "usage", busy)
     seen = Examination()
     _store(Store(tmp_path), seen)
-    assert subjects(seen) == {"store": ("broken", "localq verify")}
+    assert subjects(seen) == {"store": ("broken", "localq df")}
 
 
 def test_a_model_that_lost_its_file_is_broken(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_a_model_that_lost_its_file_is_broken(tmp_path: Path) -> None:
         blob.unlink()
     seen = Examination()
     _store(store, seen)
-    assert subjects(seen)["store"] == ("broken", "localq verify tiny")
+    assert subjects(seen)["store"] == ("broken", f"localq import {tmp_path / 'a.gguf'} --name tiny")
 
 
 def test_a_folder_that_takes_no_files_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,5 +45,5 @@ def test_a_folder_that_takes_no_files_is_broken(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_damaged_manifest_is_removed_by_its_name_or_its_path() -> None:
-    assert _removal(Path("/x/org+model@v1.json")) == "localq rm org/model:v1"
-    assert _removal(Path("/x/Not A Name.json")) == "rm '/x/Not A Name.json'"
+    assert removal_command(Path("/x/org+model@v1.json")) == "localq rm org/model:v1"
+    assert removal_command(Path("/x/Not A Name.json")) == "rm '/x/Not A Name.json'"

@@ -111,7 +111,7 @@ class TestChat:
         chat.send(b"overflow\r")
         chat.expect("/clear forgets the conversation")
         chat.expect("the prompt has 5000 tokens, the context holds 4096")
-        chat.expect("--ctx 6144")
+        chat.expect("next: shorten the prompt: it has 5000 tokens")
         chat.send(b"roles\r")
         chat.expect("\x1b[Kuser assistant user\r\n")
 

@@ -146,7 +146,7 @@ class TestJson:
         error = ran.error()
         assert ran.exit_code == error["exit_code"] == 3
         assert error["details"] == {"prompt_tokens": 5000, "context_tokens": 4096}
-        assert error["next"] == "localq run tiny --ctx 6144"
+        assert error["next"] == "shorten the prompt: it has 5000 tokens, and the model was trained for 512"
 
 
 class TestHostileOutput:
@@ -177,7 +177,7 @@ class TestPipedText:
     def test_no_prompt_at_all_is_wrong_use(self, cli: Cli, piped: str) -> None:
         ran = cli.run("run", "tiny", piped=piped)
         assert ran.exit_code == 2
-        assert ran.last_line == "next: localq run tiny 'Hello'"
+        assert ran.last_line == "next: localq run tiny Hello"
 
     def test_text_that_is_not_utf8_is_refused_with_its_place(self, cli: Cli) -> None:
         ran = cli.run("run", "tiny", "x", piped=b"abc\xff")
@@ -234,7 +234,7 @@ class TestFailures:
 
     def test_a_template_that_refuses_proposes_raw(self, cli: Cli) -> None:
         ran = cli.run("run", "tiny", "untemplated")
-        assert (ran.exit_code, ran.last_line) == (1, "next: localq run tiny --raw")
+        assert (ran.exit_code, ran.last_line) == (1, "next: localq run tiny untemplated --raw")
 
     def test_a_model_that_does_not_load_shows_the_log(self, cli: Cli) -> None:
         cli.make_engine = lambda config, on_progress: FakeEngine(config, on_progress, fails_to_load=True)
@@ -253,12 +253,22 @@ class TestFailures:
     def test_a_context_that_does_not_fit_proposes_one_that_does(self, cli: Cli) -> None:
         ran = cli.run("run", "tiny", "Hi", "--ctx", "10000000", "--ram", "1G")
         assert ran.exit_code == 3
-        assert ran.last_line == "next: localq run tiny --ctx 512"
+        assert ran.last_line == "next: localq run tiny Hi --ram 1G --ctx 512"
+        cli.follow(ran)
 
     def test_force_loads_what_does_not_fit_and_says_so(self, cli: Cli) -> None:
         ran = cli.run("run", "tiny", "Hi", "--ram", "70M", "--force")
         assert (ran.exit_code, ran.stdout) == (0, "You said: Hi\n")
         assert ran.stderr.startswith("warning: ")
+
+    def test_a_context_beyond_the_trained_one_is_a_warning_with_both_numbers(self, cli: Cli) -> None:
+        ran = cli.run("run", "tiny", "Hi", "--ctx", "8192")
+        assert (ran.exit_code, ran.stdout) == (0, "You said: Hi\n")
+        assert "8192 tokens is longer than the 512" in ran.stderr
+
+    def test_a_piped_prompt_is_not_forgotten_by_what_is_proposed(self, cli: Cli) -> None:
+        ran = cli.run("run", "tiny", piped="untemplated")
+        assert ran.last_line == "next: pipe the same text into: localq run tiny --raw"
 
     def test_a_file_that_is_no_gguf_never_reaches_the_engine(self, cli: Cli, tmp_path: Path) -> None:
         (tmp_path / "bad.gguf").write_bytes(b"GGUF" + bytes(100))

@@ -101,12 +101,14 @@ def test_a_missing_demo_is_not_fetched_by_looking_at_it(cli: Cli) -> None:
     assert (ran.exit_code, ran.last_line) == (1, "next: localq run demo")
 
 
-def test_a_model_whose_blob_is_gone_points_to_verify(cli: Cli) -> None:
-    cli.add_model("tiny")
+def test_a_model_whose_blob_is_gone_is_imported_again_from_its_origin(cli: Cli) -> None:
+    path = cli.add_model("tiny")
     for blob in (cli.home / "blobs").iterdir():
         blob.unlink()
     ran = cli.run("show", "tiny")
-    assert (ran.exit_code, ran.last_line) == (1, "next: localq verify tiny")
+    assert (ran.exit_code, ran.last_line) == (1, f"next: localq import {path} --name tiny")
+    cli.follow(ran)
+    assert cli.run("show", "tiny").exit_code == 0
 
 
 def test_quiet_prints_the_name(cli: Cli) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from app.cli.import_ import default_name
 from app.errors import InvalidName
+from app.store import Manifest, Source, Store
 from tests.app.cli_runner import Cli
+from tests.app.store_kit import overwrite
 from tests.app.tiny_model import write_tiny_model
 
 HOSTILE_NAME = "Evil\x1b]0;title\x07 \u202egnp \U000e0041\nsecond line"
@@ -141,20 +143,94 @@ class TestVerifyAndCollect:
         ran = cli.run("verify")
         assert (ran.exit_code, ran.stdout) == (0, "Everything is as it was stored.\n")
 
-    def test_a_flipped_bit_is_found_and_fails(self, cli: Cli) -> None:
+    def test_a_flipped_bit_is_found_and_repaired_from_the_origin(self, cli: Cli, tmp_path: Path) -> None:
         cli.add_model("a")
         (blob,) = (cli.home / "blobs").iterdir()
-        blob.chmod(0o600)
-        raw = bytearray(blob.read_bytes())
-        raw[-1] ^= 1
-        blob.write_bytes(raw)
+        self.rot(cli)
         ran = cli.run("verify", "a")
         assert ran.exit_code == 1
-        assert "hash" in ran.stdout and blob.name in ran.stdout
-        assert ran.last_line == "next: localq rm a"
+        assert "hash" in ran.stdout and blob.name[:19] in ran.stdout
+        assert blob.name not in ran.stdout
         document = cli.run("verify", "--json").json()
         assert document["ok"] is False
         assert document["problems"][0]["models"] == ["a"]
+        assert blob.name in document["problems"][0]["detail"]
+        assert ran.last_line == f"next: localq import {tmp_path / 'a.gguf'} --name a"
+        cli.follow(ran)
+        assert cli.run("verify").exit_code == 0
+
+    def test_a_rotted_model_whose_origin_is_gone_can_only_be_removed(self, cli: Cli) -> None:
+        cli.add_model("a").unlink()
+        self.rot(cli)
+        ran = cli.run("verify")
+        assert ran.last_line == "next: localq rm a"
+        cli.follow(ran)
+        assert cli.run("verify").stdout == "Everything is as it was stored.\n"
+
+    def test_a_rotted_demo_is_fetched_again_for_all_its_names(
+        self, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write_tiny_model(tmp_path / "d.gguf")
+        source = Source(kind="demo", origin="somewhere")
+
+        def fetch(store: Store, _progress: object) -> Manifest:
+            return store.import_file(path, "demo", source=source)
+
+        monkeypatch.setattr("app.hub.demo.fetch_demo", fetch)
+        fetch(cli.store, None)
+        cli.run("cp", "demo", "twin")
+        self.rot(cli)
+        ran = cli.run("verify")
+        assert ran.last_line == "next: localq rm demo && localq run demo"
+        assert cli.run("rm", "demo").exit_code == 0
+        assert cli.run("verify").last_line == "next: localq run demo"
+        assert cli.run("run", "demo", "Hello").exit_code == 0
+        assert cli.run("verify").exit_code == 0
+
+    def test_a_store_with_an_unreadable_manifest_leaves_no_circle(self, cli: Cli) -> None:
+        (cli.home / "manifests").mkdir(parents=True)
+        manifest = cli.home / "manifests" / "org+bad.json"
+        for words in (("verify",), ("gc",), ("run", "org/bad", "Hi"), ("show", "org/bad")):
+            manifest.write_text("{}")
+            ran = cli.run(*words)
+            assert (ran.exit_code, ran.last_line) == (1, "next: localq rm org/bad")
+            cli.follow(ran)
+        manifest.write_text("{}")
+        assert "localq rm org/bad" in cli.run("list").stderr
+        assert "localq rm org/bad" in cli.run("doctor").stdout
+
+    def test_the_copy_of_a_damaged_model_names_the_model_itself(self, cli: Cli) -> None:
+        cli.add_model("a")
+        for blob in (cli.home / "blobs").iterdir():
+            blob.unlink()
+        ran = cli.run("cp", "a", "b")
+        assert ran.exit_code == 1
+        assert "'a'" in ran.stderr and "'b'" not in ran.stderr
+        cli.follow(ran)
+        assert cli.run("cp", "a", "b").exit_code == 0
+
+    @pytest.mark.parametrize("change", ["touch", "remove"])
+    def test_a_linked_file_that_changed_is_linked_again_or_removed(
+        self, cli: Cli, tmp_path: Path, change: str
+    ) -> None:
+        path = write_tiny_model(tmp_path / "my model.gguf")
+        cli.run("import", "--link", str(path), "--name", "mine")
+        if change == "touch":
+            write_tiny_model(path, seed=5)
+        else:
+            path.unlink()
+        ran = cli.run("run", "mine", "Hi")
+        assert ran.exit_code == 1
+        cli.follow(ran)
+        assert [model.name for model in cli.store.list()] == (["mine"] if change == "touch" else [])
+
+    @staticmethod
+    def rot(cli: Cli) -> None:
+        """Flips a bit of the only blob."""
+        (blob,) = (cli.home / "blobs").iterdir()
+        raw = bytearray(blob.read_bytes())
+        raw[-1] ^= 1
+        overwrite(blob, bytes(raw))
 
     def test_leftovers_are_named_and_collected(self, cli: Cli) -> None:
         cli.add_model("a")

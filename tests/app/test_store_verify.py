@@ -68,7 +68,8 @@ class TestBlobs:
         assert (problem.kind, problem.models, problem.harmless) == ("missing", ("a", "a:copy"), False)
         with pytest.raises(StoreDamaged, match="is missing") as error:
             store.paths(store.get("a"))
-        assert error.value.next_command == "localq verify a"
+        origin = store.get("a").source.origin
+        assert error.value.next_command == f"localq import {origin} --name a"
 
     def test_a_blob_of_another_length_is_found_before_it_is_used(self, store: Store) -> None:
         blob = store.paths(store.get("big"))[1]
