@@ -71,14 +71,20 @@ def begin(
 
 
 def collect(
-    start: Callable[[], GenerationLike], show: Callable[[str], None], progress: Progress | None = None
+    start: Callable[[], GenerationLike],
+    show: Callable[[str], None],
+    progress: Progress | None = None,
+    *,
+    patience_seconds: float = 0.0,
+    announce: Callable[[], None] = lambda: None,
 ) -> Answer:
     """Start a generation and follow it to its end. The first Ctrl-C stops it; what came so far is the answer.
 
-    ``progress`` shows the prefill and is closed before the first text.
+    ``progress`` shows the prefill and is closed before the first text. ``patience_seconds`` and ``announce``
+    are those of :func:`app.cli.interrupt.interrupts_cancel`.
     """
     pieces: list[str] = []
-    with interrupts_cancel() as interrupts:
+    with interrupts_cancel(patience_seconds, announce) as interrupts:
         generation = start()
         interrupts.attach(generation)
         for event in generation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
 def command(front: Front, path: Path, name: str | None, link: bool) -> None:
     """Check the GGUF file at PATH, or the parts of one in a folder, and store it under a name."""
     from app.cli.text import format_bytes
+    from app.hub.known import KNOWN
 
     chosen = name or default_name(path)
     with front.out.progress(f"{'reading' if link else 'copying'} {path.name}") as progress:
-        manifest = front.store().import_file(path, chosen, link=link, progress=progress.advance)
+        manifest = front.store().import_file(path, chosen, link=link, known=KNOWN, progress=progress.advance)
     front.out.result(
         document(manifest),
         f"Imported {manifest.name} ({format_bytes(manifest.size_bytes)}).",
-        f"Talk to it: localq run {manifest.name}",
+        f"Talk to it: localq run {shlex.quote(manifest.name)}",
         quiet=[manifest.name],
     )
 

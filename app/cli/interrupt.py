@@ -1,10 +1,11 @@
-"""Ctrl-C while an answer comes: the first stops the answer, the second the program."""
+"""Ctrl-C while an answer comes: the first stops the answer, a later one the program."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -32,10 +33,17 @@ class Interrupts:
             threading.Thread(target=self._generation.cancel, name="cancel", daemon=True).start()
 
 
-@contextmanager
-def interrupts_cancel() -> Iterator[Interrupts]:
-    """While this holds, the first SIGINT cancels the attached generation; a second raises KeyboardInterrupt.
+class NoReaction(KeyboardInterrupt):
+    """Interrupted again, long after an interrupt that nothing reacted to."""
 
+
+@contextmanager
+def interrupts_cancel(
+    patience_seconds: float = 0.0, announce: Callable[[], None] = lambda: None
+) -> Iterator[Interrupts]:
+    """While this holds, the first SIGINT cancels the attached generation; a later one raises NoReaction.
+
+    One that comes within ``patience_seconds`` of the first only calls ``announce``, in the signal handler.
     The cancelled generation ends by itself, with a FinishedEvent whose reason is ``cancelled``. Outside the
     main thread, where Python delivers no signals, interrupts are left alone.
     """
@@ -44,9 +52,17 @@ def interrupts_cancel() -> Iterator[Interrupts]:
         yield interrupts
         return
 
+    first: float | None = None
+
     def handle(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        interrupts.interrupt()
+        nonlocal first
+        if first is None:
+            first = time.monotonic()
+            interrupts.interrupt()
+        elif time.monotonic() - first >= patience_seconds:
+            raise NoReaction
+        else:
+            announce()
 
     before = signal.signal(signal.SIGINT, handle)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +11,13 @@ from typing import Any
 from app.cli.answer import Answer, AnswerOptions, begin, collect, statistics
 from app.cli.errors import report
 from app.cli.front import EngineLike, Front
+from app.cli.interrupt import NoReaction
 from app.cli.lines import read_prompt
 from app.cli.output import Fields
 from runtime.errors import LocalqError, PromptTooLong
+
+PATIENCE_SECONDS = 2.0
+"""How long the engine may take to stop an answer before another Ctrl-C leaves the chat."""
 
 HELP = (
     ("/help", "show this"),
@@ -19,7 +25,7 @@ HELP = (
     ("/system [TEXT]", "show the system prompt, or set it and forget the conversation"),
     ("/stats", "tokens and speed of the last answer, and how full the context is"),
     ("/bye", "leave (also Ctrl-D)"),
-    ("Ctrl-C", "stop the answer, or drop the line"),
+    ("Ctrl-C", "stop the answer, or drop the line; where nothing reacts to it, again: leave"),
     ("\\ at the end", "go on in the next line"),
     ('"""', "begin and end a prompt of several lines"),
 )
@@ -52,12 +58,24 @@ class Repl:
             except KeyboardInterrupt:
                 out.note("\n(Ctrl-D or /bye leaves)")
                 continue
-            if not line.strip():
-                continue
-            if not line.startswith("/"):
-                self._ask(line)
-            elif not self._command(line):
-                return
+            try:
+                if not self._turn(line):
+                    return
+            except NoReaction:
+                raise
+            except KeyboardInterrupt:
+                # Before the answer began or after it ended: there is nothing left to stop.
+                if self.turns and self.turns[-1]["role"] == "user":
+                    self.turns.pop()
+                out.note("\n(stopped; Ctrl-D or /bye leaves)")
+
+    def _turn(self, line: str) -> bool:
+        """What follows from a line; False to leave."""
+        if line.startswith("/"):
+            return self._command(line)
+        if line.strip():
+            self._ask(line)
+        return True
 
     def _command(self, line: str) -> bool:
         """Do what a line with a slash says; False to leave."""
@@ -85,7 +103,11 @@ class Repl:
         try:
             with out.progress("reading the prompt") as progress, out.stream() as stream:
                 answer = collect(
-                    lambda: begin(self.engine, self.system, self.turns, self.options), stream.feed, progress
+                    lambda: begin(self.engine, self.system, self.turns, self.options),
+                    stream.feed,
+                    progress,
+                    patience_seconds=PATIENCE_SECONDS,
+                    announce=_announce,
                 )
         except LocalqError as error:
             self.turns.pop()
@@ -134,3 +156,8 @@ class Repl:
     def _forget(self) -> None:
         self.turns.clear()
         self.last = None
+
+
+def _announce() -> None:
+    """In a signal handler, where the buffered streams may be in the middle of a write."""
+    os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\n(stopping; Ctrl-C later again leaves)\n")

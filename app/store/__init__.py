@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from app.store.check import Problem
 from app.store.layout import Progress
-from app.store.manifest import ChatDefaults, Link, Manifest, Source, StoredFile
+from app.store.manifest import ChatDefaults, KnownModel, Link, Manifest, Source, StoredFile
 from app.store.store import ModelUsage, Store, Usage
 
 __all__ = [
     "ChatDefaults",
+    "KnownModel",
     "Link",
     "Manifest",
     "ModelUsage",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from app.errors import NotEnoughDisk, UnsuitableFile
 from app.store import disk
 from app.store.hashing import hash_file, read_chunks
 from app.store.layout import Layout, Progress
-from app.store.manifest import ChatDefaults, Link, Manifest, Source, StoredFile
+from app.store.manifest import ChatDefaults, KnownModel, Link, Manifest, Source, StoredFile
 from app.store.publish import BlobVanished, publish, refuse_other_content
 from app.store.sources import SourceFile, find_sources, merged, named, open_regular, role_of
 from app.store.temporary import StagedFile
@@ -32,6 +32,7 @@ def import_model(
     link: bool,
     source: Source | None,
     defaults: ChatDefaults,
+    known: Mapping[str, KnownModel],
     progress: Progress,
     wait_seconds: float,
 ) -> Manifest:
@@ -39,11 +40,21 @@ def import_model(
     sources = find_sources(paths)
     refuse_other_content(layout, name, [file.size for file in sources])
     summary = merged(sources)
-    origin = source or Source(kind="file", origin=_text(sources[0].path), license=summary.license)
     with ExitStack() as stack:
         work = _Import(layout, sources, progress, stack)
         layout.make()
         files = [work.link(file) if link else work.copy(file) for file in sources]
+        recognized = known.get(files[0].digest) if len(files) == 1 else None
+        if recognized is not None:
+            # A linked file is repaired from where it lies, so that is its origin.
+            source = source or (None if link else recognized.source)
+            defaults = recognized.defaults if defaults == ChatDefaults() else defaults
+        origin = source or Source(
+            kind="file",
+            origin=_text(sources[0].path),
+            license=recognized.source.license if recognized else summary.license,
+            url=recognized.source.url if recognized else None,
+        )
         manifest = Manifest(
             name=name,
             files=tuple(files),

@@ -69,6 +69,13 @@ class ChatDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     temperature: float | None = None
 
 
+class KnownModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs to a file's bytes, wherever they come from."""
+
+    source: Source
+    defaults: ChatDefaults
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A stored model."""
 

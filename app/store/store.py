@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
@@ -18,7 +19,7 @@ from app.store.collect import ModelUsage, Usage, collect, measure, remove
 from app.store.importing import import_model
 from app.store.layout import Layout, Progress
 from app.store.lock import LOCK_SECONDS
-from app.store.manifest import ChatDefaults, Manifest, Role, Source, read_manifest
+from app.store.manifest import ChatDefaults, KnownModel, Manifest, Role, Source, read_manifest
 from app.store.names import check_name
 from app.store.publish import BlobVanished, publish
 from app.store.temporary import scratch_folder
@@ -87,15 +88,18 @@ class Store:
         link: bool = False,
         source: Source | None = None,
         defaults: ChatDefaults = ChatDefaults(),  # noqa: B008 (frozen)
+        known: Mapping[str, KnownModel] = MappingProxyType({}),
         progress: Progress = _silent,
     ) -> Manifest:
         """Stores the one model that ``paths`` hold: a GGUF, the parts of a split one, or a folder with it.
 
         Any one part brings its siblings; a projector (architecture ``clip``) comes along as mmproj. With
         ``link`` nothing is copied: the manifest refers to the files where they lie. ``source`` None means the
-        file itself. ``progress`` gets bytes done and bytes to do. Importing the same content under the same
-        name again succeeds, and repairs blobs that have rotted; other content raises :class:`NameTaken`.
-        Raises :class:`InvalidName`, :class:`UnsuitableFile`, :class:`NotEnoughDisk`.
+        file itself. ``known`` has what belongs to a model of one file, by its digest (``sha256-<hex>``), and
+        counts where ``source`` or ``defaults`` are not given. ``progress`` gets bytes done and bytes to do.
+        Importing the same content under the same name again succeeds, and repairs blobs that have rotted;
+        other content raises :class:`NameTaken`. Raises :class:`InvalidName`, :class:`UnsuitableFile`,
+        :class:`NotEnoughDisk`.
         """
         given = [paths] if isinstance(paths, str | Path) else list(paths)
         return import_model(
@@ -105,6 +109,7 @@ class Store:
             link=link,
             source=source,
             defaults=defaults,
+            known=known,
             progress=progress,
             wait_seconds=self._lock_seconds,
         )

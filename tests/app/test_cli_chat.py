@@ -13,7 +13,7 @@ import pytest
 
 from app.cli.answer import AnswerOptions, collect
 from app.cli.front import Front, GenerationLike
-from app.cli.interrupt import Interrupts, interrupts_cancel
+from app.cli.interrupt import Interrupts, NoReaction, interrupts_cancel
 from app.cli.output import Output
 from app.cli.repl import Repl
 from runtime.engine.config import EngineConfig
@@ -102,7 +102,41 @@ def test_an_interrupted_answer_stays_as_far_as_it_came(capsys: pytest.CaptureFix
     assert "(stopped)" in capsys.readouterr().err
 
 
+def test_an_interrupt_between_two_answers_ends_no_chat(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_repl: Repl, _answer: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Repl, "_comment", interrupt)
+    assert Chat("one", "two").asked[-1] == ["one", "You said: one", "two"]
+    assert "Ctrl-D or /bye leaves" in capsys.readouterr().err
+
+
+def test_an_interrupt_before_the_answer_begins_takes_the_question_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_given: object, **_options: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.cli.repl.collect", interrupt)
+    assert Chat("one", "two").asked == [["two"]]
+
+
 class TestInterrupts:
+    def test_one_that_comes_soon_after_the_first_is_announced_and_a_late_one_raised(self) -> None:
+        heard: list[str] = []
+        with pytest.raises(NoReaction), interrupts_cancel(0.2, lambda: heard.append("soon")):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert heard == ["soon"]
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        assert heard == ["soon"]
+
     def test_an_interrupt_before_the_generation_is_there_cancels_it_at_once(self) -> None:
         generation = FakeGeneration("forever", Request("forever"))
 

@@ -14,6 +14,7 @@ import pytest
 
 from app.cli.history import MAX_LINES, History
 from app.cli.lines import LineReader, read_prompt
+from app.cli.repl import PATIENCE_SECONDS
 from app.store import Store
 from tests.app.pseudo_terminal import CTRL_C, CTRL_D, PseudoTerminal
 from tests.app.tiny_model import write_tiny_model
@@ -174,6 +175,18 @@ class TestChat:
             chat.expect("stopped at --max-tokens")
             chat.send(b"/system x\r")
             chat.expect("no system prompt")
+
+    def test_a_second_ctrl_c_in_a_chat_leaves_only_when_nothing_reacts(self, chat: PseudoTerminal) -> None:
+        chat.send(b"stubborn\r")
+        chat.expect("still ")
+        chat.send(CTRL_C)
+        time.sleep(0.3)
+        chat.send(CTRL_C)
+        chat.expect("Ctrl-C later again leaves")
+        chat.expect("still ")
+        time.sleep(PATIENCE_SECONDS)
+        chat.send(CTRL_C)
+        assert chat.wait() == 130
 
     def test_a_second_ctrl_c_ends_the_program(self, tmp_path: Path, model: Path) -> None:
         with open_chat(tmp_path, model, "stubborn") as one_shot:

