@@ -25,9 +25,7 @@ class Decoded(Enum):
 
     DONE = "done"
     ABORTED = "aborted"
-    """``request_abort`` was heard: the positions of the batch are out of the cache again."""
-    NO_ROOM = "no room"
-    """The KV cache has no free cells for the batch; nothing changed."""
+    """``request_abort`` was heard: the cache may hold a part of the batch, to be truncated away."""
 
 
 class Sampler(Protocol):
@@ -52,15 +50,20 @@ class Backend(Protocol):
     """The most tokens of one pass."""
     share_minimum: int
     """The shortest beginning that is cheaper to copy from another slot than to compute."""
+    rewinds: bool
+    """Whether a sequence can go back to an earlier token; a recurrent state cannot."""
 
     def decode(self, batch: Sequence[Chunk]) -> Decoded:
         """One pass. The row of a chunk's logits is the index of its last token in the batch.
 
-        Raises EngineError when the graph fails; the sequences of the batch are then empty.
+        Raises EngineError when the graph fails; what the sequences then hold is unknown.
         """
 
     def request_abort(self, wanted: bool) -> None:
         """Stop (or no longer stop) the pass under way; callable from another thread."""
+
+    def reaches(self, sequence: int, length: int) -> bool:
+        """Whether the cache can go back to the first ``length`` tokens of a sequence."""
 
     def truncate(self, sequence: int, length: int) -> int:
         """Keep the first ``length`` tokens of a sequence; answers how many could be kept (or 0)."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -22,14 +21,10 @@ import msgspec
 from runtime.engine.backoff import Backoff
 from runtime.engine.config import EngineConfig
 from runtime.engine.generation import Generation, error_of
+from runtime.engine.life import Life
 from runtime.engine.messages import (
     Cancel,
     FailedEvent,
-    FinishedEvent,
-    FromWorker,
-    Load,
-    LoadFailed,
-    LoadProgress,
     ModelInfo,
     Prompt,
     Request,
@@ -38,76 +33,29 @@ from runtime.engine.messages import (
     Tokenized,
 )
 from runtime.engine.peak import peak_memory_bytes
-from runtime.engine.process import WorkerProcess
 from runtime.engine.templates.renderer import TemplateRenderer
 from runtime.engine.templates.template import model_template
-from runtime.engine.validation import check_request
-from runtime.errors import EngineError, LocalqError, ModelLoadFailed, WorkerDied
+from runtime.engine.validation import check_config, check_request, check_stop
+from runtime.errors import EngineError, LocalqError
 from runtime.gguf import open_model
 from runtime.hardware import usable_cores
-
-Receiver = Callable[[Any], None]
-
-
-class Life:
-    """One worker process, from its start to its death, and what it said about its model."""
-
-    def __init__(self, config: EngineConfig, on_progress: Callable[[float], None], engine: Engine) -> None:
-        self.info: ModelInfo | None = None
-        self.error: LocalqError | None = None
-        self._settled = threading.Event()
-        self._on_progress = on_progress
-        self._engine = engine
-        self.worker = WorkerProcess(self._hear, self._die)
-        self.worker.send([Load(config)])
-
-    def wait(self) -> ModelInfo:
-        """Wait until the model is loaded; raises ModelLoadFailed."""
-        self._settled.wait()
-        if self.info is None:
-            self.worker.close()
-            raise self.error or ModelLoadFailed("the worker ended before the model was loaded")
-        return self.info
-
-    def _hear(self, message: FromWorker) -> None:
-        match message:
-            case LoadProgress(fraction=fraction):
-                self._on_progress(fraction)
-            case ModelInfo():
-                self.info = message
-                self._settled.set()
-            case LoadFailed(message=text):
-                self._fail_to_load(text)
-            case _:
-                self._engine.deliver(message)
-
-    def _die(self, error: WorkerDied) -> None:
-        if self.info is None:
-            self._fail_to_load(str(error))
-        else:
-            self._engine.bury(self, error)
-
-    def _fail_to_load(self, text: str) -> None:
-        if self.error is None:
-            self.error = ModelLoadFailed(text, log=self.worker.log())
-        self._settled.set()
 
 
 class Engine:
     """A model behind a worker process: started by the first use, and again by the next use after a death."""
 
     def __init__(self, config: EngineConfig, *, on_progress: Callable[[float], None] | None = None) -> None:
+        """``on_progress`` gets the share of the model that is loaded. Raises InvalidRequest."""
+        check_config(config)
         threads = config.threads or usable_cores().physical
         self._config = msgspec.structs.replace(config, threads=threads)
         self._on_progress = on_progress or (lambda fraction: None)
         self._renderer = TemplateRenderer()
         self._ids = itertools.count(1)
         self._starting = threading.Lock()
-        self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._life: Life | None = None
-        self._receivers: dict[int, Receiver] = {}
         self._backoff = Backoff()
-        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -130,37 +78,45 @@ class Engine:
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id; None while there is no worker."""
+        """The worker's process id; None while there is no living worker."""
         life = self._life
-        return life.worker.pid if life else None
+        return life.pid if life is not None and not life.over else None
 
     def peak_memory_bytes(self) -> int:
         """The most memory that the living worker has had in use, resident file pages included."""
-        life, _ = self._alive()
-        return peak_memory_bytes(life.worker.pid)
+        return peak_memory_bytes(self._alive()[0].pid)
 
     def close(self) -> None:
-        """End the worker; requests that still run fail."""
-        with self._starting:
-            self._closed = True
-            life, self._life = self._life, None
-            if life is not None:
-                life.worker.close()
-        self._fail_all(EngineError("the engine was closed while the request ran"))
+        """End the worker, also one that is loading; requests that still run fail."""
+        self._closed.set()
+        life = self._life
+        if life is not None:
+            life.end(EngineError("the engine was closed while the request ran"))
+        with self._starting:  # nobody starts another one from here on
+            if self._life is not None:
+                self._life.end(EngineError("the engine was closed while the request ran"))
         self._renderer.close()
 
     def _alive(self) -> tuple[Life, ModelInfo]:
         with self._starting:
-            if self._closed:
-                raise EngineError("the engine is closed; make a new one")
             life = self._life
-            if life is None:
-                open_model(self._config.model_paths)
-                time.sleep(self._backoff.seconds)
-                life = Life(self._config, self._on_progress, self)
-                life.wait()
-                self._life = life
+            if life is None or life.over:
+                life = self._next_life()
             return life, life.wait()
+
+    def _next_life(self) -> Life:
+        if not self._closed.is_set():
+            open_model(self._config.model_paths)
+            self._closed.wait(self._backoff.seconds)
+        if self._closed.is_set():
+            raise EngineError("the engine is closed; make a new one")
+        life = self._life = Life(self._config, self._on_progress, self._backoff)
+        try:
+            life.wait()
+        except BaseException as error:  # an interrupt, too, leaves no worker behind
+            life.end(EngineError(f"the model was not loaded: {error}"))
+            raise
+        return life
 
     # -- requests -------------------------------------------------------------------------------------------
 
@@ -175,7 +131,11 @@ class Engine:
         ignore_eos: bool = False,
         cache_prompt: bool = True,
     ) -> Generation:
-        """Generate after ``prompt``. Raises InvalidRequest; what happens later comes with the events."""
+        """Generate after ``prompt``. Raises InvalidRequest, and what :meth:`start` raises.
+
+        What happens later, the worker's death included, comes with the events.
+        """
+        check_stop(stop)
         life, info = self._alive()
         request = Request(
             id=next(self._ids),
@@ -188,8 +148,8 @@ class Engine:
             cache_prompt=cache_prompt,
         )
         check_request(request, info)
-        generation = Generation(request.id, self._cancel)
-        self._send(life, request, generation.put)
+        generation = Generation(request.id, lambda request_id: life.send(Cancel(request_id)))
+        life.ask(request, generation.put)
         return generation
 
     def chat(
@@ -225,47 +185,8 @@ class Engine:
         """The tokens of a prompt, as a request with it would have them."""
         life, _ = self._alive()
         answers: queue.SimpleQueue[Tokenized | FailedEvent | LocalqError] = queue.SimpleQueue()
-        self._send(life, Tokenize(id=next(self._ids), prompt=prompt), answers.put)
+        life.ask(Tokenize(id=next(self._ids), prompt=prompt), answers.put)
         answer = answers.get()
         if isinstance(answer, Tokenized):
             return answer.tokens
         raise error_of(answer) if isinstance(answer, FailedEvent) else answer
-
-    def _send(self, life: Life, message: Request | Tokenize, receiver: Receiver) -> None:
-        with self._lock:
-            if self._life is not life:
-                raise WorkerDied("the worker process ended before it got the request; send it again")
-            self._receivers[message.id] = receiver
-        life.worker.send([message])
-
-    def _cancel(self, request_id: int) -> None:
-        life = self._life
-        if life is not None:
-            life.worker.send([Cancel(request_id)])
-
-    # -- what the worker says, on its listening thread ------------------------------------------------------
-
-    def deliver(self, message: Any) -> None:
-        """Hand a message to the request that it belongs to."""
-        last = isinstance(message, FinishedEvent | FailedEvent | Tokenized)
-        with self._lock:
-            receiver = self._receivers.pop(message.id, None) if last else self._receivers.get(message.id)
-        if isinstance(message, FinishedEvent):
-            self._backoff.worked()
-        if receiver is not None:
-            receiver(message)
-
-    def bury(self, life: Life, error: WorkerDied) -> None:
-        """The worker died: every live request hears of it; the next one starts another worker."""
-        with self._lock:
-            if self._life is life:
-                self._life = None
-        self._backoff.died()
-        self._fail_all(error)
-
-    def _fail_all(self, error: LocalqError) -> None:
-        with self._lock:
-            receivers = list(self._receivers.values())
-            self._receivers.clear()
-        for receiver in receivers:
-            receiver(error)

@@ -13,22 +13,30 @@ from runtime.errors import EngineError, LocalqError, PromptTooLong
 class Generation:
     """Events of a request, in order, ending with a FinishedEvent; a failure is raised as its typed error.
 
-    Iterate once, from one thread. ``cancel`` may be called from any thread and at any time.
+    Iterate once, from one thread; leaving the loop early cancels. ``cancel`` may be called from any thread.
     """
 
     def __init__(self, request_id: int, cancel: Callable[[int], None]) -> None:
         self.id = request_id
         self._cancel = cancel
+        self._taken = False
         self._events: queue.SimpleQueue[Event | LocalqError] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[Event]:
-        while True:
-            event = self._events.get()
-            if isinstance(event, LocalqError):
-                raise event
-            yield event
-            if isinstance(event, FinishedEvent):
-                return
+        if self._taken:
+            raise EngineError("the events of this generation were consumed before")
+        self._taken = True
+        ended = False
+        try:
+            while not ended:
+                event = self._events.get()
+                ended = isinstance(event, LocalqError | FinishedEvent)
+                if isinstance(event, LocalqError):
+                    raise event
+                yield event
+        finally:
+            if not ended:  # the caller lost interest: its slot is for others
+                self.cancel()
 
     def cancel(self) -> None:
         """Stop generating; the events still end with a FinishedEvent, whose reason is ``cancelled``."""
@@ -42,7 +50,7 @@ class Generation:
                 text.append(event.text)
             elif isinstance(event, FinishedEvent):
                 return "".join(text), event
-        raise EngineError("the events of this generation were consumed before")
+        raise EngineError("the generation ended without a last event")
 
     def put(self, event: Event | LocalqError) -> None:
         """For the engine: hand an event to the caller."""

@@ -9,24 +9,26 @@ SMOOTHING = 0.3
 
 
 class Pace:
-    """Measured speed of passes: seconds of a decode pass, seconds of one prompt token."""
+    """Measured speed of passes: seconds of a pass of answers alone, seconds of one prompt token."""
 
     def __init__(self) -> None:
-        self._decode_seconds = 0.0
+        self._answer_seconds = 0.0
         self._prompt_token_seconds = 0.0
 
-    def observe(self, decode_tokens: int, prompt_tokens: int, seconds: float) -> None:
-        """Learn from one finished pass."""
+    def observe(self, answers: int, prompt_tokens: int, seconds: float) -> None:
+        """Learn from a finished pass of ``answers`` running answers and ``prompt_tokens`` prompt tokens."""
         if prompt_tokens == 0:
-            self._decode_seconds = smooth(self._decode_seconds, seconds)
-        elif decode_tokens == 0 and prompt_tokens >= MINIMUM_TOKENS:
-            self._prompt_token_seconds = smooth(self._prompt_token_seconds, seconds / prompt_tokens)
+            self._answer_seconds = smooth(self._answer_seconds, seconds)
+            return
+        own = seconds - self._answer_seconds if answers else seconds
+        if prompt_tokens >= MINIMUM_TOKENS and own > 0 and (self._answer_seconds > 0 or not answers):
+            self._prompt_token_seconds = smooth(self._prompt_token_seconds, own / prompt_tokens)
 
     def prompt_tokens(self, limit: int) -> int:
         """Prompt tokens for a pass beside running answers, at most ``limit``."""
-        if self._decode_seconds <= 0 or self._prompt_token_seconds <= 0:
+        if self._answer_seconds <= 0 or self._prompt_token_seconds <= 0:
             return min(limit, 4 * MINIMUM_TOKENS)
-        affordable = int(STALL_FACTOR * self._decode_seconds / self._prompt_token_seconds)
+        affordable = int(STALL_FACTOR * self._answer_seconds / self._prompt_token_seconds)
         return min(limit, max(MINIMUM_TOKENS, affordable))
 
 

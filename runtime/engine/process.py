@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,11 +10,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import runtime
-from runtime.engine.messages import FromWorker, ToWorker
+from runtime.engine.messages import FromWorker
 from runtime.engine.wire import Channel
 from runtime.errors import WorkerDied
 
@@ -62,12 +63,10 @@ class WorkerProcess:
         """Process id."""
         return self._process.pid
 
-    def send(self, messages: Sequence[ToWorker]) -> None:
+    def send(self, frame: bytes) -> None:
         """Speak to the worker. When it is gone the listener says so: nothing is raised here."""
-        try:
-            self._channel.send(messages)
-        except OSError:
-            return
+        with contextlib.suppress(OSError):
+            self._channel.send(frame)
 
     def log(self) -> str:
         """The last lines that llama.cpp and Python wrote."""
@@ -80,15 +79,20 @@ class WorkerProcess:
         self._reap()
 
     def _listen(self) -> None:
-        while (messages := self._channel.receive()) is not None:
-            for message in messages:
-                self._on_message(message)
+        cause = ""
+        try:
+            while (messages := self._channel.receive()) is not None:
+                for message in messages:
+                    self._on_message(message)
+        except Exception as error:  # a damaged frame, or a callback of the front's that failed
+            cause = f" ({type(error).__name__}: {error})"
+            self._process.kill()
         self._channel.close()
         code = self._reap()
         if not self._closing:
             self._log_reader.join(LINGER_SECONDS)
             log = self.log()
-            self._on_death(WorkerDied(death_message(code), returncode=code, log=log))
+            self._on_death(WorkerDied(death_message(code) + cause, returncode=code, log=log))
 
     def _reap(self) -> int:
         try:

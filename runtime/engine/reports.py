@@ -25,7 +25,7 @@ def finished(job: Job, reason: EndReason, now: float) -> FinishedEvent:
             queue_seconds=job.admitted - job.arrived,
             prefill_seconds=first_token - job.admitted,
             first_token_seconds=first_token - job.arrived,
-            decode_seconds=now - first_token,
+            decode_seconds=max(0.0, job.newest_token - first_token),
         ),
     )
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from runtime.engine.backend import Backend, Chunk, Decoded
 from runtime.engine.messages import EndReason, Event, ProgressEvent, Request, TokenEvent
 from runtime.engine.pace import Pace
-from runtime.engine.placement import idle_order, place
+from runtime.engine.placement import place
 from runtime.engine.reports import cancelled_in_queue, failed, finished, prompt_too_long
 from runtime.engine.slot import Job, Part, Slot
 from runtime.engine.text import TextStream
@@ -44,9 +44,10 @@ class Scheduler:
         self._clock = clock
         self._pace = Pace()
         self._waiting: deque[Waiting] = deque()
+        self._told: set[int] = set()
         self.slots = [Slot(index) for index in range(backend.slots)]
-        self.reading_prompts = False
-        """The pass under way reads prompts, so it may take long: a cancel should abort it."""
+        self.abortable: frozenset[int] = frozenset()
+        """Requests whose prompt the pass under way reads, which may take long: a cancel may abort it."""
 
     @property
     def idle(self) -> bool:
@@ -62,14 +63,13 @@ class Scheduler:
             self._fail(request.id, prompt_too_long(len(prompt), limit))
         else:
             self._waiting.append(Waiting(request, prompt, self._clock() if arrived is None else arrived))
-            if all(slot.job is not None for slot in self.slots):
-                self._emit(ProgressEvent(id=request.id, stage="queued", done=0, total=len(prompt)))
 
     def cancel(self, request_id: int) -> None:
         """End a request, waiting or running, with reason ``cancelled``; an unknown id has ended already."""
         for entry in self._waiting:
             if entry.request.id == request_id:
                 self._waiting.remove(entry)
+                self._told.discard(request_id)
                 self._emit(cancelled_in_queue(request_id, entry.prompt, self._clock() - entry.arrived))
                 return
         for slot in self.slots:
@@ -84,20 +84,19 @@ class Scheduler:
         if not parts:
             return False
         started = self._clock()
-        self.reading_prompts = any(part.job.reading for part in parts)
+        reading = [part for part in parts if part.job.reading]
+        alone = len(parts) == 1 or self._backend.rewinds
+        self.abortable = frozenset(part.job.request.id for part in reading) if alone else frozenset()
         try:
             outcome = self._backend.decode([part.chunk for part in parts])
         except EngineError as error:
             self._fail_parts(parts, error)
             return True
-        if outcome is Decoded.NO_ROOM:
-            self._make_room(parts)
-        elif outcome is Decoded.ABORTED:
+        if outcome is Decoded.ABORTED:
             self._restore(parts)
         else:
-            prompt_tokens = sum(len(part.chunk.tokens) for part in parts if part.job.reading)
-            answer_tokens = sum(1 for part in parts if not part.job.reading)
-            self._pace.observe(answer_tokens, prompt_tokens, self._clock() - started)
+            prompt_tokens = sum(len(part.chunk.tokens) for part in reading)
+            self._pace.observe(len(parts) - len(reading), prompt_tokens, self._clock() - started)
             self._take_results(parts)
         return True
 
@@ -110,11 +109,13 @@ class Scheduler:
                 self.slots,
                 prompt,
                 share_minimum=self._backend.share_minimum,
+                reaches=self._backend.reaches,
                 use_cache=request.cache_prompt,
             )
             if placement is None:
-                return
+                break
             self._waiting.popleft()
+            self._told.discard(request.id)
             try:
                 sampler = self._backend.sampler(request.sampling, prompt, ignore_end=request.ignore_eos)
             except LocalqError as error:
@@ -137,23 +138,31 @@ class Scheduler:
                 pending=prompt[reuse:],
                 cached_tokens=reuse,
             )
+        for entry in self._waiting:
+            if entry.request.id not in self._told:
+                self._told.add(entry.request.id)
+                total = len(entry.prompt)
+                self._emit(ProgressEvent(id=entry.request.id, stage="queued", done=0, total=total))
 
     # -- one pass -------------------------------------------------------------------------------------------
 
     def _next_parts(self) -> list[Part]:
-        """The next token of every answer; then prompts, first come first, while there is room."""
+        """The next token of every answer, and beside them a chunk of one prompt: they take turns.
+
+        Only one, because llama.cpp would cut a batch of several into pieces of equal length, and what comes
+        out of a prompt should depend as little as possible on who else asks.
+        """
         running = [(slot, slot.job) for slot in self.slots if slot.job is not None]
-        answering = [(slot, job) for slot, job in running if not job.reading]
-        reading = sorted(((s, j) for s, j in running if j.reading), key=lambda entry: entry[1].admitted)
-        room = self._backend.batch_tokens - len(answering)
-        if answering and reading:
-            room = self._pace.prompt_tokens(room)
-        parts = [make_part(slot, job, 1) for slot, job in answering]
-        for slot, job in reading:
-            count = min(room, len(job.pending))
-            if count > 0:
-                parts.append(make_part(slot, job, count))
-                room -= count
+        parts = [make_part(slot, job, 1) for slot, job in running if not job.reading]
+        reading = [(slot, job) for slot, job in running if job.reading]
+        if reading:
+            room = self._backend.batch_tokens - len(parts)
+            if parts:
+                room = self._pace.prompt_tokens(room)
+            slot, job = min(reading, key=lambda entry: (entry[1].last_read, entry[1].admitted))
+            job.last_read = self._clock()
+            if room > 0:
+                parts.append(make_part(slot, job, min(room, len(job.pending))))
         return parts
 
     def _take_results(self, parts: Sequence[Part]) -> None:
@@ -183,6 +192,7 @@ class Scheduler:
         if self._backend.ends(token) and not request.ignore_eos:
             self._finish(slot, "stop")
             return
+        job.newest_token = self._clock()
         job.output_tokens += 1
         job.unsent_tokens.append(token)
         if request.logprobs is not None:
@@ -239,16 +249,6 @@ class Scheduler:
             self._release(part.slot)
             self._empty(part.slot)
             self._fail(part.job.request.id, error)
-
-    def _make_room(self, parts: Sequence[Part]) -> None:
-        """Drop the oldest resting conversation; with none left, fail the request that asks for most."""
-        resting = [slot for slot in self.slots if slot.job is None and slot.cached]
-        if resting:
-            self._empty(min(resting, key=idle_order))
-        else:
-            largest = max(parts, key=lambda part: len(part.chunk.tokens))
-            error = EngineError("the KV cache is full; use a shorter context or fewer slots")
-            self._fail_parts([largest], error)
 
     def _restore(self, parts: Sequence[Part]) -> None:
         """After an abort the cache holds what it held before, or (recurrent models) nothing of a sequence."""

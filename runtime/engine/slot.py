@@ -26,7 +26,10 @@ class Job:
     pending: Sequence[int]
     cached_tokens: int
     output_tokens: int = 0
+    last_read: float = 0.0
+    """When a chunk of its prompt last went into a pass."""
     first_token: float = 0.0
+    newest_token: float = 0.0
     unsent_tokens: list[int] = field(default_factory=list)
     unsent_logprobs: list[tuple[TokenLogprob, ...]] = field(default_factory=list)
 

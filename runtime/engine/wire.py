@@ -22,6 +22,12 @@ READ_BYTES = 1 << 18
 Incoming = TypeVar("Incoming")
 
 
+def encode(messages: Sequence[msgspec.Struct]) -> bytes:
+    """A frame. Raises UnicodeEncodeError for lone surrogates, OverflowError for integers beyond 64 bits."""
+    body = msgspec.msgpack.encode(messages)
+    return LENGTH.pack(len(body)) + body
+
+
 class Channel(Generic[Incoming]):
     """One end of the socket pair. ``send`` may be called from any thread, ``receive`` from one.
 
@@ -31,22 +37,26 @@ class Channel(Generic[Incoming]):
     def __init__(self, connection: socket.socket, incoming: object) -> None:
         self._socket = connection
         self._decoder = msgspec.msgpack.Decoder(list[incoming])  # type: ignore[valid-type]
-        self._encoder = msgspec.msgpack.Encoder()
         self._send_lock = threading.Lock()
         self._received = bytearray()
 
-    def send(self, messages: Sequence[msgspec.Struct]) -> None:
-        """Send one frame. Raises OSError when the other end is gone, ValueError when it is too large."""
-        body = self._encoder.encode(messages)
-        if len(body) > MAX_FRAME_BYTES:
-            raise ValueError(f"a message of {len(body)} bytes exceeds the frame limit of {MAX_FRAME_BYTES}")
+    def send(self, frame: bytes) -> None:
+        """Send a frame made by :func:`encode`. Raises OSError when the other end is gone."""
         with self._send_lock:
-            self._socket.sendall(LENGTH.pack(len(body)) + body)
+            self._socket.sendall(frame)
 
     def receive(self) -> list[Incoming] | None:
-        """The messages of the next frame, or None at the end of the stream (also inside a frame)."""
+        """The messages of the next frame, or None at the end of the stream (also inside a frame).
+
+        Raises ValueError or msgspec.ValidationError for bytes that are no frame of these messages.
+        """
         head = self._take(LENGTH.size)
-        body = None if head is None else self._take(*LENGTH.unpack(head))
+        if head is None:
+            return None
+        (length,) = LENGTH.unpack(head)
+        if length > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame of {length} bytes exceeds the limit of {MAX_FRAME_BYTES}")
+        body = self._take(length)
         if body is None:
             return None
         messages: list[Incoming] = self._decoder.decode(body)

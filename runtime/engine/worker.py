@@ -1,17 +1,19 @@
 """The worker process: one loaded model, a scheduler, and a socket to the front.
 
-Run as ``python -m runtime.engine.worker FD``. A thread reads the socket and tokenises prompts while the main
-thread computes; the main thread is the only one that touches the context. The process ends with its socket.
+Run as ``python -m runtime.engine.worker FD``; the process ends with its socket.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import sys
 import threading
 import time
+import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import TypeAlias
 
 from runtime.engine.config import EngineConfig
@@ -23,22 +25,27 @@ from runtime.engine.messages import (
     Load,
     LoadFailed,
     LoadProgress,
+    Prompt,
     Request,
     Shutdown,
     Tokenize,
     Tokenized,
     ToWorker,
 )
-from runtime.engine.reports import failed
+from runtime.engine.reports import cancelled_in_queue, failed
 from runtime.engine.scheduler import Scheduler
-from runtime.engine.wire import Channel
+from runtime.engine.wire import Channel, encode
 from runtime.errors import EngineError, LocalqError, ModelLoadFailed
 
-Work: TypeAlias = Cancel | tuple[Request, list[int], float]
+Work: TypeAlias = Cancel | tuple[Request, list[int] | LocalqError, float]
 
 
 class Worker:
-    """Moves messages between the socket and the scheduler."""
+    """Moves messages between the socket and the scheduler.
+
+    Three threads: one reads the socket, so that a cancel is heard at once; one tokenises prompts, in their
+    order; the main one computes, and is the only one that touches the context.
+    """
 
     def __init__(self, channel: Channel[ToWorker], loaded: LoadedModel, config: EngineConfig) -> None:
         self._channel = channel
@@ -46,12 +53,17 @@ class Worker:
         self._backend = LlamaBackend(loaded, config)
         self._outbox: list[FromWorker] = []
         self._scheduler = Scheduler(self._backend, self._outbox.append)
+        self._to_tokenize: queue.SimpleQueue[tuple[Request | Tokenize, float]] = queue.SimpleQueue()
+        self._on_the_way: set[int] = set()
+        """Requests that the scheduler has not got yet."""
+        self._cancelled_early: set[int] = set()
         self._inbox: deque[Work] = deque()
         self._work_arrived = threading.Event()
 
     def run(self) -> None:
         """Serve until the front says goodbye or is gone."""
-        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        for name, work in (("reader", self._read), ("tokenizer", self._tokenize)):
+            threading.Thread(target=lambda work=work: end_with(work), name=name, daemon=True).start()
         while True:
             self._work_arrived.clear()
             self._backend.request_abort(False)
@@ -59,74 +71,98 @@ class Worker:
                 self._take(self._inbox.popleft())
             busy = self._scheduler.step()
             if self._outbox:
-                self._channel.send(self._outbox)
+                self._channel.send(encode(self._outbox))
                 self._outbox.clear()
             if not busy:
                 self._work_arrived.wait()
 
     def _take(self, work: Work) -> None:
         if isinstance(work, Cancel):
-            self._scheduler.cancel(work.id)
+            if work.id in self._on_the_way:
+                self._cancelled_early.add(work.id)
+            else:
+                self._scheduler.cancel(work.id)
+            return
+        request, tokens, arrived = work
+        self._on_the_way.discard(request.id)
+        if isinstance(tokens, LocalqError):
+            self._outbox.append(failed(request.id, tokens))
+        elif request.id in self._cancelled_early:
+            self._cancelled_early.discard(request.id)
+            self._outbox.append(cancelled_in_queue(request.id, tokens, time.perf_counter() - arrived))
         else:
-            request, tokens, arrived = work
             self._scheduler.submit(request, tokens, arrived)
 
     def _read(self) -> None:
         while (messages := self._channel.receive()) is not None:
             for message in messages:
-                self._hear(message)
-        os._exit(0)  # the front is gone: nobody is left to answer
+                match message:
+                    case Request():
+                        self._on_the_way.add(message.id)
+                        self._to_tokenize.put((message, time.perf_counter()))
+                    case Tokenize():
+                        self._to_tokenize.put((message, time.perf_counter()))
+                    case Cancel():
+                        self._put(message)
+                        if message.id in self._scheduler.abortable:
+                            self._backend.request_abort(True)
+                    case Shutdown():
+                        return
+                    case Load():
+                        raise EngineError("a worker loads one model in its life")
 
-    def _hear(self, message: ToWorker) -> None:
-        match message:
-            case Request(prompt=prompt):
-                arrived = time.perf_counter()
-                try:
-                    tokens = list(prompt) if isinstance(prompt, tuple) else self._vocabulary.tokens(prompt)
-                except LocalqError as error:
-                    self._channel.send([failed(message.id, error)])
-                    return
-                self._inbox.append((message, tokens, arrived))
-            case Cancel():
-                self._inbox.append(message)
-                if self._scheduler.reading_prompts:
-                    self._backend.request_abort(True)
-            case Tokenize(id=request_id, prompt=prompt):
-                try:
-                    answer: FromWorker = Tokenized(
-                        id=request_id, tokens=tuple(self._vocabulary.tokens(prompt))
-                    )
-                except LocalqError as error:
-                    answer = failed(request_id, error)
-                self._channel.send([answer])
-                return
-            case Shutdown():
-                os._exit(0)
-            case Load():
-                raise EngineError("a worker loads one model in its life")
+    def _tokenize(self) -> None:
+        while True:
+            message, arrived = self._to_tokenize.get()
+            tokens = self._tokens(message.prompt)
+            if isinstance(message, Request):
+                self._put((message, tokens, arrived))
+            elif isinstance(tokens, LocalqError):
+                self._channel.send(encode([failed(message.id, tokens)]))
+            else:
+                self._channel.send(encode([Tokenized(id=message.id, tokens=tuple(tokens))]))
+
+    def _tokens(self, prompt: Prompt | tuple[int, ...]) -> list[int] | LocalqError:
+        if isinstance(prompt, tuple):
+            return list(prompt)
+        try:
+            return self._vocabulary.tokens(prompt)
+        except LocalqError as error:
+            return error
+
+    def _put(self, work: Work) -> None:
+        self._inbox.append(work)
         self._work_arrived.set()
 
 
-def main(descriptor: int) -> int:
-    """Load the model that the first message names, then serve; answers the exit code."""
+def end_with(work: Callable[[], None]) -> None:
+    """Run a thread's work; the process ends with it. A worker that is half deaf would be worse than none."""
+    try:
+        work()
+    except OSError:
+        pass  # the front is gone
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def main(descriptor: int) -> None:
+    """Load the model that the first message names, then serve."""
     channel: Channel[ToWorker] = Channel(socket.socket(fileno=descriptor), ToWorker)
     first = channel.receive()
     if not first or not isinstance(first[0], Load):
-        return 0
+        return
     config = first[0].config
     try:
-        loaded = load_model(config, lambda fraction: channel.send([LoadProgress(fraction)]))
+        loaded = load_model(config, lambda fraction: channel.send(encode([LoadProgress(fraction)])))
     except ModelLoadFailed as error:
-        channel.send([LoadFailed(message=str(error))])
-        return 1
-    channel.send([loaded.info])
-    try:
-        Worker(channel, loaded, config).run()
-    except BrokenPipeError:
-        return 0  # the front is gone
-    return 0
+        channel.send(encode([LoadFailed(message=str(error))]))
+        return
+    channel.send(encode([loaded.info]))
+    Worker(channel, loaded, config).run()
 
 
 if __name__ == "__main__":
     # Native teardown has nothing to save, and may hang on threads that llama.cpp still runs.
-    os._exit(main(int(sys.argv[1])))
+    end_with(lambda: main(int(sys.argv[1])))

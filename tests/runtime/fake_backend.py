@@ -51,7 +51,7 @@ class FakeBackend:
     slots: int = 2
     batch_tokens: int = 16
     share_minimum: int = 1
-    can_go_back: bool = True
+    rewinds: bool = True
     choose: Callable[[Sequence[int]], int] = next_token
     outcomes: list[Decoded | EngineError] = field(default_factory=list)
     """What the next passes give, before all further ones are DONE."""
@@ -87,16 +87,20 @@ class FakeBackend:
     def request_abort(self, wanted: bool) -> None:
         self.abort_requests.append(wanted)
 
+    def reaches(self, sequence: int, length: int) -> bool:
+        held = len(self.sequences.get(sequence, []))
+        return length == held or (length < held and self.rewinds)
+
     def truncate(self, sequence: int, length: int) -> int:
         held = self.sequences.get(sequence, [])
         assert length <= len(held)
-        kept = length if self.can_go_back or length == len(held) else 0
+        kept = length if self.rewinds or length == len(held) else 0
         self.sequences[sequence] = held[:kept]
         return kept
 
     def share(self, source: int, target: int, length: int) -> int:
         assert not self.sequences.get(target)
-        if not self.can_go_back and length != len(self.sequences[source]):
+        if not self.rewinds and length != len(self.sequences[source]):
             return 0
         self.sequences[target] = self.sequences[source][:length]
         return length

@@ -154,22 +154,35 @@ def test_a_bias_forbids_a_token(engine: Engine) -> None:
     assert tokens_of(list(engine.chat(QUESTION, sampling=sampling, max_tokens=1))) != free
 
 
+OFF: dict[str, Any] = {"temperature": 1.2, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+
+
 @pytest.mark.parametrize(
-    "sampling",
+    ("base", "filtered"),
     [
-        SamplingParams(temperature=0, repeat_penalty=1.5, repeat_last_n=-1),
-        SamplingParams(temperature=0, frequency_penalty=1.0, presence_penalty=0.5),
-        SamplingParams(temperature=0, dry_multiplier=2.0, dry_allowed_length=1),
-        SamplingParams(temperature=0.7, typical_p=0.8, seed=1),
-        SamplingParams(temperature=0.7, xtc_probability=1.0, xtc_threshold=0.05, seed=1),
-        SamplingParams(temperature=1.3, top_k=0, top_p=1.0, min_p=0.0, seed=1),
+        ({"temperature": 0}, {"repeat_penalty": 1.5, "repeat_last_n": -1}),
+        ({"temperature": 0}, {"frequency_penalty": 1.0, "presence_penalty": 0.5}),
+        ({"temperature": 0}, {"dry_multiplier": 2.0, "dry_allowed_length": 1}),
+        (OFF, {"typical_p": 0.2}),
+        (OFF, {"xtc_probability": 1.0, "xtc_threshold": 0.02}),
+        (OFF, {"top_k": 1}),
+        (OFF, {"top_p": 0.1}),
+        (OFF, {"min_p": 0.9}),
     ],
 )
-def test_every_filter_changes_what_is_said(engine: Engine, sampling: SamplingParams) -> None:
+def test_every_filter_changes_what_is_said(
+    engine: Engine, base: dict[str, Any], filtered: dict[str, Any]
+) -> None:
     prompt = Prompt("one two three one two three one two three one two")
-    default = tokens_of(list(engine.submit(prompt, sampling=GREEDY, max_tokens=24)))
-    changed = tokens_of(list(engine.submit(prompt, sampling=sampling, max_tokens=24)))
-    assert changed and changed != default
+
+    def said(options: dict[str, Any]) -> list[list[int]]:
+        answers = [
+            engine.submit(prompt, sampling=SamplingParams(**options, seed=seed), max_tokens=16)
+            for seed in range(3)
+        ]
+        return [tokens_of(list(answer)) for answer in answers]
+
+    assert said(base | filtered) != said(base)
 
 
 def test_a_stop_string_ends_the_answer(engine: Engine) -> None:
@@ -255,13 +268,70 @@ def test_reading_a_long_prompt_is_cancelled_within_the_pass(demo_path: Path) -> 
         assert took < max(1.0, whole)  # 8000 tokens take more than four times as long as these 2000
 
 
-def test_a_waiting_request_is_cancelled(demo_path: Path) -> None:
+def test_a_waiting_request_is_cancelled_while_another_one_runs(demo_path: Path) -> None:
     with Engine(config(demo_path, slots=1)) as engine:
-        running = engine.submit(Prompt("Once"), max_tokens=200, ignore_eos=True)
+        running = iter(engine.submit(Prompt("Once"), max_tokens=900, ignore_eos=True))
+        next(running)
         waiting = engine.submit(Prompt("Twice"), max_tokens=200)
-        assert any(isinstance(event, TokenEvent) for event in running)  # reads it to its end or first token
         waiting.cancel()
-        assert waiting.result()[1].reason in ("cancelled", "stop", "length")
+        assert waiting.result()[1].reason == "cancelled"
+        assert isinstance(next(running), TokenEvent)
+
+
+def test_a_request_is_cancelled_while_its_prompt_is_tokenised(engine: Engine) -> None:
+    generation = engine.submit(Prompt("a b c " * 200_000), max_tokens=1)
+    generation.cancel()
+    assert generation.result()[1].reason == "cancelled"
+
+
+def test_tokenising_a_long_text_delays_no_cancel(engine: Engine) -> None:
+    running = engine.submit(Prompt("Once"), max_tokens=900, ignore_eos=True)
+    events = iter(running)
+    next(events)
+    too_long = engine.submit(Prompt("a b c " * 400_000), max_tokens=1)
+    running.cancel()
+    cancelled = time.perf_counter()
+    assert isinstance(list(events)[-1], FinishedEvent)
+    assert time.perf_counter() - cancelled < 0.5
+    with pytest.raises(PromptTooLong):
+        too_long.result()
+
+
+def test_an_abandoned_answer_frees_its_slot(demo_path: Path) -> None:
+    with Engine(config(demo_path, slots=1)) as engine:
+        for event in engine.submit(Prompt("Once"), max_tokens=900, ignore_eos=True):
+            if isinstance(event, TokenEvent):
+                break
+        _, end = engine.submit(Prompt("Twice"), max_tokens=1).result()
+        assert end.timings.queue_seconds < 1.0
+
+
+def test_events_are_consumed_once(engine: Engine) -> None:
+    generation = engine.submit(Prompt("Once"), max_tokens=1)
+    generation.result()
+    with pytest.raises(EngineError, match="consumed before"):
+        generation.result()
+
+
+@pytest.mark.parametrize("text", ["a\ud800b", "\udcff"])
+def test_text_that_is_no_unicode_is_refused(engine: Engine, text: str) -> None:
+    with pytest.raises(InvalidRequest, match="surrogate"):
+        engine.submit(Prompt(text))
+
+
+def test_looking_back_further_than_the_context_costs_no_memory(engine: Engine) -> None:
+    before = engine.peak_memory_bytes()
+    sampling = SamplingParams(
+        repeat_last_n=2**31 - 1, repeat_penalty=1.1, dry_multiplier=1, dry_last_n=2**31 - 1
+    )
+    engine.submit(Prompt("Once"), sampling=sampling, max_tokens=2).result()
+    assert engine.peak_memory_bytes() - before < 64 << 20
+
+
+def test_forbidding_every_token_is_an_error(engine: Engine) -> None:
+    bias = dict.fromkeys(range(engine.info.vocabulary_size), -math.inf)
+    with pytest.raises(EngineError, match="forbids every token"):
+        engine.submit(Prompt("Once"), sampling=SamplingParams(logit_bias=bias), max_tokens=2).result()
 
 
 def test_progress_of_a_long_prompt_is_reported(engine: Engine) -> None:
@@ -279,19 +349,57 @@ def test_a_file_that_is_no_model_is_refused_before_a_worker_starts(tmp_path: Pat
         assert engine.pid is None
 
 
-def test_what_llama_cpp_refuses_comes_with_its_last_words(tmp_path: Path) -> None:
-    import gguf
-
-    path = tmp_path / "empty.gguf"
-    writer = gguf.GGUFWriter(str(path), "llama")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    with Engine(config(path)) as engine, pytest.raises((ModelLoadFailed, GgufError)) as caught:
-        engine.start()
-    if isinstance(caught.value, ModelLoadFailed):
+def test_what_llama_cpp_refuses_comes_with_its_last_words(demo_path: Path) -> None:
+    with Engine(config(demo_path, context_tokens=2**27, slots=1)) as engine:
+        with pytest.raises(ModelLoadFailed) as caught:
+            engine.start()
         assert "llama" in caught.value.log
+        assert engine.pid is None
+
+
+def test_an_engine_is_closed_while_it_loads(demo_path: Path) -> None:
+    engine = Engine(config(demo_path), on_progress=lambda fraction: time.sleep(0.3))
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            engine.start()
+        except EngineError as error:
+            failures.append(error)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    while engine.pid is None:
+        time.sleep(0.01)
+    pid, began = engine.pid, time.perf_counter()
+    engine.close()
+    starting.join()
+    assert time.perf_counter() - began < 3
+    assert failures and not psutil.pid_exists(pid)
+
+
+def test_a_progress_callback_that_fails_leaves_no_worker(demo_path: Path) -> None:
+    def fail(fraction: float) -> None:
+        raise RuntimeError("the display broke")
+
+    others = {child.pid for child in psutil.Process().children()}
+    broken = pytest.raises(ModelLoadFailed, match="the display broke")
+    with Engine(config(demo_path), on_progress=fail) as engine, broken:
+        engine.start()
+    assert {child.pid for child in psutil.Process().children()} <= others
+
+
+def test_a_worker_that_dies_as_soon_as_it_is_loaded_is_noticed(demo_path: Path) -> None:
+    with Engine(config(demo_path, slots=1)) as engine:
+        engine.start()
+        pid = engine.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            while True:  # at the latest the request after the death says so, or is answered by a new worker
+                engine.submit(Prompt("Once"), max_tokens=1).result()
+                if engine.pid != pid:
+                    raise WorkerDied("replaced")
 
 
 def test_a_model_without_a_template_says_so(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,8 +407,8 @@ def test_a_model_without_a_template_says_so(engine: Engine, monkeypatch: pytest.
 
     engine.start()
     life = engine._life
-    assert life is not None and life.info is not None
-    monkeypatch.setattr(life, "info", msgspec.structs.replace(life.info, chat_template=None))
+    assert life is not None
+    monkeypatch.setattr(life, "_info", msgspec.structs.replace(engine.info, chat_template=None))
     with pytest.raises(TemplateError, match="no chat template"):
         engine.chat(QUESTION)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.engine.backend import Decoded
+from runtime.engine.backend import Chunk, Decoded
 from runtime.engine.messages import (
     Event,
     FailedEvent,
@@ -105,12 +105,52 @@ def test_a_batch_of_requests_answers_as_each_would_alone() -> None:
         assert bench.tokens(request) == answer(prompt, 7)
 
 
-def test_all_live_answers_share_one_pass() -> None:
+def test_all_live_answers_share_one_pass_and_prompts_take_turns_beside_them() -> None:
     bench = Bench(FakeBackend(slots=3))
     for n in range(1, 4):
         bench.ask([n], max_tokens=4)
     bench.run()
-    assert [len(batch) for batch in bench.backend.passes] == [3, 3, 3, 3]
+    assert [len(batch) for batch in bench.backend.passes] == [1, 2, 3, 3, 2, 1]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    bench = Bench(FakeBackend(slots=3, batch_tokens=16, context_tokens=2048))
+    bench.ask(list(range(1, 90)) * 10, max_tokens=1)
+    short = bench.ask([5] * 5, max_tokens=1)
+    for _ in range(3):
+        bench.scheduler.step()
+    assert bench.tokens(short) == answer([5] * 5, 1)
+
+
+def test_slots_beside_each_other_are_filled_first() -> None:
+    bench = Bench(FakeBackend(slots=8))
+    for n in range(1, 4):
+        bench.ask([n, n], max_tokens=9)
+    bench.run()
+    assert {chunk.sequence for batch in bench.backend.passes for chunk in batch} == {0, 1, 2}
+
+
+def test_only_a_request_whose_prompt_is_read_may_abort_the_pass() -> None:
+    seen: list[frozenset[int]] = []
+
+    class Watching(FakeBackend):
+        def decode(self, batch: Sequence[Chunk]) -> Decoded:
+            seen.append(bench.scheduler.abortable)
+            return super().decode(batch)
+
+    bench = Bench(Watching(slots=2))
+    first = bench.ask([1, 2], max_tokens=3)
+    bench.scheduler.step()
+    second = bench.ask([3, 4], max_tokens=2)
+    bench.run()
+    assert seen[0] == {first} and seen[1] == {second} and seen[2] == frozenset()
+    seen.clear()
+    bench = Bench(Watching(slots=2, rewinds=False))
+    bench.ask([1, 2], max_tokens=3)
+    bench.scheduler.step()
+    bench.ask([3, 4], max_tokens=2)
+    bench.run()
+    assert seen[0] and seen[1] == frozenset()  # the answer beside it would lose its state
 
 
 def test_a_long_prompt_is_read_in_chunks_while_answers_go_on() -> None:
@@ -131,13 +171,11 @@ def test_a_long_prompt_is_read_in_chunks_while_answers_go_on() -> None:
 def test_a_request_that_waits_is_told_so_and_served_in_order() -> None:
     bench = Bench(FakeBackend(slots=1))
     requests = [bench.ask([n], max_tokens=2) for n in (5, 6, 7)]
-    queued = [e.id for e in bench.events if isinstance(e, ProgressEvent) and e.stage == "queued"]
-    assert queued == []  # the first step has not admitted anyone yet
     bench.scheduler.step()
     late = bench.ask([8], max_tokens=2)
-    queued = [e.id for e in bench.events if isinstance(e, ProgressEvent) and e.stage == "queued"]
-    assert queued == [late]
     bench.run()
+    queued = [e.id for e in bench.events if isinstance(e, ProgressEvent) and e.stage == "queued"]
+    assert queued == [*requests[1:], late]  # once each
     ends = [e.id for e in bench.events if isinstance(e, FinishedEvent)]
     assert ends == [*requests, late]
 
@@ -278,7 +316,7 @@ def test_the_cache_is_left_alone_when_the_request_says_so() -> None:
 
 
 def test_a_model_that_cannot_go_back_reads_the_prompt_again() -> None:
-    bench = Bench(FakeBackend(can_go_back=False, context_tokens=128))
+    bench = Bench(FakeBackend(rewinds=False, context_tokens=128))
     bench.ask([4] * 30)
     bench.run()
     again = bench.ask([4] * 20 + [5])
@@ -331,7 +369,7 @@ def test_an_aborted_pass_is_made_again_without_a_trace() -> None:
 
 
 def test_an_abort_that_loses_the_sequence_is_made_good() -> None:
-    backend = FakeBackend(can_go_back=False, slots=1)
+    backend = FakeBackend(rewinds=False, slots=1)
     bench = Bench(backend)
     request = bench.ask([1, 2, 3], max_tokens=6)
     bench.scheduler.step()
@@ -343,32 +381,13 @@ def test_an_abort_that_loses_the_sequence_is_made_good() -> None:
 
 
 def test_a_failed_pass_fails_its_requests_and_the_next_one_works() -> None:
-    bench = Bench(FakeBackend(outcomes=[EngineError("the graph broke")]))
+    bench = Bench(FakeBackend(outcomes=[Decoded.DONE, EngineError("the graph broke")]))
     first, second = bench.ask([1]), bench.ask([2])
     bench.run()
     assert bench.failure(first).message == bench.failure(second).message == "the graph broke"
     third = bench.ask([3])
     bench.run()
     assert bench.tokens(third) == answer([3], 5)
-
-
-def test_a_full_cache_drops_resting_conversations_first() -> None:
-    bench = Bench(FakeBackend(slots=3, context_tokens=128))
-    bench.ask([1] * 9)
-    bench.run()
-    bench.backend.outcomes = [Decoded.NO_ROOM]
-    request = bench.ask([2] * 9)
-    bench.run()
-    assert bench.tokens(request) == answer([2] * 9, 5)
-    assert bench.backend.sequences[0] == []
-
-
-def test_a_full_cache_without_resting_conversations_fails_the_largest_request() -> None:
-    bench = Bench(FakeBackend(slots=2, outcomes=[Decoded.NO_ROOM]))
-    large, small = bench.ask([1] * 9), bench.ask([2])
-    bench.run()
-    assert "full" in bench.failure(large).message
-    assert bench.tokens(small) == answer([2], 5)
 
 
 def test_log_probabilities_come_with_their_tokens() -> None:
@@ -379,6 +398,19 @@ def test_log_probabilities_come_with_their_tokens() -> None:
     flat = [entry for event in found for entry in event.logprobs]
     assert [entry[0].token for entry in flat] == answer([1], 3)
     assert all(len(entry) == 3 for entry in flat)
+
+
+def test_the_pass_that_ends_an_answer_does_not_count_as_decoding() -> None:
+    script = iter([7, 8, 9, END])
+    bench = Bench(FakeBackend(choose=lambda tokens: next(script)))
+    request = bench.ask([1], max_tokens=None)
+    bench.run()
+    speed = bench.end(request).timings.decode_tokens_per_second(3)
+    script = iter([7, 8, 9])
+    bench = Bench(FakeBackend(choose=lambda tokens: next(script)))
+    limited = bench.ask([1], max_tokens=3)
+    bench.run()
+    assert speed == pytest.approx(bench.end(limited).timings.decode_tokens_per_second(3), rel=0.3)
 
 
 def test_times_add_up() -> None:
@@ -393,11 +425,11 @@ def test_times_add_up() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), slots=st.integers(1, 4), can_go_back=st.booleans())
-def test_no_interleaving_changes_an_answer(seed: int, slots: int, can_go_back: bool) -> None:
+@given(seed=st.integers(0, 2**32), slots=st.integers(1, 4), rewinds=st.booleans())
+def test_no_interleaving_changes_an_answer(seed: int, slots: int, rewinds: bool) -> None:
     """Requests with common beginnings arrive, are cancelled and aborted at random."""
     dice = random.Random(seed)
-    bench = Bench(FakeBackend(slots=slots, batch_tokens=12, context_tokens=80, can_go_back=can_go_back))
+    bench = Bench(FakeBackend(slots=slots, batch_tokens=12, context_tokens=80, rewinds=rewinds))
     asked: dict[int, tuple[list[int], int]] = {}
     stems = [[dice.randrange(1, 90) for _ in range(dice.randrange(1, 30))] for _ in range(3)]
     cancelled: set[int] = set()

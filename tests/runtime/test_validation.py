@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from runtime.engine.config import EngineConfig
 from runtime.engine.messages import ModelInfo, Prompt, Request, SamplingParams
-from runtime.engine.validation import RANGES, check_request
+from runtime.engine.validation import RANGES, check_config, check_request, check_stop
 from runtime.errors import InvalidRequest
 
 INFO = ModelInfo(
@@ -51,7 +52,8 @@ def test_every_number_of_the_sampling_parameters_has_a_range() -> None:
 @pytest.mark.parametrize("name", RANGES)
 def test_a_sampling_parameter_out_of_its_range_is_named_with_its_value(name: str) -> None:
     low, high = RANGES[name]
-    for value in (low - 1, high * 2 + 1, math.nan, math.inf):
+    whole = isinstance(getattr(SamplingParams(), name), int)
+    for value in (low - 1, high * 2 + 1, *(() if whole else (math.nan, math.inf))):
         with pytest.raises(InvalidRequest, match=name) as caught:
             check_request(request(sampling=sampling(name, value)), INFO)
         assert caught.value.field == name
@@ -71,6 +73,16 @@ def test_a_sampling_parameter_out_of_its_range_is_named_with_its_value(name: str
         ({"stop": ("a",) * 65}, "stop"),
         ({"prompt": (0, 100)}, "prompt"),
         ({"prompt": (-1,)}, "prompt"),
+        ({"max_tokens": 2**70}, "max_tokens"),
+        ({"sampling": SamplingParams(seed=-1)}, "seed"),
+        ({"sampling": SamplingParams(seed=2**32 - 1)}, "seed"),
+        ({"sampling": SamplingParams(seed=2**70)}, "seed"),
+        ({"sampling": SamplingParams(dry_breakers=("x",) * 17)}, "dry_breakers"),
+        ({"sampling": SamplingParams(dry_breakers=("x" * 33,))}, "dry_breakers"),
+        ({"max_tokens": 5.5}, "request"),
+        ({"ignore_eos": "yes"}, "request"),
+        ({"prompt": (1, 2.5)}, "request"),
+        ({"sampling": SamplingParams(top_k=40.5)}, "request"),  # type: ignore[arg-type]
         ({"sampling": SamplingParams(logit_bias={100: 1.0})}, "logit_bias"),
         ({"sampling": SamplingParams(logit_bias={1: math.nan})}, "logit_bias"),
         ({"sampling": SamplingParams(logit_bias={1: math.inf})}, "logit_bias"),
@@ -80,6 +92,27 @@ def test_a_field_out_of_its_range_is_refused(fields: dict[str, Any], name: str) 
     with pytest.raises(InvalidRequest) as caught:
         check_request(request(**fields), INFO)
     assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"slots": 0}, "slots"),
+        ({"context_tokens": 0}, "context_tokens"),
+        ({"ubatch_tokens": -1}, "ubatch_tokens"),
+        ({"slots": 9, "ubatch_tokens": 8}, "slots"),
+        ({"context_tokens": 2**30, "slots": 4}, "context_tokens"),
+    ],
+)
+def test_an_engine_that_cannot_work_is_refused(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidRequest, match=name):
+        check_config(EngineConfig(model_paths=("x",), **fields))
+
+
+def test_a_text_is_no_list_of_stops() -> None:
+    with pytest.raises(InvalidRequest, match="list of texts"):
+        check_stop("END")
+    check_stop(["END"])
 
 
 def test_a_token_may_be_forbidden() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.engine import wire
 from runtime.engine.messages import Cancel, FromWorker, Prompt, Request, Shutdown, TokenEvent, ToWorker
-from runtime.engine.wire import Channel
+from runtime.engine.wire import Channel, encode
 
 
 def pair() -> tuple[Channel[ToWorker], Channel[FromWorker], socket.socket]:
@@ -20,11 +20,11 @@ def pair() -> tuple[Channel[ToWorker], Channel[FromWorker], socket.socket]:
 def test_messages_arrive_as_they_were_sent() -> None:
     worker, front, _ = pair()
     request = Request(id=7, prompt=Prompt("hi \U0001f999", {"x": "<|im_end|>"}), stop=("\n",), max_tokens=3)
-    front.send([request, Cancel(7)])
-    front.send([Request(id=8, prompt=(1, 2, 3)), Shutdown()])
+    front.send(encode([request, Cancel(7)]))
+    front.send(encode([Request(id=8, prompt=(1, 2, 3)), Shutdown()]))
     assert worker.receive() == [request, Cancel(7)]
     assert worker.receive() == [Request(id=8, prompt=(1, 2, 3)), Shutdown()]
-    worker.send([TokenEvent(id=7, text="a", tokens=(1,))])
+    worker.send(encode([TokenEvent(id=7, text="a", tokens=(1,))]))
     assert front.receive() == [TokenEvent(id=7, text="a", tokens=(1,))]
     worker.close()
     front.close()
@@ -36,7 +36,7 @@ def test_the_end_of_the_other_side_is_the_end_of_the_stream() -> None:
     assert worker.receive() is None
     with pytest.raises(OSError):
         for _ in range(100):
-            worker.send([TokenEvent(id=1, text="x", tokens=())])
+            worker.send(encode([TokenEvent(id=1, text="x", tokens=())]))
     worker.close()
 
 
@@ -63,7 +63,8 @@ def test_frames_of_many_threads_do_not_mix() -> None:
     worker, front, _ = pair()
     prompt = Prompt("x" * 100_000)
     senders = [
-        threading.Thread(target=lambda n=n: front.send([Request(id=n, prompt=prompt)])) for n in range(16)
+        threading.Thread(target=lambda n=n: front.send(encode([Request(id=n, prompt=prompt)])))
+        for n in range(16)
     ]
     for sender in senders:
         sender.start()
@@ -80,12 +81,11 @@ def test_frames_of_many_threads_do_not_mix() -> None:
     front.close()
 
 
-def test_a_frame_over_the_limit_is_refused_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_over_the_limit_is_an_error_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 100)
-    worker, front, _ = pair()
-    with pytest.raises(ValueError, match="exceeds the frame limit of 100"):
-        front.send([Request(id=1, prompt=Prompt("x" * 200))])
-    front.send([Cancel(1)])
-    assert worker.receive() == [Cancel(1)]
+    worker, front, raw = pair()
+    raw.sendall(struct.pack("<I", 101))
+    with pytest.raises(ValueError, match="101 bytes exceeds the limit of 100"):
+        worker.receive()
     worker.close()
     front.close()

@@ -17,7 +17,7 @@ from runtime.engine.llama.samplers import ChainSampler, GreedySampler, make_samp
 from runtime.engine.messages import SamplingParams, TokenLogprob
 from runtime.errors import EngineError
 
-DONE, NO_ROOM, ABORTED = 0, 1, 2
+DONE, ABORTED = 0, 2
 SHARE_DIVISOR = 256
 """A copy moves a slot's whole stream: 1/256 of the context computes about as long as all of it copies."""
 
@@ -36,7 +36,7 @@ class LlamaBackend:
         self._memory = native.llama_get_memory(loaded.context)
         self._batch = Batch(config.ubatch_tokens)
         self._window: int = native.llama_model_n_swa(loaded.model)
-        self._recurrent = bool(
+        self.rewinds = not (
             native.llama_model_is_recurrent(loaded.model) or native.llama_model_is_hybrid(loaded.model)
         )
         self.piece = loaded.vocabulary.piece
@@ -47,8 +47,6 @@ class LlamaBackend:
         code = native.llama_decode(self._context, self._batch.fill(batch))
         if code == DONE:
             return Decoded.DONE
-        if code == NO_ROOM:
-            return Decoded.NO_ROOM
         if code == ABORTED:
             return Decoded.ABORTED
         raise EngineError(f"llama.cpp could not compute a batch of {len(batch)} sequences (code {code})")
@@ -59,33 +57,35 @@ class LlamaBackend:
 
     def truncate(self, sequence: int, length: int) -> int:
         """Keep the first ``length`` tokens, or none where the cache cannot go back to them."""
-        held = native.llama_memory_seq_pos_max(self._memory, sequence) + 1
-        if length > 0 and held == length:
-            return length
-        if 0 < length < held and self._reaches_back(sequence, length):
-            removed = native.llama_memory_seq_rm(self._memory, sequence, length, -1)
-            if removed:
+        if length > 0 and self.reaches(sequence, length):
+            if self._held(sequence) == length:
+                return length
+            if native.llama_memory_seq_rm(self._memory, sequence, length, -1):
                 return length
         native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return 0
 
     def share(self, source: int, target: int, length: int) -> int:
         """Copy the stream of one sequence to another; recurrent states are copied whole or not at all."""
-        held = native.llama_memory_seq_pos_max(self._memory, source) + 1
-        whole = held == length
-        if length <= 0 or held < length or not (whole or self._reaches_back(source, length)):
+        if length <= 0 or not self.reaches(source, length):
             return 0
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         return self.truncate(target, length)
 
-    def _reaches_back(self, sequence: int, length: int) -> bool:
+    def reaches(self, sequence: int, length: int) -> bool:
         """Whether all that attention would look at from position ``length`` on is still in the cache."""
-        if self._recurrent:
+        held = self._held(sequence)
+        if length >= held:
+            return length == held
+        if not self.rewinds:
             return False
         if self._window <= 0:
             return True
         oldest: int = native.llama_memory_seq_pos_min(self._memory, sequence)
         return 0 <= oldest <= max(0, length - self._window)
+
+    def _held(self, sequence: int) -> int:
+        return int(native.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
     def sampler(
         self, params: SamplingParams, prompt: Sequence[int], *, ignore_end: bool

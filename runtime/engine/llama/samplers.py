@@ -18,6 +18,8 @@ from runtime.engine.messages import SamplingParams
 from runtime.errors import EngineError
 from runtime.kernels import argmax_f32_at
 
+NO_NUMBERS = "the model gave no numbers (its logits are NaN); verify its file"
+
 
 class GreedySampler:
     """The likeliest token; of equals the first. No native state."""
@@ -31,7 +33,7 @@ class GreedySampler:
         logits = native.llama_get_logits_ith(self._context, row)
         token = argmax_f32_at(ctypes.addressof(logits.contents), self._size)
         if token < 0:
-            raise EngineError("the model gave no numbers (all logits are NaN); verify its file")
+            raise EngineError(NO_NUMBERS)
         return token
 
     def close(self) -> None:
@@ -39,15 +41,22 @@ class GreedySampler:
 
 
 class ChainSampler:
-    """A llama.cpp sampler chain; it accepts what it samples."""
+    """A llama.cpp sampler chain; it accepts what it samples. ``forbidden`` tokens have a bias of -inf."""
 
-    def __init__(self, context: int, chain: int) -> None:
+    def __init__(self, context: int, chain: int, forbidden: frozenset[int]) -> None:
         self._context = context
+        self._forbidden = forbidden
         self._chain: int | None = chain
 
     def sample(self, row: int) -> int:
         """See :class:`runtime.engine.backend.Sampler`."""
-        return int(native.llama_sampler_sample(self._chain, self._context, row))
+        token = int(native.llama_sampler_sample(self._chain, self._context, row))
+        # With nothing left to choose from, a chain still names some token.
+        if token in self._forbidden:
+            raise EngineError("logit_bias forbids every token that the other filters leave")
+        if math.isnan(native.llama_get_logits_ith(self._context, row)[token]):
+            raise EngineError(NO_NUMBERS)
+        return token
 
     def close(self) -> None:
         """Free the chain and its samplers."""
@@ -131,9 +140,10 @@ def make_sampler(
     remembered = max(last_n if penalized else 0, dry_last_n if dry else 0)
     for token in prompt[max(0, len(prompt) - remembered) :] if remembered else ():
         native.llama_sampler_accept(chain, token)
-    return ChainSampler(context, chain)
+    forbidden = frozenset(token for token, value in bias.items() if value == -math.inf)
+    return ChainSampler(context, chain, forbidden)
 
 
 def look_back(last_n: int, context_tokens: int) -> int:
-    """Tokens that a penalty looks back at: -1 means the whole context."""
-    return context_tokens if last_n < 0 else last_n
+    """Tokens that a penalty looks back at, at most the whole context, which -1 stands for too."""
+    return context_tokens if last_n < 0 else min(last_n, context_tokens)
