@@ -57,7 +57,7 @@ class ModelNotFound(AppError):
     """No stored model and no file is called ``reference``; ``near`` are stored names that look like it."""
 
     def __init__(
-        self, reference: str, near: tuple[str, ...] = (), *, next_command: str = "localq list"
+        self, reference: str, near: tuple[str, ...] = (), *, next_command: str | None = None
     ) -> None:
         hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
         super().__init__(
@@ -95,9 +95,7 @@ class NoSuchModel(StoreError):
 
     def __init__(self, name: str, nearest: tuple[str, ...] = ()) -> None:
         hint = f"; did you mean {' or '.join(repr(near) for near in nearest)}?" if nearest else ""
-        super().__init__(
-            f"the store has no model called {_shortened(name)}{hint}", next_command="localq list"
-        )
+        super().__init__(f"the store has no model called {_shortened(name)}{hint}")
         self.name = name
         self.nearest = nearest
 
@@ -106,12 +104,13 @@ class NameTaken(StoreError):
     """``name`` already belongs to another model (``holder`` differs from it when only the case does)."""
 
     def __init__(self, name: str, holder: str | None = None) -> None:
+        self.holder = holder or name
         taken = f"the name {name!r} is taken by " + (f"{holder!r}" if holder else "another model")
         super().__init__(
-            f"{taken}; choose another name, or remove that one", next_command=f"localq rm {name}"
+            f"{taken}; choose another name, or remove that one",
+            next_command=f"localq rm {shlex.quote(self.holder)}",
         )
         self.name = name
-        self.holder = holder or name
 
 
 class UnsuitableFile(StoreError):

@@ -34,10 +34,8 @@ def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest
     if not reference.startswith(("/", "./", "../", "~/")):
         try:
             return _stored(store.get(reference), store)
-        except InvalidName:
-            near: tuple[str, ...] = ()
-        except NoSuchModel as error:
-            near = error.nearest
+        except (InvalidName, NoSuchModel):
+            near = _near(reference, store)
         if reference == DEMO:
             return _stored(fetch_demo(store), store)
     else:
@@ -50,6 +48,14 @@ def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest
 
 def _stored(manifest: Manifest, store: Store) -> ResolvedModel:
     return ResolvedModel(manifest.name, store.paths(manifest), manifest)
+
+
+def _near(reference: str, store: Store) -> tuple[str, ...]:
+    """Names that ``reference`` may have meant; ``demo`` always is one that could be."""
+    import difflib
+
+    names = {DEMO: None} | {manifest.name: None for manifest in store.list()}
+    return tuple(difflib.get_close_matches(reference.lower(), names, n=3, cutoff=0.5))
 
 
 def _models_in(folder: Path) -> tuple[Path, ...]:

@@ -30,6 +30,14 @@ def again(front: Front, *more: str, without: tuple[str, ...] = ()) -> str:
     return f"pipe the same text into: {line}" if front.piped else line
 
 
+def with_word(front: Front, word: str, other: str) -> str:
+    """The command under way with ``other`` in the place of the argument ``word``."""
+    line = shlex.join(["localq", *(other if given == word else given for given in front.arguments)])
+    if len(line) > MAX_CHARACTERS:
+        return f"the same command with {shlex.quote(other)}"
+    return f"pipe the same text into: {line}" if front.piped else line
+
+
 def _without(words: tuple[str, ...] | list[str], options: tuple[str, ...]) -> list[str]:
     """Without the options, each of which stands before its value or is joined to it by ``=``."""
     kept: list[str] = []

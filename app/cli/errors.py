@@ -13,16 +13,18 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
-from app.cli.again import again
+from app.cli.again import again, with_word
 from app.cli.front import Front
 from app.errors import (
     FetchFailed,
     InvalidName,
     ModelNotFound,
+    NoSuchModel,
     NotEnoughDisk,
     StoreError,
     UnsuitableFile,
@@ -79,7 +81,41 @@ def _make_room(error: OSError, _front: Front) -> str:
     return "localq df" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "localq doctor"
 
 
+def _meant(error: ModelNotFound | NoSuchModel, front: Front) -> str:
+    """Where only one name comes near, the command with that: but nothing is removed on a guess."""
+    wrong, near = (
+        (error.reference, error.near) if isinstance(error, ModelNotFound) else (error.name, error.nearest)
+    )
+    if len(near) == 1 and wrong in front.arguments and "rm" not in front.arguments[:3]:
+        return with_word(front, wrong, near[0])
+    if isinstance(error, ModelNotFound) and "/" in wrong and "\0" not in wrong:
+        return _look_beside(Path(wrong))
+    return "localq list"
+
+
+def _look_beside(path: Path) -> str:
+    """The command that shows what is there, in the nearest folder that exists."""
+    folder = path.expanduser().absolute().parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return f"ls -l {shlex.quote(str(folder))}"
+
+
+def _unsuitable(error: UnsuitableFile, _front: Front) -> str:
+    return "localq import --help" if os.path.lexists(error.path) else _look_beside(error.path)
+
+
+def _invalid(error: GgufError, front: Front) -> str:
+    if error.path.parent.name == "blobs" and front.model:
+        return f"localq verify {shlex.quote(front.model)}"
+    return (
+        f"ls -l {shlex.quote(str(error.path))}" if os.path.lexists(error.path) else _look_beside(error.path)
+    )
+
+
 def _help(error: click.UsageError, _front: Front) -> str:
+    if isinstance(error, click.MissingParameter) and error.ctx and error.ctx.info_name == "run":
+        return "localq run demo"
     return f"{error.ctx.command_path if error.ctx else 'localq'} --help"
 
 
@@ -94,11 +130,12 @@ RULES: tuple[Rule, ...] = (
     Rule(InvalidRequest, WRONG_USE, _always("localq run --help")),
     Rule(InvalidName, WRONG_USE, _always("localq list")),
     Rule(NotEnoughDisk, DOES_NOT_FIT, _always("localq df")),
-    Rule(UnsuitableFile, FAILED, _always("localq import --help")),
-    Rule(ModelNotFound, FAILED, _always("localq list")),
+    Rule(UnsuitableFile, FAILED, _unsuitable),
+    Rule(ModelNotFound, FAILED, _meant),
+    Rule(NoSuchModel, FAILED, _meant),
     Rule(FetchFailed, FAILED, _always("localq run demo")),
     Rule(StoreError, FAILED, _always("localq verify")),
-    Rule(GgufError, FAILED, _always("localq list")),
+    Rule(GgufError, FAILED, _invalid),
     Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),
     Rule(KernelError, FAILED, _always("localq doctor")),
     Rule(EngineError, FAILED, _always("localq doctor")),

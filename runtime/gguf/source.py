@@ -48,6 +48,8 @@ class Source:
 
     def refuse(self, rule: str, reason: str) -> GgufError:
         """The error for the caller to raise."""
+        if rule == "truncated":
+            reason = f"{reason}: the file is incomplete; fetch it again"
         return GgufError(self.path, rule, reason)
 
     def require(self, nbytes: int, what: str) -> None:

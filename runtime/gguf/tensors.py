@@ -119,7 +119,7 @@ def find_data_section(source: Source, tensors: tuple[TensorInfo, ...], alignment
     if source.size < unpadded:
         raise source.refuse(
             "truncated",
-            f"has {source.size} bytes; its tensors need {unpadded}: the file is incomplete, fetch it again",
+            f"has {source.size} bytes; its tensors need {unpadded}",
         )
     if source.size not in (unpadded, padded):
         raise source.refuse(

@@ -59,7 +59,7 @@ def raising(error: BaseException) -> Front:
         (SettingsError("no", key="a", source="b", next_command="unset A"), 2, "unset A"),
         (InvalidRequest("no", field="top_k"), 2, "localq run --help"),
         (ModelNotFound("x"), 1, "localq list"),
-        (GgufError("x.gguf", "truncated", "ends early"), 1, "localq list"),
+        (GgufError("x.gguf", "truncated", "ends early"), 1, f"ls -l {Path.cwd()}"),
         (TemplateError("no"), 1, "localq list 'a b' --raw"),
         (WorkerDied("it died"), 1, "localq doctor"),
         (ModelLoadFailed("no"), 1, "localq doctor"),

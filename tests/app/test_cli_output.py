@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.output import Fields, Output, Styled, Table
-from app.cli.text import align, columns_of, format_bytes, format_parameters, plural
+from app.cli.text import align, columns_of, format_bytes, format_parameters, plural, wrap
 from tests.app.fake_engine import HOSTILE
 
 FORBIDDEN = set(map(chr, range(32))) - {"\n", "\t"} | {"\x7f", "\x9b", "\u202e", "\U000e0041"}
@@ -209,3 +209,48 @@ def test_a_plural_needs_more_than_one() -> None:
         "2 models",
         "1,234 tokens",
     )
+
+
+class TestWidth:
+    @pytest.mark.parametrize(
+        ("text", "columns"),
+        [
+            ("abc", 3),
+            ("e\u0301", 1),
+            ("\u0915\u093f", 1),
+            ("\U0001f468\u200d\U0001f469", 4),
+            ("\u2764\ufe0f", 1),
+            ("\u65e5\u672c", 4),
+            ("\uff21", 2),
+            ("\u00a1", 1),
+            ("a\u20dd", 1),
+        ],
+    )
+    def test_columns_follow_category_and_east_asian_width(self, text: str, columns: int) -> None:
+        assert columns_of(text) == columns
+
+    @pytest.mark.parametrize(
+        ("line", "pieces"),
+        [
+            ("", [""]),
+            ("one two", ["one two"]),
+            ("one two three", ["one two", "three"]),
+            ("/a/long/path/of/it", ["/a/long/", "path/of/", "it"]),
+            ("x /a/long/path", ["x", "/a/long/", "path"]),
+            ("  one two", ["  one", "  two"]),
+            ("\u65e5\u672c\u8a9e\u65e5\u672c", ["\u65e5\u672c\u8a9e\u65e5", "\u672c"]),
+        ],
+    )
+    def test_a_line_is_broken_between_words_and_a_long_one_within(self, line: str, pieces: list[str]) -> None:
+        assert wrap(line, 8) == pieces
+
+    def test_values_hang_below_each_other_on_a_terminal_and_commands_stay_whole(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Output, "_columns", lambda self, stream: 40)
+        command = "next: localq import " + "x" * 60
+        Output().result({}, Fields([("name", "word " * 20 + "\n" + command)]))
+        first, *rest = capsys.readouterr().out.splitlines()
+        assert first.startswith("name  word") and len(first) <= 40
+        assert all(line.startswith("      word") and len(line) <= 40 for line in rest[:-1])
+        assert rest[-1] == f"      {command}"

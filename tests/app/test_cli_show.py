@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.hub.demo import DEMO
 from app.store import Source
 from tests.app.cli_runner import Cli
 from tests.app.test_cli_output import FORBIDDEN
@@ -98,7 +99,36 @@ def test_hostile_metadata_is_shown_and_not_obeyed(cli: Cli, words: tuple[str, ..
 
 def test_a_missing_demo_is_not_fetched_by_looking_at_it(cli: Cli) -> None:
     ran = cli.run("show", "demo")
-    assert (ran.exit_code, ran.last_line) == (1, "next: localq run demo")
+    assert (ran.exit_code, ran.last_line) == (0, "next: localq run demo")
+    shown = fields(ran.stdout)
+    assert shown["licence"] == "Apache-2.0"
+    assert shown["size"] == "93.8 MiB, a download of 88.6 MiB"
+    assert "not fetched yet" in ran.stderr
+    assert cli.run("show", "demo", "--json").json()["sha256"] == DEMO.sha256
+    assert cli.run("show", "demo", "--template").last_line == "next: localq run demo"
+
+
+def test_what_the_store_knows_is_shown_where_the_file_cannot_be_opened(cli: Cli) -> None:
+    cli.add_model("tiny", license="MIT")
+    for blob in (cli.home / "blobs").iterdir():
+        blob.unlink()
+    ran = cli.run("show", "tiny")
+    assert ran.exit_code == 1
+    assert fields(ran.stdout)["licence"] == "MIT"
+    assert "verdict" not in fields(ran.stdout)
+    assert cli.run("show", "tiny", "--json").json()["name"] == "tiny"
+
+
+def test_one_name_that_comes_near_is_proposed_in_the_same_command(cli: Cli) -> None:
+    assert cli.run("show", "dmeo", "--ctx", "9").last_line == "next: localq show demo --ctx 9"
+    assert cli.run("run", "Demo", "Hi there").last_line == "next: localq run demo 'Hi there'"
+    assert cli.run("run", "Demo", piped="Hi").last_line == "next: pipe the same text into: localq run demo"
+    cli.add_model("tiny")
+    ran = cli.run("verify", "tinny")
+    assert ran.last_line == "next: localq verify tiny"
+    cli.follow(ran)
+    assert cli.run("rm", "tinny").last_line == "next: localq list"
+    assert cli.run("run").last_line == "next: localq run demo"
 
 
 def test_a_model_whose_blob_is_gone_is_imported_again_from_its_origin(cli: Cli) -> None:

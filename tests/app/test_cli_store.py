@@ -44,8 +44,16 @@ class TestImport:
         ran = cli.run("import", str(path))
         assert ran.exit_code == 1
         assert str(path) in ran.stderr
-        assert ran.last_line.startswith("next: localq ")
+        assert ran.last_line == f"next: ls -l {path}"
         assert cli.store.list() == []
+
+    def test_a_path_where_nothing_is_proposes_to_look_beside_it(self, cli: Cli, tmp_path: Path) -> None:
+        for words in (
+            ("import", str(tmp_path / "no" / "such.gguf")),
+            ("run", str(tmp_path / "x.gguf"), "Hi"),
+        ):
+            ran = cli.run(*words)
+            assert (ran.exit_code, ran.last_line) == (1, f"next: ls -l {tmp_path}")
 
     def test_a_name_that_cannot_be_one_is_wrong_use(self, cli: Cli, tmp_path: Path) -> None:
         ran = cli.run("import", str(write_tiny_model(tmp_path / "a.gguf")), "--name", "../x")
