@@ -1,16 +1,30 @@
 # The two commands of the README are `make chat` and `make test`; everything else is for those who build localq.
-PYTHON ?= python3
+
+# The newest Python that localq works with, or the one of `make PYTHON=...`. Each is run, not looked up: a shim
+# may stand where no Python is. If none is new enough, bootstrap.py says so.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	if $$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2> /dev/null; then echo $$python; exit; fi; \
+	done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find runtime -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt) CMakeLists.txt pyproject.toml
 DEMO := .cache/demo.gguf
 
-.PHONY: chat test test-slow test-isa lint format types bench docs wheel clean
+# The prompt as it was written: make would take a dollar sign in it for a variable of its own, so `$$` is not needed.
+export CHAT_PROMPT = $(value PROMPT)
+unexport PROMPT
 
-chat: $(VENV)/installed ## Talk to the demo model; PROMPT="..." asks once and prints the answer
-	@if [ -n "$$PROMPT" ]; then $(BIN)/localq run demo "$$PROMPT" < /dev/null; \
-	elif [ -t 0 ] && [ -t 1 ]; then $(BIN)/localq run demo; \
-	else echo 'no terminal to chat in: give a prompt, as in make chat PROMPT="What is the capital of France?"' >&2; exit 2; fi
+.PHONY: help chat test test-slow test-isa lint format types bench docs wheel rebuild clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+chat: ## Talk to the demo model; PROMPT="..." asks once and prints the answer
+	@if [ -z "$$CHAT_PROMPT" ] && ! { [ -t 0 ] && [ -t 1 ]; }; then \
+		echo 'no terminal to chat in: give a prompt, as in make chat PROMPT="What is the capital of France?"' >&2; exit 2; fi
+	@$(MAKE) -s $(VENV)/installed
+	@if [ -n "$$CHAT_PROMPT" ]; then $(BIN)/localq run demo -- "$$CHAT_PROMPT" < /dev/null; \
+	else $(BIN)/localq run demo; fi
 
 test: $(VENV)/installed-test $(DEMO) ## Run the tests that belong to every change
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
@@ -40,10 +54,15 @@ bench: $(VENV)/installed-test $(DEMO) ## Measure the engine and the kernels (doc
 	$(BIN)/python -m benchmarks.bench_kernels
 
 docs: $(VENV)/installed ## Write docs/cli.md from the commands' help
-	$(BIN)/python -m app.cli.document > docs/cli.md
+	$(BIN)/python -m app.cli.document > $(VENV)/cli.md
+	@mv $(VENV)/cli.md docs/cli.md
 
 wheel: $(VENV)/installed-test ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
+
+rebuild: ## Build the kernel library again, and install what the environment lacks
+	@stamp=$(VENV)/installed; if [ -e $$stamp-test ]; then stamp=$$stamp-test; fi; \
+	rm -rf $(VENV)/installed $(VENV)/installed-test build/py3-*; $(MAKE) -s $$stamp
 
 clean: ## Remove what was built; models in the store stay
 	rm -rf $(VENV) build dist .cache .mypy_cache .pytest_cache .ruff_cache
