@@ -30,6 +30,7 @@ import shlex
 from pathlib import Path
 
 from runtime.errors import DoesNotFit, LocalqError
+from runtime.units import format_bytes
 
 
 class AppError(LocalqError):
@@ -128,8 +129,8 @@ class NotEnoughDisk(StoreError):
     def __init__(self, path: Path | str, *, needed_bytes: int, free_bytes: int) -> None:
         limit = " (a quota, or no room for more files)" if free_bytes >= needed_bytes else ""
         super().__init__(
-            f"not enough space on the disk of {path}: {_size(needed_bytes)} needed, "
-            f"{_size(free_bytes)} free{limit}; remove something there, "
+            f"not enough space on the disk of {path}: {format_bytes(needed_bytes)} needed, "
+            f"{format_bytes(free_bytes)} free{limit}; remove something there, "
             "or set LOCALQ_HOME to a folder on another disk",
             next_command="localq df",
         )
@@ -203,12 +204,3 @@ class WrongContent(FetchFailed):
 def _shortened(text: str) -> str:
     """As a literal, since the text may hold anything, and not longer than a line."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
-
-
-def _size(size: int) -> str:
-    amount, unit = float(size), "bytes"
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024 or unit == "TiB":
-            break
-        amount /= 1024
-    return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"

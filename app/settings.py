@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from app.errors import SettingsError
+from app.limits import KV_TYPES, MAX_CONTEXT_TOKENS, MAX_THREADS
 from runtime.engine.config import KvType
 
 ColorChoice = Literal["auto", "always", "never"]
 
 CONFIG_VARIABLE = "LOCALQ_CONFIG"
-MAX_CONTEXT_TOKENS = 1 << 24
-MAX_THREADS = 1024
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -43,6 +42,8 @@ class Settings:
     """Bytes that a model may use at most; None = what the machine has available."""
     color: ColorChoice = "auto"
     """Colour on a terminal: auto also obeys NO_COLOR."""
+    history: bool = True
+    """Keep what is typed in the chat for the next time, in the store's folder."""
 
 
 def parse_size(text: str) -> int:
@@ -170,6 +171,14 @@ def _size(value: Any) -> int:
     return parse_size(str(value))
 
 
+def _switch(value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False}
+    chosen = (words | {"off": False}).get(str(value).lower())
+    if chosen is None:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return chosen
+
+
 def _folder(value: Any) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f"{value!r} is not a folder")
@@ -180,7 +189,8 @@ _PARSERS: dict[str, Callable[[Any], object]] = {
     "home": _folder,
     "context": _count(MAX_CONTEXT_TOKENS, 1),
     "threads": _count(MAX_THREADS, 0),
-    "kv": _choice(get_args(KvType)),
+    "kv": _choice(KV_TYPES),
     "ram": _size,
     "color": _choice(get_args(ColorChoice)),
+    "history": _switch,
 }

@@ -70,12 +70,16 @@ def command(
     table of embeddings does not count, unless it is the output matrix too; of experts those count that a
     token uses.
 
-    Other programs disturb the measurement; localq doctor shows them.
+    Other programs disturb the measurement: a warning names those that compute, and 'busy' in --json.
     """
+    import psutil
+
     from app.cli.again import again
+    from app.cli.checks import check_load
+    from app.cli.examine import busy_processes
     from app.cli.loading import load
     from app.errors import WrongUse
-    from runtime.hardware import memory_bandwidth
+    from runtime.hardware import memory_bandwidth, usable_cores
 
     needed = prompt_tokens + output_tokens
     if context is not None and context < needed:
@@ -85,10 +89,15 @@ def command(
         )
     settings = front.settings(context=context or needed, threads=threads, kv=kv, ram=ram)
     with front.out.progress("measuring the memory's bandwidth"):
+        busy = busy_processes()
         bandwidth = memory_bandwidth(settings.threads or None)
     with load(front, settings, model, gpu_layers=gpu_layers, force=force, least_context=needed) as loaded:
         runs = _measure(front, loaded, prompt_tokens, output_tokens, repetitions)
         report = _report(loaded, runs, bandwidth, prompt_tokens, output_tokens)
+    report["busy"] = [asdict(process) for process in busy]
+    disturbance = check_load(busy, psutil.getloadavg()[0], usable_cores())
+    if disturbance.status != "ok":
+        front.out.warn(f"the numbers are too low: {disturbance.detail}")
     front.out.result(report, *_blocks(report), quiet=[f"{report['decode_tokens_per_second']:.2f}"])
 
 

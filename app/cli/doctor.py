@@ -9,7 +9,11 @@ from app.cli.front import Front
 
 
 @click.command("doctor")
-@click.option("--measure", is_flag=True, help="Measure the memory's bandwidth anew (half a second, 512 MiB).")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Measure the memory's bandwidth too: half a second, with 256 MiB a thread, at most 2 GiB.",
+)
 @options.output_options
 @options.pass_front
 def command(front: Front, measure: bool) -> None:

@@ -56,6 +56,7 @@ A flag beats the environment, the environment the settings file, the file the de
 | `kv` | `LOCALQ_KV` | `--kv` | `f16` |
 | `ram` | `LOCALQ_RAM` | `--ram` | what the machine has available |
 | `color` | `LOCALQ_COLOR` | | `auto`: on a terminal, and not with `NO_COLOR` |
+| `history` | `LOCALQ_HISTORY` | | `true`: typed lines are kept in `history` in the store's folder |
 
 `LOCALQ_DEBUG=1` adds the traceback to an error.
 

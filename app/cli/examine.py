@@ -33,7 +33,7 @@ from app.store import Store
 from app.version import VERSION
 from runtime.engine.probe import Probe
 from runtime.errors import KernelError
-from runtime.hardware import BandwidthReport, available_memory, memory_bandwidth, usable_cores
+from runtime.hardware import available_memory, memory_bandwidth, remembered_bandwidth, usable_cores
 
 WATCHED_SECONDS = 0.5
 BUSY_CORES = 0.1
@@ -99,20 +99,13 @@ def _llama(seen: Examination) -> None:
 
 
 def _bandwidth(seen: Examination, settings: Settings, measure: bool) -> None:
-    bandwidth: BandwidthReport | None = None
+    threads = settings.threads or None
     try:
-        if measure or _was_measured():
-            bandwidth = memory_bandwidth(settings.threads or None, fresh=measure)
+        bandwidth = memory_bandwidth(threads, fresh=True) if measure else remembered_bandwidth(threads)
     except KernelError:
         return  # the finding on the kernels says so
     seen.findings.append(check_bandwidth(bandwidth))
     seen.facts["bandwidth"] = bandwidth
-
-
-def _was_measured() -> bool:
-    from runtime.hardware.bandwidth import FILE_NAME, cache_folder
-
-    return (cache_folder() / FILE_NAME).is_file()
 
 
 def _store(store: Store, seen: Examination) -> None:

@@ -12,17 +12,20 @@ FENCE = '"""'
 
 
 class LineReader:
-    """Lines from the terminal. ``complain`` hears once that the history cannot be kept."""
+    """Lines from the terminal. ``complain`` hears once that the history cannot be kept; None keeps none."""
 
-    def __init__(self, history: History, complain: Callable[[str], None]) -> None:
-        self._history: History | None = history
+    def __init__(self, history: History | None, complain: Callable[[str], None]) -> None:
+        self._history = history
         self._complain = complain
         self._edited = sys.stdin.isatty() and sys.stdout.isatty()
         if self._edited:
-            import readline
-
-            for line in self._try(history.load) or []:
-                readline.add_history(line)
+            try:
+                import readline
+            except ImportError:  # a Python built without it: the terminal's own editing remains
+                return
+            if history is not None:
+                for line in self._try(history.load) or []:
+                    readline.add_history(line)
 
     def read(self, prompt: str) -> str:
         """One line without its end. Raises EOFError at Ctrl-D and KeyboardInterrupt at Ctrl-C."""

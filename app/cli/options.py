@@ -8,12 +8,9 @@ from typing import Any, Literal, TypeVar
 import click
 
 from app.cli.front import Front
+from app.limits import KV_TYPES, MAX_CONTEXT_TOKENS, MAX_THREADS
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-KV_TYPES = ("f16", "q8_0", "q4_0")
-MAX_CONTEXT_TOKENS = 1 << 24
-MAX_THREADS = 1024
 
 pass_front = click.make_pass_decorator(Front)
 

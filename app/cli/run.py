@@ -89,6 +89,9 @@ def command(
     MODEL is the name of a stored model, a path to a GGUF file, or 'demo', which is fetched when missing.
     Text piped into the command is attached to the prompt; alone it is the prompt.
 
+    Lines typed in the chat are kept for the next time, readable by their owner only, unless the setting
+    'history' is false (in the settings file, or LOCALQ_HISTORY=false).
+
     Ctrl-C stops an answer. Control characters in an answer are shown, not obeyed; --json keeps them, escaped.
     """
     from app.cli.again import again
@@ -125,7 +128,7 @@ def command(
             system = loaded.defaults.system if system is None else system
             answers = with_temperature(answers, loaded.defaults.temperature if temp is None else None)
         if request is None:
-            _chat(front, loaded, answers, system, stats)
+            _chat(front, loaded, answers, system, stats, keep=settings.history)
         else:
             _answer(front, loaded, answers, system, request, stats)
 
@@ -172,12 +175,14 @@ def _more_room(context: int, trained: int) -> str:
     return f"--ctx {min(2 * context, trained or 2 * context)} gives it more room"
 
 
-def _chat(front: Front, loaded: Loaded, answers: AnswerOptions, system: str | None, stats: bool) -> None:
+def _chat(
+    front: Front, loaded: Loaded, answers: AnswerOptions, system: str | None, stats: bool, *, keep: bool
+) -> None:
     from app.cli.history import History
     from app.cli.lines import LineReader
     from app.cli.repl import Repl
 
-    reader = LineReader(History(loaded.home / "history"), front.out.warn)
+    reader = LineReader(History(loaded.home / "history") if keep else None, front.out.warn)
     Repl(
         front,
         loaded.engine,

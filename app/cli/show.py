@@ -90,7 +90,7 @@ def _show_pinned(front: Front) -> None:
         ("licence", DEMO.license),
         ("origin", source.origin),
         ("url", source.url or ""),
-        ("size", f"{format_bytes(DEMO.gguf_bytes)}, a download of {format_bytes(DEMO.wheel_bytes)}"),
+        ("size", format_bytes(DEMO.gguf_bytes)),
         ("sha256", DEMO.sha256),
         *_defaults(DEMO.defaults),
     ]
@@ -101,7 +101,6 @@ def _show_pinned(front: Front) -> None:
         "origin": source.origin,
         "url": source.url,
         "size_bytes": DEMO.gguf_bytes,
-        "download_bytes": DEMO.wheel_bytes,
         "sha256": DEMO.sha256,
     }
     front.out.result(facts, Fields(rows), quiet=[DEMO_NAME])

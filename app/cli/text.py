@@ -6,18 +6,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from runtime.units import format_bytes as format_bytes
+
 _JOINERS = frozenset("\u200b\u200c\u200d\u2060\ufeff")
 """Zero width space, non-joiner, joiner, word joiner and its old form."""
-
-
-def format_bytes(size: float) -> str:
-    """``98.1 MiB``: powers of 1024, three significant digits or so."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.{1 if abs(value) < 100 else 0}f} {unit}"
 
 
 def format_parameters(count: int) -> str:

@@ -22,9 +22,9 @@ from runtime.errors import DoesNotFit
 from runtime.gguf import GgufHeader, GgufModel
 from runtime.hardware.machine import Machine
 from runtime.hardware.memory import MemoryReport
+from runtime.units import format_bytes
 
 MIB = 1 << 20
-GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,35 +77,49 @@ class MemoryPlan:
         crowded = next((device for device in self.devices if not device.fits), None)
         if self.total <= self.available and crowded is not None:
             raise DoesNotFit(
-                f"{crowded.name} would have to hold {gib(crowded.total)}, and has {gib(crowded.available)} "
-                f"free: {crowded.layers} layers of {gib(crowded.weights)}, KV cache "
-                f"{gib(crowded.kv_cache)}, compute buffers {gib(crowded.compute)}. "
+                f"{crowded.name} would have to hold {format_bytes(crowded.total)}, and has "
+                f"{format_bytes(crowded.available)} free: {crowded.layers} layers of "
+                f"{format_bytes(crowded.weights)}, KV cache "
+                f"{format_bytes(crowded.kv_cache)}, compute buffers {format_bytes(crowded.compute)}. "
                 "Use fewer --gpu-layers, a shorter --ctx, or --force.",
                 needed_bytes=crowded.total,
                 available_bytes=crowded.available,
             )
         config = self.config
-        parts = "\n".join(f"  {name:<16}{gib(size):>12}" for name, size in self.breakdown())
+        parts = "\n".join(f"  {name:<16}{format_bytes(size):>12}" for name, size in self.breakdown())
         slots = f" x {config.slots} slots" if config.slots > 1 else ""
         raise DoesNotFit(
-            f"the model needs {gib(self.total)}, and {gib(self.available)} are available.\n{parts}\n"
+            f"the model needs {format_bytes(self.total)}, and {format_bytes(self.available)} are available.\n"
+            f"{parts}\n"
             f"for a context of {config.context_tokens} tokens{slots} with {config.kv_type} keys and values.\n"
-            f"What limits it: {self.memory.binding.name}, {gib(self.memory.binding.bytes)} "
-            f"({self.memory.binding.detail}), less {gib(self.memory.margin)} that stay free.\n"
+            f"What limits it: {self.memory.binding.name}, {format_bytes(self.memory.binding.bytes)} "
+            f"({self.memory.binding.detail}), less {format_bytes(self.memory.margin)} that stay free.\n"
             f"{self._advice()}",
             needed_bytes=self.total,
             available_bytes=self.available,
         )
 
     def _advice(self) -> str:
-        rest = self.total - self.kv_cache
+        """What helps: what the weights and the process leave decides."""
+        own = self.total - self.weights - self.kv_cache
+        if own >= self.available:
+            return (
+                "No quantization and no context is small enough: "
+                f"{format_bytes(own)} of this are the process and its buffers. "
+                "Close other programs, or raise --ram; --force loads it all the same."
+            )
         ways = []
-        if rest < self.available:
+        if self.weights + own < self.available:
             ways.append("a shorter context (--ctx)")
             if self.config.kv_type == "f16":
                 ways.append("--kv q8_0 or q4_0")
-        ways.append("a smaller quantization of the model")
-        return f"Try {', '.join(ways)}; --force loads it all the same."
+        room = self.available - own - self.kv_cache
+        if room > 0:
+            ways.append(f"a quantization of the model with at most {format_bytes(room)} of weights")
+        else:
+            left = format_bytes(self.available - own)
+            ways.append(f"a smaller quantization and a shorter context, {left} together")
+        return f"Try {', or '.join(ways)}; --force loads it all the same."
 
 
 def plan_memory(
@@ -155,8 +169,3 @@ def headers_of(model: GgufModel | GgufHeader | Sequence[GgufHeader]) -> tuple[Gg
     if isinstance(model, GgufModel):
         return model.headers
     return (model,) if isinstance(model, GgufHeader) else tuple(model)
-
-
-def gib(count: int) -> str:
-    """Bytes for a person."""
-    return f"{count / GIB:.2f} GiB" if count >= GIB // 10 else f"{count / MIB:.1f} MiB"

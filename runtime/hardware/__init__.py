@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.hardware.bandwidth import BandwidthReport, memory_bandwidth
+from runtime.hardware.bandwidth import BandwidthReport, memory_bandwidth, remembered_bandwidth
 from runtime.hardware.cores import CoreReport, usable_cores
 from runtime.hardware.machine import Device, Machine, this_machine
 from runtime.hardware.memory import MemoryReport, MemoryTerm, available_memory
@@ -16,6 +16,7 @@ __all__ = [
     "MemoryTerm",
     "available_memory",
     "memory_bandwidth",
+    "remembered_bandwidth",
     "this_machine",
     "usable_cores",
 ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.hardware.cores import usable_cores
+from runtime.hardware.cores import CoreReport, usable_cores
 
 MEASURED_SECONDS = 0.4
 HOME_VARIABLE = "LOCALQ_HOME"
@@ -44,14 +44,28 @@ def memory_bandwidth(
     cores = usable_cores()
     threads = threads or cores.physical
     path = cache or cache_folder() / FILE_NAME
-    key = f"{cores.model} | {threads} threads | {active_isa()} | method {METHOD}"
-    known = _read(path)
-    remembered = known.get(key)
-    if not fresh and isinstance(remembered, int | float) and remembered > 0:
-        return BandwidthReport(float(remembered), threads, cached=True)
+    key = _key(cores, threads, active_isa())
+    if not fresh and (remembered := remembered_bandwidth(threads, cache=path)) is not None:
+        return remembered
     measured = read_bandwidth(threads, seconds=MEASURED_SECONDS)
-    _write(path, known | {key: measured})
+    _write(path, _read(path) | {key: measured})
     return BandwidthReport(measured, threads, cached=False)
+
+
+def remembered_bandwidth(threads: int | None = None, *, cache: Path | None = None) -> BandwidthReport | None:
+    """What :func:`memory_bandwidth` measured before, or None. Raises KernelError without the library."""
+    from runtime.kernels import active_isa
+
+    cores = usable_cores()
+    threads = threads or cores.physical
+    known = _read(cache or cache_folder() / FILE_NAME).get(_key(cores, threads, active_isa()))
+    if isinstance(known, int | float) and known > 0:
+        return BandwidthReport(float(known), threads, cached=True)
+    return None
+
+
+def _key(cores: CoreReport, threads: int, isa: str) -> str:
+    return f"{cores.model} | {threads} threads | {isa} | method {METHOD}"
 
 
 def cache_folder() -> Path:

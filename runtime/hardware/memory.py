@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime.hardware.cgroup import find_controller, read_number, read_table
 from runtime.hardware.cores import usable_cores
+from runtime.units import format_bytes
 
 MIB = 1 << 20
 MARGIN_SHARE = 32
@@ -70,10 +71,10 @@ def available_memory(
     meminfo = read_table(root / "proc/meminfo")
     if "MemAvailable" in meminfo and "MemTotal" in meminfo:
         total, free = meminfo["MemTotal"] * 1024, meminfo["MemAvailable"] * 1024
-        terms = [MemoryTerm("MemAvailable", free, f"of {_gib(total)} in this machine")]
+        terms = [MemoryTerm("MemAvailable", free, f"of {format_bytes(total)} in this machine")]
     else:
         total, free = _system_memory()
-        terms = [MemoryTerm("free memory", free, f"of {_gib(total)} in this machine")]
+        terms = [MemoryTerm("free memory", free, f"of {format_bytes(total)} in this machine")]
     terms += _cgroup_terms(root)
     terms += _rlimit_terms(usable_cores(root=root).physical, _own_rlimits() if rlimits is None else rlimits)
     if ram is not None:
@@ -104,7 +105,7 @@ def _cgroup_terms(root: Path) -> list[MemoryTerm]:
             cached = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
             held = max(0, used - cached)
             path = "/" + folder.relative_to(root).as_posix()
-            detail = f"{_gib(limit)} in {path}, {_gib(held)} of it in use"
+            detail = f"{format_bytes(limit)} in {path}, {format_bytes(held)} of it in use"
             terms.append(MemoryTerm(f"cgroup {name}", max(0, limit - held), detail))
     return terms
 
@@ -114,8 +115,10 @@ def _rlimit_terms(threads: int, rlimits: Mapping[str, int]) -> list[MemoryTerm]:
     for name, limit in rlimits.items():
         once, per_thread = _NEVER_RESIDENT[name]
         reserved = once + threads * per_thread
-        detail = f"{_gib(limit)}, of which {_gib(reserved)} are address space that holds nothing"
-        terms.append(MemoryTerm(name, max(0, limit - reserved), detail if reserved else _gib(limit)))
+        detail = (
+            f"{format_bytes(limit)}, of which {format_bytes(reserved)} are address space that holds nothing"
+        )
+        terms.append(MemoryTerm(name, max(0, limit - reserved), detail if reserved else format_bytes(limit)))
     return terms
 
 
@@ -140,7 +143,3 @@ def _system_memory() -> tuple[int, int]:
 
     memory = psutil.virtual_memory()
     return memory.total, memory.available
-
-
-def _gib(count: int) -> str:
-    return f"{count / (1 << 30):.2f} GiB"

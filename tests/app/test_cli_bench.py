@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.checks import BusyProcess
 from app.cli.measure import cache_bytes_per_token, median, prompts, run_of, weight_bytes_per_token
 from runtime.budget import plan_memory
 from runtime.engine.config import EngineConfig
@@ -46,6 +47,16 @@ class TestBench:
         assert len(report["runs"]) == report["repetitions"] == 3
         read = report["weight_bytes_per_token"] + report["cache_bytes_per_token"]
         assert report["decode_gb_per_second"] == pytest.approx(2.0 * read / 1e9)
+
+    def test_other_programs_that_compute_are_a_warning(
+        self, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        busy = [BusyProcess(7, "hungry", 64.0)]
+        monkeypatch.setattr("app.cli.examine.busy_processes", lambda: busy)
+        words = ("bench", "tiny", "--prompt-tokens", "20", "--output-tokens", "5")
+        assert "hungry (7): 64.0" in cli.run(*words).stderr
+        report = cli.run(*words, "--json").json()
+        assert report["busy"] == [{"pid": 7, "name": "hungry", "cores": 64.0}]
 
     def test_every_repetition_is_a_prompt_of_its_own_and_none_is_cached(self, cli: Cli) -> None:
         cli.run(*("bench", "tiny", "--prompt-tokens", "20", "--output-tokens", "5", "--repetitions", "4"))

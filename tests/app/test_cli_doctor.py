@@ -86,7 +86,12 @@ class TestDoctor:
         assert "llama-cpp-python" in ran.stdout
 
     def test_measuring_remembers_the_bandwidth(self, cli: Cli) -> None:
-        assert "localq doctor --measure" in cli.run("doctor").stdout
+        def refuse(*_given: object, **_options: object) -> float:
+            raise AssertionError("measured without being asked to")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("runtime.kernels.read_bandwidth", refuse)
+            assert "localq doctor --measure" in cli.run("doctor").stdout
         assert "measured now" in cli.run("doctor", "--measure").stdout
         assert "measured before" in cli.run("doctor").stdout
 
@@ -168,7 +173,7 @@ class TestChecks:
         device = ProbedDevice("CUDA0", "Some GPU", 8 << 30, 6 << 30)
         probe = msgspec.structs.replace(PROBE, devices=(device,))
         (finding,) = check_llama(probe)
-        assert "Some GPU (6.0 GiB free)" in finding.detail
+        assert "Some GPU (6.00 GiB free)" in finding.detail
 
     def test_what_llama_was_compiled_for_must_be_there(self) -> None:
         assert check_features(["AVX2", "OPENMP"], {"avx2", "sse4.2"}).status == "ok"
@@ -181,7 +186,7 @@ class TestChecks:
         terms = (MemoryTerm("MemAvailable", 20 << 30, "of 24"), MemoryTerm("cgroup", 4 << 30, "of 8"))
         finding = check_memory(MemoryReport(terms, 64 << 20, 24 << 30))
         assert finding.status == "ok"
-        assert "> cgroup: 4.0 GiB" in finding.detail
+        assert "> cgroup: 4.00 GiB" in finding.detail
         assert "  MemAvailable: 20.0 GiB" in finding.detail
         assert check_memory(MemoryReport(terms[1:], 4 << 30, 24 << 30)).status == "warning"
 

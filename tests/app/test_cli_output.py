@@ -178,8 +178,8 @@ def test_a_letter_that_the_stream_cannot_hold_is_escaped(
     ("size", "text"),
     [
         (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
+        (999, "999 B"),
+        (1024, "1.00 KiB"),
         (98362432, "93.8 MiB"),
         (200 << 30, "200 GiB"),
         (5 << 50, "5120 TiB"),

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,7 +37,7 @@ def chat(tmp_path: Path, model: Path) -> Iterator[PseudoTerminal]:
         yield terminal
 
 
-def open_chat(tmp_path: Path, model: Path, *words: str) -> PseudoTerminal:
+def open_chat(tmp_path: Path, model: Path, *words: str, **variables: str) -> PseudoTerminal:
     """``localq run MODEL`` on a terminal."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -46,6 +47,7 @@ def open_chat(tmp_path: Path, model: Path, *words: str) -> PseudoTerminal:
         "NO_COLOR": "1",
         "LOCALQ_HOME": str(tmp_path / "home"),
         "LOCALQ_CONFIG": os.devnull,
+        **variables,
     }
     command = [sys.executable, "-m", "tests.app.fake_cli", "run", str(model), *words]
     return PseudoTerminal(command, environment)
@@ -262,6 +264,33 @@ class TestHistory:
             chat.expect("typed lines are not kept")
             chat.send(b"hello\r")
             chat.expect("You said: hello")
+
+    def test_nothing_is_kept_where_the_setting_says_so(self, tmp_path: Path, model: Path) -> None:
+        with open_chat(tmp_path, model, LOCALQ_HISTORY="false") as chat:
+            chat.expect(">>> ")
+            chat.send(b"secret\r")
+            chat.expect("You said: secret")
+            chat.expect(">>> ")
+            chat.send(CTRL_D)
+            assert chat.wait() == 0
+        assert not (tmp_path / "home" / "history").exists()
+
+    def test_a_python_without_readline_chats_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "readline", None)
+        monkeypatch.setattr("app.cli.lines.sys", SimpleNamespace(stdin=Terminal(), stdout=Terminal()))
+        monkeypatch.setattr("builtins.input", lambda prompt: f"after {prompt}")
+        reader = LineReader(History(tmp_path / "history"), pytest.fail)
+        assert reader.read(">>> ") == "after >>> "
+        assert History(tmp_path / "history").load() == ["after >>> "]
+
+
+class Terminal:
+    """A stream that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class TestReading:

@@ -4,12 +4,14 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from app.errors import SettingsError
+from app.limits import KV_TYPES
 from app.settings import _PARSERS, Settings, load_settings, parse_size
+from runtime.engine.config import KvType
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -116,6 +118,27 @@ def test_a_size_is_read_in_powers_of_1024(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("false", False), ("0", False), ("OFF", False), ("true", True), ("yes", True)]
+)
+def test_a_switch_is_read_from_the_environment_and_the_file(text: str, value: bool, tmp_path: Path) -> None:
+    assert load_settings(environ={"LOCALQ_HISTORY": text}, file=_empty(tmp_path)).history is value
+    (tmp_path / "own.toml").write_text("history = false\n")
+    assert load_settings(environ={}, file=tmp_path / "own.toml").history is False
+    with pytest.raises(SettingsError, match="neither true nor false"):
+        load_settings(environ={"LOCALQ_HISTORY": "perhaps"}, file=_empty(tmp_path))
+
+
+def _empty(folder: Path) -> Path:
+    path = folder / "empty.toml"
+    path.touch()
+    return path
+
+
+def test_the_types_of_the_cache_are_those_of_the_engine() -> None:
+    assert get_args(KvType) == KV_TYPES
 
 
 def test_every_setting_has_a_parser() -> None:

@@ -102,7 +102,7 @@ def test_a_missing_demo_is_not_fetched_by_looking_at_it(cli: Cli) -> None:
     assert (ran.exit_code, ran.last_line) == (0, "next: localq run demo")
     shown = fields(ran.stdout)
     assert shown["licence"] == "Apache-2.0"
-    assert shown["size"] == "93.8 MiB, a download of 88.6 MiB"
+    assert shown["size"] == "93.8 MiB"
     assert "not fetched yet" in ran.stderr
     assert cli.run("show", "demo", "--json").json()["sha256"] == DEMO.sha256
     assert cli.run("show", "demo", "--template").last_line == "next: localq run demo"

@@ -14,11 +14,11 @@ from runtime.budget import (
     suggest_context,
 )
 from runtime.budget.device import DEVICE_MARGIN, split_layers
-from runtime.budget.plan import gib
 from runtime.budget.suggest import SHORTEST_CONTEXT, context_steps
 from runtime.errors import DoesNotFit
 from runtime.gguf import GgufHeader, GgufModel
 from runtime.hardware import Device
+from runtime.units import format_bytes
 from tests.runtime.budget_fixtures import (
     GIB,
     MIB,
@@ -110,9 +110,9 @@ class TestRefusal:
         text = str(error)
         for name, size in plan.breakdown():
             assert name in text
-            assert gib(size) in text
+            assert format_bytes(size) in text
         assert "4096 tokens x 2 slots with q8_0" in text
-        assert "MemAvailable, 0.16 GiB (of 128.00 GiB in this machine), less 64.0 MiB" in text
+        assert "MemAvailable, 164 MiB (of 128.00 GiB in this machine), less 64.0 MiB" in text
         assert text.splitlines()[0].endswith("are available.")
 
     def test_it_says_what_to_do(self, model: GgufHeader) -> None:
@@ -123,9 +123,14 @@ class TestRefusal:
         assert "--force" in text
 
     def test_a_shorter_context_is_not_advised_where_it_would_not_help(self, model: GgufHeader) -> None:
+        text = str(self.refuse(plan_memory(model, config(), machine(130 * MIB))))
+        assert "--ctx" not in text
+        assert "a quantization of the model with at most 15." in text
+
+    def test_no_quantization_is_advised_where_the_process_alone_is_too_large(self, model: GgufHeader) -> None:
         text = str(self.refuse(plan_memory(model, config(), machine(10 * MIB))))
         assert "--ctx" not in text
-        assert "smaller quantization" in text
+        assert "No quantization and no context is small enough" in text
 
     def test_a_kv_type_is_advised_only_from_f16(self, model: GgufHeader) -> None:
         total = needed(model, kv_type="q4_0")
@@ -270,10 +275,3 @@ class TestDevices:
         assert auto_gpu_layers(model, config(), tight) == 2
         none = machine(devices=[Device("GPU0", GIB, DEVICE_MARGIN)])
         assert auto_gpu_layers(model, config(), none) == 0
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(5 * GIB // 2, "2.50 GiB"), (200 * MIB, "0.20 GiB"), (MIB // 2, "0.5 MiB")]
-)
-def test_sizes_are_written_for_a_person(count: int, text: str) -> None:
-    assert gib(count) == text
