@@ -105,7 +105,7 @@ def llama_server(program: Path, model: Path, threads: int) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(program), "-m", str(model), "-t", str(threads), "--host", "127.0.0.1", "--port", str(port)]
-    options = ["--parallel", str(SLOTS), "-c", str(CONTEXT_TOKENS * SLOTS), "--no-webui"]
+    options = ["--parallel", str(SLOTS), "-c", str(CONTEXT_TOKENS * SLOTS)]
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(program)
     )

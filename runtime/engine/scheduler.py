@@ -21,6 +21,9 @@ from runtime.engine.slot import Job, Part, Slot
 from runtime.engine.text import TextStream
 from runtime.errors import EngineError, LocalqError
 
+SHORT_PROMPT_TOKENS = 64
+"""The rows from which on llama.cpp's attention on a processor works in tiles (GGML_FA_TILE_Q)."""
+
 
 class Waiting(NamedTuple):
     """A request that has no slot yet."""
@@ -147,22 +150,30 @@ class Scheduler:
     # -- one pass -------------------------------------------------------------------------------------------
 
     def _next_parts(self) -> list[Part]:
-        """The next token of every answer, and beside them a chunk of one prompt: they take turns.
+        """The next token of every answer, and beside them a chunk of one prompt, or of several short ones.
 
-        Only one, because llama.cpp would cut a batch of several into pieces of equal length, and what comes
-        out of a prompt should depend as little as possible on who else asks.
+        Prompts take turns. A longer one has its pass without other prompts: llama.cpp cuts a batch of several
+        into pieces of equal length, and computes attention of ``SHORT_PROMPT_TOKENS`` rows and more in
+        another order, so that what comes out of a prompt would depend on who else asks.
         """
         running = [(slot, slot.job) for slot in self.slots if slot.job is not None]
         parts = [make_part(slot, job, 1) for slot, job in running if not job.reading]
+        room = self._backend.batch_tokens - len(parts)
         reading = [(slot, job) for slot, job in running if job.reading]
-        if reading:
-            room = self._backend.batch_tokens - len(parts)
-            if parts:
-                room = self._pace.prompt_tokens(room)
-            slot, job = min(reading, key=lambda entry: (entry[1].last_read, entry[1].admitted))
-            job.last_read = self._clock()
-            if room > 0:
-                parts.append(make_part(slot, job, min(room, len(job.pending))))
+        if not reading:
+            return parts
+        if parts:
+            room = self._pace.prompt_tokens(room)
+        reading.sort(key=lambda entry: (entry[1].last_read, entry[1].admitted))
+        first = reading[0]
+        short = [entry for entry in reading if len(entry[1].pending) < SHORT_PROMPT_TOKENS]
+        now = self._clock()
+        for slot, job in short if first in short else [first]:
+            count = min(room, len(job.pending))
+            if count > 0:
+                parts.append(make_part(slot, job, count))
+                job.last_read = now
+                room -= count
         return parts
 
     def _take_results(self, parts: Sequence[Part]) -> None:

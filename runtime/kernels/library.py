@@ -25,7 +25,7 @@ ABI_VERSION = 1
 
 FILE_NAME = "liblocalq_kernels.dylib" if sys.platform == "darwin" else "liblocalq_kernels.so"
 
-_REMEDY = "run `make` in a checkout, or reinstall localq"
+_REMEDY = "run `make rebuild` in a checkout, or reinstall localq"
 
 
 def find() -> Path:

@@ -105,12 +105,20 @@ def test_a_batch_of_requests_answers_as_each_would_alone() -> None:
         assert bench.tokens(request) == answer(prompt, 7)
 
 
-def test_all_live_answers_share_one_pass_and_prompts_take_turns_beside_them() -> None:
+def test_all_live_answers_and_short_prompts_share_one_pass() -> None:
     bench = Bench(FakeBackend(slots=3))
     for n in range(1, 4):
         bench.ask([n], max_tokens=4)
     bench.run()
-    assert [len(batch) for batch in bench.backend.passes] == [1, 2, 3, 3, 2, 1]
+    assert [len(batch) for batch in bench.backend.passes] == [3, 3, 3, 3]
+
+
+def test_a_longer_prompt_has_its_pass_without_other_prompts() -> None:
+    bench = Bench(FakeBackend(slots=3, batch_tokens=512, context_tokens=512))
+    for n in range(1, 4):
+        bench.ask([n] * 100, max_tokens=1)
+    bench.run()
+    assert [[len(chunk.tokens) for chunk in batch] for batch in bench.backend.passes] == [[100]] * 3
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:

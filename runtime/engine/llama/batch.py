@@ -15,27 +15,29 @@ class Batch:
     """Arrays for up to ``capacity`` tokens, one sequence each; reused for every pass."""
 
     def __init__(self, capacity: int) -> None:
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._sequences = np.zeros(capacity, np.int32)
-        self._wants_logits = np.zeros(capacity, np.int8)
-        self._ones = np.ones(capacity, np.int32)
-        step = self._sequences.itemsize
-        base = self._sequences.ctypes.data
-        self._sequence_pointers = (ctypes.POINTER(native.llama_seq_id) * capacity)(
-            *(
-                ctypes.cast(base + step * index, ctypes.POINTER(native.llama_seq_id))
-                for index in range(capacity)
-            )
+        self._token_slots = (ctypes.c_int32 * capacity)()
+        self._position_slots = (ctypes.c_int32 * capacity)()
+        self._sequence_slots = (ctypes.c_int32 * capacity)()
+        self._logits_slots = (ctypes.c_int8 * capacity)()
+        # Two views of the same memory: NumPy fills a long chunk fast, ctypes a single token.
+        self._tokens = np.ctypeslib.as_array(self._token_slots)
+        self._positions = np.ctypeslib.as_array(self._position_slots)
+        self._sequences = np.ctypeslib.as_array(self._sequence_slots)
+        self._wants_logits = np.ctypeslib.as_array(self._logits_slots)
+        self._ones = (ctypes.c_int32 * capacity)(*[1] * capacity)
+        step, base = ctypes.sizeof(ctypes.c_int32), ctypes.addressof(self._sequence_slots)
+        pointer = ctypes.POINTER(native.llama_seq_id)
+        self._sequence_pointers = (pointer * capacity)(
+            *(ctypes.cast(base + step * index, pointer) for index in range(capacity))
         )
         self._struct = native.llama_batch(
             0,
-            self._tokens.ctypes.data_as(ctypes.POINTER(native.llama_token)),
+            ctypes.cast(self._token_slots, ctypes.POINTER(native.llama_token)),
             None,
-            self._positions.ctypes.data_as(ctypes.POINTER(native.llama_pos)),
-            self._ones.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            ctypes.cast(self._position_slots, ctypes.POINTER(native.llama_pos)),
+            ctypes.cast(self._ones, ctypes.POINTER(ctypes.c_int32)),
             self._sequence_pointers,
-            self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+            self._logits_slots,
         )
 
     def fill(self, chunks: Sequence[Chunk]) -> native.llama_batch:
@@ -43,12 +45,17 @@ class Batch:
         begin = 0
         for chunk in chunks:
             count = len(chunk.tokens)
-            end = begin + count
-            self._tokens[begin:end] = chunk.tokens
-            self._positions[begin:end] = np.arange(chunk.start, chunk.start + count)
-            self._sequences[begin:end] = chunk.sequence
-            self._wants_logits[begin:end] = 0
-            self._wants_logits[end - 1] = chunk.wants_logits
-            begin = end
+            last = begin + count - 1
+            if count == 1:
+                self._token_slots[begin] = chunk.tokens[0]
+                self._position_slots[begin] = chunk.start
+                self._sequence_slots[begin] = chunk.sequence
+            else:
+                self._tokens[begin : last + 1] = chunk.tokens
+                self._positions[begin : last + 1] = np.arange(chunk.start, chunk.start + count)
+                self._sequences[begin : last + 1] = chunk.sequence
+                self._wants_logits[begin:last] = 0
+            self._logits_slots[last] = chunk.wants_logits
+            begin += count
         self._struct.n_tokens = begin
         return self._struct

@@ -22,16 +22,22 @@ NO_NUMBERS = "the model gave no numbers (its logits are NaN); verify its file"
 
 
 class GreedySampler:
-    """The likeliest token; of equals the first. No native state."""
+    """The likeliest token that is not ``forbidden``; of equals the first. No native state."""
 
-    def __init__(self, context: int, vocabulary_size: int) -> None:
+    def __init__(self, context: int, vocabulary_size: int, forbidden: frozenset[int]) -> None:
         self._context = context
         self._size = vocabulary_size
+        self._forbidden = forbidden
 
     def sample(self, row: int) -> int:
         """See :class:`runtime.engine.backend.Sampler`."""
         logits = native.llama_get_logits_ith(self._context, row)
-        token = argmax_f32_at(ctypes.addressof(logits.contents), self._size)
+        address = ctypes.addressof(logits.contents)
+        token = argmax_f32_at(address, self._size)
+        if token in self._forbidden:
+            for each in self._forbidden:
+                logits[each] = -math.inf
+            token = argmax_f32_at(address, self._size)
         if token < 0:
             raise EngineError(NO_NUMBERS)
         return token
@@ -76,14 +82,14 @@ def make_sampler(
 ) -> GreedySampler | ChainSampler:
     """The sampler for ``params``, with ``prompt`` already accepted where penalties look back at it."""
     bias = dict(params.logit_bias)
-    if ignore_end:
-        bias |= dict.fromkeys(vocabulary.end_tokens, -math.inf)
     penalized = params.repeat_last_n != 0 and (
         params.repeat_penalty != 1 or params.frequency_penalty != 0 or params.presence_penalty != 0
     )
     dry = params.dry_multiplier > 0 and params.dry_last_n != 0
     if params.temperature <= 0 and not (bias or penalized or dry):
-        return GreedySampler(context, vocabulary.size)
+        return GreedySampler(context, vocabulary.size, vocabulary.end_tokens if ignore_end else frozenset())
+    if ignore_end:
+        bias |= dict.fromkeys(vocabulary.end_tokens, -math.inf)
 
     chain = native.llama_sampler_chain_init(native.llama_sampler_chain_default_params())
 
