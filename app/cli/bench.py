@@ -43,11 +43,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="How often to measure; the medians count.",
 )
-@options.context_option
-@options.threads_option
-@options.kv_option
-@options.ram_option
-@options.device_options
+@options.engine_options
 @options.output_options
 @options.pass_front
 def command(

@@ -126,3 +126,10 @@ def _layers(_ctx: click.Context, _param: click.Parameter, value: str) -> int | L
     if value.isascii() and value.isdigit() and len(value) <= 5:
         return int(value)
     raise click.BadParameter(f"{value!r} is neither a number of layers nor 'auto'")
+
+
+def engine_options(function: F) -> F:
+    """All that say how a model is loaded: context, threads, KV type, memory, devices."""
+    for option in (device_options, ram_option, kv_option, threads_option, context_option):
+        function = option(function)
+    return function

@@ -9,44 +9,18 @@ import click
 
 from app.cli import options
 from app.cli.front import Front, GenerationLike
+from app.cli.sampling import sampling_options
 
 if TYPE_CHECKING:
     from app.cli.answer import AnswerOptions
     from app.cli.loading import Loaded
-    from runtime.engine.messages import SamplingParams
-
-_PROBABILITY = options.Between(0.0, 1.0)
 
 
 @click.command("run")
 @click.argument("model")
 @click.argument("prompt", required=False)
 @click.option("--system", metavar="TEXT", help="System prompt.  [default: the model's]")
-@click.option(
-    "--temp",
-    type=options.Between(0.0, 100.0),
-    metavar="T",
-    help="Temperature; 0 = always the likeliest token.  [default: the model's, or 0.8]",
-)
-@click.option(
-    "--top-k",
-    type=click.IntRange(0),
-    metavar="K",
-    help="Choose among the K likeliest tokens; 0 = all.  [default: 40]",
-)
-@click.option(
-    "--top-p",
-    type=_PROBABILITY,
-    metavar="P",
-    help="Choose among the likeliest tokens that reach P together.  [default: 0.95]",
-)
-@click.option(
-    "--min-p",
-    type=_PROBABILITY,
-    metavar="P",
-    help="Drop tokens below P times the likeliest.  [default: 0.05]",
-)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Make the choice repeatable.")
+@sampling_options
 @click.option("--max-tokens", type=click.IntRange(1), metavar="N", help="End an answer after N tokens.")
 @click.option(
     "--stop",
@@ -56,11 +30,7 @@ _PROBABILITY = options.Between(0.0, 1.0)
 )
 @click.option("--raw", is_flag=True, help="Complete the prompt as it is, without the model's chat template.")
 @click.option("--stats", is_flag=True, help="Print tokens and speed after an answer, on stderr.")
-@options.context_option
-@options.threads_option
-@options.kv_option
-@options.ram_option
-@options.device_options
+@options.engine_options
 @options.output_options
 @options.pass_front
 def command(
@@ -68,11 +38,7 @@ def command(
     model: str,
     prompt: str | None,
     system: str | None,
-    temp: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    min_p: float | None,
-    seed: int | None,
+    sampling: dict[str, Any],
     max_tokens: int | None,
     stop: tuple[str, ...],
     raw: bool,
@@ -99,6 +65,7 @@ def command(
     from app.cli.loading import load
     from app.cli.piped import piped_text, require_text, with_attachment
     from app.errors import WrongUse
+    from runtime.engine.messages import SamplingParams
 
     settings = front.settings(context=context, threads=threads, kv=kv, ram=ram)
     if raw and system is not None:
@@ -118,7 +85,7 @@ def command(
             next_command=again(front, "Hello"),
         )
     answers = AnswerOptions(
-        sampling=_sampling(temperature=temp, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed),
+        sampling=SamplingParams(**sampling),
         max_tokens=max_tokens,
         stop=stop,
         raw=raw,
@@ -126,17 +93,13 @@ def command(
     with load(front, settings, model, gpu_layers=gpu_layers, force=force) as loaded:
         if not raw:
             system = loaded.defaults.system if system is None else system
-            answers = with_temperature(answers, loaded.defaults.temperature if temp is None else None)
+            answers = with_temperature(
+                answers, None if "temperature" in sampling else loaded.defaults.temperature
+            )
         if request is None:
             _chat(front, loaded, answers, system, stats, keep=settings.history)
         else:
             _answer(front, loaded, answers, system, request, stats)
-
-
-def _sampling(**given: Any) -> SamplingParams:
-    from runtime.engine.messages import SamplingParams
-
-    return SamplingParams(**{name: value for name, value in given.items() if value is not None})
 
 
 def _answer(

@@ -10,11 +10,6 @@ from app.store import Manifest, Store
 from tests.app.tiny_model import write_tiny_model
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "home")
-
-
 def never(store: Store) -> Manifest:
     raise AssertionError("nothing may be fetched")
 

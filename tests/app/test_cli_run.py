@@ -10,7 +10,7 @@ import pytest
 
 from app.cli.piped import with_attachment
 from app.store import ChatDefaults
-from runtime.engine.messages import Prompt
+from runtime.engine.messages import Prompt, SamplingParams
 from tests.app.cli_runner import Cli
 from tests.app.fake_engine import HOSTILE, FakeEngine
 from tests.app.test_cli_output import FORBIDDEN
@@ -51,6 +51,23 @@ class TestAnswer:
         assert (request.options["max_tokens"], request.options["stop"]) == (9, ("A", "B"))
         config = engine.config
         assert (config.context_tokens, config.threads, config.kv_type) == (300, 3, "f16")
+
+    def test_every_filter_and_penalty_reaches_the_engine(self, cli: Cli) -> None:
+        cli.run(
+            *("run", "tiny", "Hi", "--typical", "0.9", "--repeat-penalty", "1.1"),
+            *("--frequency-penalty", "0.5", "--presence-penalty", "-0.5", "--dry", "0.8"),
+            *("--xtc-probability", "0.25", "--xtc-threshold", "0.2"),
+        )
+        sampling = cli.engines[0].requests[0].options["sampling"]
+        assert sampling == SamplingParams(
+            typical_p=0.9,
+            repeat_penalty=1.1,
+            frequency_penalty=0.5,
+            presence_penalty=-0.5,
+            dry_multiplier=0.8,
+            xtc_probability=0.25,
+            xtc_threshold=0.2,
+        )
 
     def test_without_options_the_engine_decides(self, cli: Cli) -> None:
         cli.run("run", "tiny", "Hi")

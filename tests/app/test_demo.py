@@ -64,11 +64,6 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "home")
-
-
-@pytest.fixture
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails the test if anything starts a process."""
 

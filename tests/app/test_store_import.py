@@ -31,16 +31,6 @@ class Recorder:
         self.seen.append((done, total))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "home")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_gguf(tmp_path / "Tiny.gguf")
-
-
 class TestOneFile:
     def test_its_bytes_lie_under_their_hash(self, store: Store, model: Path) -> None:
         manifest = store.import_file(model, "tiny")
@@ -109,7 +99,7 @@ class TestDisk:
         assert time.monotonic() - started < 1.0
         assert error.value.free_bytes == 1000
         assert error.value.needed_bytes == model.stat().st_size + importing.RESERVE_BYTES
-        assert "1000 bytes free" in str(error.value)
+        assert "0.98 KiB free" in str(error.value)
         assert "1.0 MiB needed" in str(error.value)
         assert files_in(store.home) == set()
 

@@ -15,16 +15,6 @@ from tests.app.store_kit import (
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "home")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_gguf(tmp_path / "Tiny.gguf")
-
-
 class TestLink:
     def test_nothing_is_copied_and_removing_leaves_the_file(self, store: Store, model: Path) -> None:
         manifest = store.import_file(model, "tiny", link=True)

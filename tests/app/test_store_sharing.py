@@ -23,16 +23,6 @@ from tests.app.store_kit import (
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "home")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_gguf(tmp_path / "Tiny.gguf")
-
-
 class TestSameContent:
     def test_two_names_share_one_blob_and_need_no_space(
         self, store: Store, model: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,16 +21,6 @@ from tests.app.store_kit import (
 )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "home")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_gguf(tmp_path / "Tiny.gguf")
-
-
 class TestFolder:
     def test_its_one_model_is_found_and_nothing_else(self, store: Store, tmp_path: Path) -> None:
         folder = tmp_path / "folder"
