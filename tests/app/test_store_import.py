@@ -100,7 +100,7 @@ class TestDisk:
         assert error.value.free_bytes == 1000
         assert error.value.needed_bytes == model.stat().st_size + importing.RESERVE_BYTES
         assert "0.98 KiB free" in str(error.value)
-        assert "1.0 MiB needed" in str(error.value)
+        assert "1.00 MiB needed" in str(error.value)
         assert files_in(store.home) == set()
 
     def test_the_space_of_all_parts_is_asked_for_before_the_first_is_copied(
