@@ -174,7 +174,7 @@ def _about(name: str, manifest: Manifest | None, summary: ModelSummary) -> list[
         ("trained context", trained),
         ("vocabulary", f"{summary.vocabulary_size:,} tokens"),
         ("layers", f"{summary.block_count or 'not stated'}, {summary.embedding_length or '?'} wide"),
-        ("template", f"sha256 {summary.chat_template_sha256}" if summary.chat_template_sha256 else "none"),
+        ("template", _digest(summary.chat_template_sha256)),
     ]
 
 
@@ -217,6 +217,12 @@ def _defaults(defaults: ChatDefaults) -> list[tuple[str, str]]:
     if defaults.temperature is not None:
         rows.append(("temperature", f"{defaults.temperature:g}"))
     return rows
+
+
+def _digest(sha256: str | None) -> str:
+    from app.cli.text import shorten_digests
+
+    return f"sha256 {shorten_digests(sha256)}" if sha256 else "none"
 
 
 def _one_line(text: str) -> str:
