@@ -11,8 +11,8 @@ from runtime.budget.shape import Shape
 from runtime.engine.config import EngineConfig
 from runtime.gguf import ArrayRef, GgufHeader
 
-BASE = 56 << 20
-"""The interpreter with its libraries, up to a loaded model of no vocabulary."""
+BASE = 68 << 20
+"""The interpreter with its libraries, up to a loaded model of no vocabulary; what huge pages round up."""
 TOKEN = 158
 MERGE = 150
 """Host bytes for each token and each merge of a vocabulary: texts, hash tables, trees."""

@@ -157,9 +157,14 @@ class Scheduler:
         another order, so that what comes out of a prompt would depend on who else asks.
         """
         running = [(slot, slot.job) for slot in self.slots if slot.job is not None]
-        parts = [make_part(slot, job, 1) for slot, job in running if not job.reading]
-        room = self._backend.batch_tokens - len(parts)
+        answering = [(slot, job) for slot, job in running if not job.reading]
         reading = [(slot, job) for slot, job in running if job.reading]
+        burst = [entry for entry in reading if len(entry[1].pending) <= self._backend.batch_tokens]
+        if burst and all(job.output_tokens == 1 for _, job in answering):
+            # They came together: all are read, one pass each, before the first answer goes on.
+            answering, reading = [], burst
+        parts = [make_part(slot, job, 1) for slot, job in answering]
+        room = self._backend.batch_tokens - len(parts)
         if not reading:
             return parts
         if parts:

@@ -121,6 +121,28 @@ def test_a_longer_prompt_has_its_pass_without_other_prompts() -> None:
     assert [[len(chunk.tokens) for chunk in batch] for batch in bench.backend.passes] == [[100]] * 3
 
 
+def test_prompts_that_come_together_are_read_before_the_first_answer_goes_on() -> None:
+    bench = Bench(FakeBackend(slots=3, batch_tokens=128, context_tokens=512))
+    for n in range(1, 4):
+        bench.ask([n] * 100, max_tokens=3)
+        bench.scheduler.step()
+    sizes = [[len(chunk.tokens) for chunk in batch] for batch in bench.backend.passes]
+    assert sizes == [[100], [100], [100]]
+    bench.run()
+    assert [len(batch) for batch in bench.backend.passes[3:]] == [3, 3]
+
+
+def test_an_answer_that_runs_is_not_held_back_by_a_new_prompt() -> None:
+    bench = Bench(FakeBackend(slots=2, batch_tokens=128, context_tokens=512))
+    bench.ask([1] * 10, max_tokens=60)
+    bench.scheduler.step()
+    bench.scheduler.step()
+    bench.ask([2] * 100, max_tokens=3)
+    bench.scheduler.step()
+    one, chunk = bench.backend.passes[-1]
+    assert len(one.tokens) == 1 and 1 < len(chunk.tokens) < 100
+
+
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     bench = Bench(FakeBackend(slots=3, batch_tokens=16, context_tokens=2048))
     bench.ask(list(range(1, 90)) * 10, max_tokens=1)
@@ -147,18 +169,20 @@ def test_only_a_request_whose_prompt_is_read_may_abort_the_pass() -> None:
             return super().decode(batch)
 
     bench = Bench(Watching(slots=2))
-    first = bench.ask([1, 2], max_tokens=3)
+    first = bench.ask([1, 2], max_tokens=4)
+    bench.scheduler.step()
     bench.scheduler.step()
     second = bench.ask([3, 4], max_tokens=2)
     bench.run()
-    assert seen[0] == {first} and seen[1] == {second} and seen[2] == frozenset()
+    assert seen[:4] == [{first}, frozenset(), {second}, frozenset()]
     seen.clear()
     bench = Bench(Watching(slots=2, rewinds=False))
-    bench.ask([1, 2], max_tokens=3)
+    bench.ask([1, 2], max_tokens=4)
+    bench.scheduler.step()
     bench.scheduler.step()
     bench.ask([3, 4], max_tokens=2)
     bench.run()
-    assert seen[0] and seen[1] == frozenset()  # the answer beside it would lose its state
+    assert seen[0] and seen[2] == frozenset()  # the answer beside it would lose its state
 
 
 def test_a_long_prompt_is_read_in_chunks_while_answers_go_on() -> None:
