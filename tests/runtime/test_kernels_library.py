@@ -76,7 +76,7 @@ def test_a_missing_library_is_an_error_that_names_the_places_and_the_remedy(
         find()
     message = str(missing.value)
     assert f"{FILE_NAME} is not in {tmp_path}, {tmp_path / 'installed'};" in message
-    assert message.endswith("run `make` in a checkout, or reinstall localq")
+    assert message.endswith("run `make rebuild` in a checkout, or reinstall localq")
 
 
 def test_of_a_checkout_and_its_editable_installation_the_last_build_is_taken(
