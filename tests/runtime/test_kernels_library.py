@@ -116,7 +116,7 @@ library.ABI_VERSION = {ABI_VERSION + 1}
 library.load()
 """
     text = run_with(find(), code)
-    assert f"has ABI {ABI_VERSION}, these bindings need {ABI_VERSION + 1}; run `make`" in text
+    assert f"has ABI {ABI_VERSION}, these bindings need {ABI_VERSION + 1}; run `make rebuild`" in text
 
 
 def test_the_library_is_loaded_once() -> None:
