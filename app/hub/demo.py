@@ -75,8 +75,8 @@ DEMO = PackagedModel(
     wheel_bytes=92_871_040,
     repository="HuggingFaceTB/SmolLM2-135M-Instruct",
     license="Apache-2.0",
-    # With the template's own system prompt these four bits answer in broken French: of 100 seeds none named
-    # Paris at temperature 0.2. With an empty one, nearly all do.
+    # With the template's own system prompt these four bits answer in broken French: of 8 seeds at temperature
+    # 0.2 none named Paris as the capital of France. With an empty one all 8 did.
     defaults=ChatDefaults(system="", temperature=0.2),
 )
 
