@@ -1,0 +1,1 @@
+"""Texts -> activation statistics, through the running model."""

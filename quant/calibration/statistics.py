@@ -1,0 +1,31 @@
+"""What calibration learns of one matrix's input, and what the encoders use of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class InputStatistics:
+    """Second moments of the input of a matrix (or of each expert's) over the calibration tokens."""
+
+    tokens: NDArray[np.int64]
+    """[experts]: tokens seen; one expert for an ordinary matrix."""
+    mean_square: NDArray[np.float32]
+    """[experts, columns]: mean of x_j^2, the diagonal of the Hessian of the squared output error, halved."""
+    gram: NDArray[np.float32] | None = None
+    """[experts, blocks, size, size]: means of x x^T over ``size`` consecutive columns, a block-diagonal
+    Hessian; one block of all columns is the full one. Symmetric. Missing where only the diagonal was kept."""
+
+    @property
+    def columns(self) -> int:
+        """Length of the input."""
+        return self.mean_square.shape[1]
+
+    @property
+    def block(self) -> int | None:
+        """Columns in a block of the Hessian."""
+        return None if self.gram is None else self.gram.shape[2]

@@ -1,0 +1,1 @@
+"""Choosing codes: round to nearest with a scale search, and error feedback."""

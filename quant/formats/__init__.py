@@ -1,0 +1,1 @@
+"""Block formats: layouts, grids, packing, and their reference in NumPy."""

@@ -1,0 +1,1 @@
+"""Observers: ranges of weights and activations."""
