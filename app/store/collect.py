@@ -133,7 +133,7 @@ def _collect_temporary(layout: Layout) -> int:
     for path in dead_folders(layout.scratch):
         import shutil
 
-        freed += sum(disk.unlink(file) for file in path.rglob("*") if not file.is_dir())
+        freed += sum(map(disk.unlink, disk.files_below(path)))
         shutil.rmtree(path, ignore_errors=True)
     for folder in (layout.blobs, layout.manifests, layout.scratch):
         freed += sum(disk.unlink(path) for path in dead_files(folder))
@@ -142,6 +142,5 @@ def _collect_temporary(layout: Layout) -> int:
 
 def _temporary_bytes(layout: Layout) -> int:
     folders = (layout.blobs, layout.manifests, layout.scratch)
-    files = [path for folder in folders for path in dead_files(folder)]
-    files += [file for folder in dead_folders(layout.scratch) for file in folder.rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    files = sum(disk.file_bytes(path) for folder in folders for path in dead_files(folder))
+    return files + sum(map(disk.bytes_below, dead_folders(layout.scratch)))

@@ -12,7 +12,9 @@ import errno
 import fcntl
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 
 from app.errors import DiskFailed, NotEnoughDisk, StoreError
 
@@ -118,6 +120,26 @@ def unlink(path: Path) -> int:
     except OSError as error:
         raise failure("remove", path, error) from error
     return size
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below ``folder``, in which others may remove files and folders (``Path.rglob`` would raise)."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)
+
+
+def file_bytes(path: Path) -> int:
+    """The size of a regular file; 0 for anything else, and for a file that has gone."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if S_ISREG(status.st_mode) else 0
+
+
+def bytes_below(folder: Path) -> int:
+    """The sizes of all regular files below ``folder``, which others may be changing."""
+    return sum(map(file_bytes, files_below(folder)))
 
 
 def free_bytes(path: Path) -> int:

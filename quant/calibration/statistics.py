@@ -23,9 +23,9 @@ class InputStatistics:
     @property
     def columns(self) -> int:
         """Length of the input."""
-        return self.mean_square.shape[1]
+        return int(self.mean_square.shape[1])
 
     @property
     def block(self) -> int | None:
         """Columns in a block of the Hessian."""
-        return None if self.gram is None else self.gram.shape[2]
+        return None if self.gram is None else int(self.gram.shape[2])

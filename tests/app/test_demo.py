@@ -298,23 +298,6 @@ class TestWrongContent:
         assert (index / "out.gguf").read_bytes() == b"mine"
 
 
-def test_a_file_that_pip_moves_away_meanwhile_counts_for_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a").write_bytes(b"123")
-    (tmp_path / "b").write_bytes(b"4567")
-    stat = Path.stat
-
-    def vanishing(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
-        if self.name == "b":
-            raise FileNotFoundError(self)
-        return stat(self, follow_symlinks=follow_symlinks)
-
-    monkeypatch.setattr(Path, "stat", vanishing)
-    monkeypatch.setattr(Path, "is_file", lambda self: True)
-    assert demo._bytes_in(tmp_path) == 3
-
-
 @pytest.mark.model
 def test_the_pinned_demo_is_the_model_that_it_says(demo_path: Path, store: Store) -> None:
     manifest = store.import_file(demo_path, "demo", link=True, source=DEMO.source)
