@@ -15,6 +15,28 @@
 extern "C" {
 #endif
 
+// A block format as data, the mirror of quant/formats/format.py's Format. A weight of group g with code c is
+// (scale * scales[g]) * levels[c] - minimum * minima[g], each operation rounded to float32 by itself.
+typedef struct localq_format {
+  uint32_t block;        // weights in a block, at most 256; divides the columns
+  uint32_t group;        // weights that share a scale; divides the block
+  uint32_t level_count;  // 2 to 256
+  uint32_t affine;       // 1: groups have a minimum
+  int32_t scale_low;     // range of the groups' scales within a block; both 0 where groups have none
+  int32_t scale_high;
+  int32_t minima_high;  // highest group minimum within a block; 0 where groups have none
+  float levels[256];    // integers, ascending
+} localq_format;
+
+// Blocks of a matrix, unpacked; what a format does not have may be NULL.
+typedef struct localq_blocks {
+  uint8_t* codes;     // [rows, columns]
+  uint16_t* scale;    // [rows, columns / block], bits of fp16
+  uint16_t* minimum;  // [rows, columns / block], bits of fp16
+  int8_t* scales;     // [rows, columns / group]
+  uint8_t* minima;    // [rows, columns / group]
+} localq_blocks;
+
 // One instruction set: what it asks of the processor and the kernels that it brings.
 typedef struct localq_backend {
   const char* name;
