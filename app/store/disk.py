@@ -123,7 +123,7 @@ def unlink(path: Path) -> int:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below ``folder``, in which others may remove files and folders (``Path.rglob`` would raise)."""
+    """Every file below ``folder``, in which others may remove files and folders (``Path.rglob`` raises)."""
     for parent, _, names in os.walk(folder):
         yield from (Path(parent, name) for name in names)
 
