@@ -7,6 +7,8 @@ LocalqError                     root of all errors of localq, also of app's and 
 └── EngineError
     ├── ModelLoadFailed         llama.cpp could not load a validated file
     ├── WorkerDied              the worker process ended under a live request
+    ├── JobCancelled            a one-shot process was ended because its caller wanted it
+    ├── TooFewTokens            the texts of a job are too short
     ├── PromptTooLong           prompt and answer do not fit into the context
     ├── InvalidRequest          a field of a request is out of its range
     └── TemplateError           a chat template failed
@@ -69,6 +71,19 @@ class WorkerDied(EngineError):
         super().__init__(message)
         self.returncode = returncode
         self.log = log
+
+
+class JobCancelled(EngineError):
+    """The caller stopped a job; its process is gone and it gave no result."""
+
+
+class TooFewTokens(EngineError):
+    """The texts of a job have ``tokens`` tokens; it needs ``needed_tokens``."""
+
+    def __init__(self, message: str, *, tokens: int, needed_tokens: int) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        self.needed_tokens = needed_tokens
 
 
 class PromptTooLong(EngineError):

@@ -46,7 +46,9 @@ class Life:
         self._settled = threading.Event()
         self._lock = threading.Lock()
         self._receivers: dict[int, Receiver] = {}
-        self._worker = WorkerProcess(self._hear, self._die)
+        self._worker: WorkerProcess[FromWorker] = WorkerProcess(
+            "runtime.engine.worker", FromWorker, self._hear, self._die
+        )
         self.send(Load(config))
 
     @property

@@ -12,10 +12,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic
 
 import runtime
-from runtime.engine.messages import FromWorker
-from runtime.engine.wire import Channel
+from runtime.engine.wire import Channel, Incoming
 from runtime.errors import WorkerDied
 
 LOG_LINES = 200
@@ -33,23 +33,32 @@ LINGER_SECONDS = 0.3
 """How long a worker whose socket has closed may take to end before it is killed."""
 
 
-class WorkerProcess:
-    """One life of a worker. ``on_message`` and, once, ``on_death`` are called from its listening thread."""
+class WorkerProcess(Generic[Incoming]):
+    """One life of a process that runs ``module`` and speaks ``incoming``, a union of message types.
+
+    ``on_message`` and, once, ``on_death`` are called from its listening thread. ``remedy`` says after a death
+    what comes next.
+    """
 
     def __init__(
         self,
-        on_message: Callable[[FromWorker], None],
+        module: str,
+        incoming: object,
+        on_message: Callable[[Incoming], None],
         on_death: Callable[[WorkerDied], None],
+        *,
+        remedy: str = "the next request starts it again",
     ) -> None:
         self._on_message = on_message
         self._on_death = on_death
+        self._remedy = remedy
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._closing = False
         ours, theirs = socket.socketpair()
-        self._channel: Channel[FromWorker] = Channel(ours, FromWorker)
+        self._channel: Channel[Incoming] = Channel(ours, incoming)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "runtime.engine.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -81,6 +90,13 @@ class WorkerProcess:
         self._channel.close()
         self._reap()
 
+    def kill(self) -> None:
+        """End the process at once; no death is reported."""
+        self._closing = True
+        self._process.kill()
+        self._channel.close()
+        self._reap()
+
     def _listen(self) -> None:
         cause = ""
         try:
@@ -95,7 +111,9 @@ class WorkerProcess:
         if not self._closing:
             self._log_reader.join(LINGER_SECONDS)
             log = self.log()
-            self._on_death(WorkerDied(death_message(code) + cause, returncode=code, log=log))
+            self._on_death(
+                WorkerDied(f"{death_message(code)}{cause}; {self._remedy}", returncode=code, log=log)
+            )
 
     def _reap(self) -> int:
         try:
@@ -125,5 +143,5 @@ def death_message(returncode: int) -> str:
     if returncode < 0:
         name = signal.Signals(-returncode).name if -returncode in list(signal.Signals) else str(-returncode)
         hint = "; the system may be out of memory" if name == "SIGKILL" else ""
-        return f"the worker process was ended by {name}{hint}; the next request starts it again"
-    return f"the worker process ended with code {returncode}; the next request starts it again"
+        return f"the worker process was ended by {name}{hint}"
+    return f"the worker process ended with code {returncode}"

@@ -5,17 +5,15 @@ Run as ``python -m runtime.engine.worker FD``; the process ends with its socket.
 
 from __future__ import annotations
 
-import os
 import queue
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable
 from typing import TypeAlias
 
+from runtime.engine.child import end_with
 from runtime.engine.config import EngineConfig
 from runtime.engine.llama.backend import LlamaBackend
 from runtime.engine.llama.model import LoadedModel, load_model
@@ -133,18 +131,6 @@ class Worker:
     def _put(self, work: Work) -> None:
         self._inbox.append(work)
         self._work_arrived.set()
-
-
-def end_with(work: Callable[[], None]) -> None:
-    """Run a thread's work; the process ends with it. A worker that is half deaf would be worse than none."""
-    try:
-        work()
-    except OSError:
-        pass  # the front is gone
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
 
 
 def main(descriptor: int) -> None:
