@@ -28,6 +28,17 @@ _DotI8 = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctyp
 _ArgmaxF32 = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_size_t)
 # uint64_t read_stream(const void* data, size_t bytes);
 _ReadStream = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)
+# void gram_f32(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g,
+#               size_t g_stride, size_t part, size_t parts, float* workspace);
+_GramF32 = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    *(ctypes.c_size_t,) * 4,
+    ctypes.c_float,
+    ctypes.c_void_p,
+    *(ctypes.c_size_t,) * 3,
+    ctypes.c_void_p,
+)
 
 
 class _Backend(ctypes.Structure):
@@ -40,6 +51,7 @@ class _Backend(ctypes.Structure):
         ("dot_i8", _DotI8),
         ("argmax_f32", _ArgmaxF32),
         ("read_stream", _ReadStream),
+        ("gram_f32", _GramF32),
     )
 
 
@@ -151,6 +163,16 @@ def active_isa() -> str:
     if name is None:
         raise KernelError(library.localq_dispatch_error().decode())
     return name.decode()
+
+
+@functools.cache
+def backend(isa: str | None = None) -> _Backend:
+    """The kernels of ``isa``, or the active ones: for the bindings beside this file.
+
+    Raises :class:`KernelError` when this build or this processor lacks ``isa``.
+    """
+    name = active_isa() if isa is None else choose_isa(cpu_features(), isa)
+    return next(found for found in _backends() if found.name.decode() == name)
 
 
 # --- kernels -----------------------------------------------------------------------------------------------

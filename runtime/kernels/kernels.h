@@ -30,4 +30,12 @@ uint64_t read_stream_avx2(const void* data, size_t bytes);
 uint64_t read_stream_avx512vnni(const void* data, size_t bytes);
 uint64_t read_stream_neon_dotprod(const void* data, size_t bytes);
 
+#define LOCALQ_GRAM_F32                                                                                          \
+  (const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g, size_t g_stride, \
+   size_t part, size_t parts, float* workspace)
+void gram_f32_scalar LOCALQ_GRAM_F32;
+void gram_f32_avx2 LOCALQ_GRAM_F32;
+void gram_f32_avx512vnni LOCALQ_GRAM_F32;
+void gram_f32_neon_dotprod LOCALQ_GRAM_F32;
+
 }  // namespace localq

@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 1
+#define LOCALQ_ABI_VERSION 2
+#define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
@@ -52,6 +53,14 @@ typedef struct localq_backend {
 
   // Reads `bytes` (a multiple of 1024, 64-byte aligned) once, in order; the wrapping sum of its 64-bit words.
   uint64_t (*read_stream)(const void* data, size_t bytes);
+
+  // The lower triangle of `blocks` matrices of size * size, rows `g_stride` apart, one below the other at `g`:
+  // g[b][i][j] += sign * sum over tokens of x[token * stride + b * size + i] * x[token * stride + b * size + j].
+  // What is above the diagonal then is undefined. Calls with part = 0 ... parts - 1 share the work, in any order
+  // or at once, each with a 64-byte aligned workspace of its own of LOCALQ_GRAM_WORKSPACE floats. sign is 1 or -1.
+  // The bits depend on how tokens are split among calls only.
+  void (*gram_f32)(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g,
+                   size_t g_stride, size_t part, size_t parts, float* workspace);
 } localq_backend;
 
 LOCALQ_API uint32_t localq_abi_version(void);
