@@ -30,7 +30,7 @@ def unpack(data: U8) -> Blocks:
     return Blocks(
         codes=above(unfold(top, bits=2, lanes=32), 4, unfold(rest, bits=4, lanes=64)),
         scale=halves(scale),
-        scales=scales.view(np.int8),
+        scales=np.ascontiguousarray(scales).view(np.int8),
     )
 
 

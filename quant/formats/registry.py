@@ -48,3 +48,54 @@ BY_NAME: Mapping[str, Format] = MappingProxyType({fmt.name: fmt for fmt in FORMA
 
 BY_GGML_TYPE: Mapping[int, Format] = MappingProxyType({fmt.ggml_type: fmt for fmt in FORMATS})
 """12 -> Q4_K."""
+
+RELATIVE_ERROR: Mapping[str, float] = MappingProxyType(
+    {
+        "q1_0": 0.3605,
+        "tq1_0": 0.1889,
+        "tq2_0": 0.1889,
+        "q2_0": 0.1233,
+        "q2_k": 0.0702,
+        "q3_k": 0.0206,
+        "iq4_xs": 0.00549,
+        "q4_0": 0.00654,
+        "iq4_nl": 0.00537,
+        "q4_k": 0.00523,
+        "q4_1": 0.00506,
+        "q5_0": 0.00162,
+        "q5_k": 0.00134,
+        "q5_1": 0.00122,
+        "q6_k": 0.000298,
+        "q8_0": 0.0000250,
+    }
+)
+"""Squared error over squared weights on Gaussian weights, as ``quant.formats.quantize`` reaches it."""
+
+WORSE_AT_MOST = 1.8
+"""Times the error of what was asked for, that a format which stands in for it may have."""
+
+
+def best_fit(fmt: Format, columns: int) -> Format | None:
+    """What is written where ``fmt`` was asked for and rows have ``columns`` weights; None is F16.
+
+    ``fmt`` itself where it fits. Else, of the formats that fit and whose error is at most 1.8 times as large
+    (:data:`RELATIVE_ERROR`), the one of the fewest bytes, and of equal bytes the one of the least error:
+
+    =============  ====================  ===============================================================
+    asked for      stands in             reason
+    =============  ====================  ===============================================================
+    q4_k, iq4_xs   iq4_nl                4.5 bits, error 1.03 times q4_k's; q5_0 takes 22 % more bytes
+    q5_k           q5_0                  5.5 bits, error 1.2 times; q5_1 takes 9 % more bytes
+    q6_k           q8_0                  q5_1 has 4 times the error
+    q3_k           iq4_nl                q2_0 has 6 times the error
+    q2_k           q2_0, else iq4_nl     error 1.76 times, 0.86 of the bytes; iq4_nl takes 1.7 times those
+    tq1_0, tq2_0   q2_0, else iq4_nl     q1_0 has 1.9 times the error
+    q1_0           q2_0, else iq4_nl     q2_0 needs a multiple of 64
+    q2_0           iq4_nl                nothing smaller has blocks of 32
+    =============  ====================  ===============================================================
+    """
+    if fmt.fits(columns):
+        return fmt
+    most = WORSE_AT_MOST * RELATIVE_ERROR[fmt.name]
+    good = [other for other in FORMATS if other.fits(columns) and RELATIVE_ERROR[other.name] <= most]
+    return min(good, key=lambda other: (other.bits_per_weight, RELATIVE_ERROR[other.name]), default=None)
