@@ -9,6 +9,7 @@ LocalqError                     root of all errors of localq, also of app's and 
     ├── WorkerDied              the worker process ended under a live request
     ├── JobCancelled            a one-shot process was ended because its caller wanted it
     ├── TooFewTokens            the texts of a job are too short
+    ├── VocabulariesDiffer      two models that were to be compared cut texts into other tokens
     ├── PromptTooLong           prompt and answer do not fit into the context
     ├── InvalidRequest          a field of a request is out of its range
     └── TemplateError           a chat template failed
@@ -84,6 +85,15 @@ class TooFewTokens(EngineError):
         super().__init__(message)
         self.tokens = tokens
         self.needed_tokens = needed_tokens
+
+
+class VocabulariesDiffer(EngineError):
+    """Two models have ``size`` and ``original_size`` tokens, or as many that are not the same."""
+
+    def __init__(self, message: str, *, size: int, original_size: int) -> None:
+        super().__init__(message)
+        self.size = size
+        self.original_size = original_size
 
 
 class PromptTooLong(EngineError):
