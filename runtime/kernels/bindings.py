@@ -28,8 +28,8 @@ _DotI8 = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctyp
 _ArgmaxF32 = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_size_t)
 # uint64_t read_stream(const void* data, size_t bytes);
 _ReadStream = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)
-# void gram_f32(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g,
-#               size_t g_stride, size_t part, size_t parts, float* workspace);
+# void gram_f32(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign,
+#               float* g, size_t g_stride, size_t part, size_t parts, float* workspace);
 _GramF32 = ctypes.CFUNCTYPE(
     None,
     ctypes.c_void_p,

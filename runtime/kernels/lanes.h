@@ -112,6 +112,16 @@ LOCALQ_INLINE i32x16 operator~(i32x16 a) {
   LOCALQ_EACH_PART a.part[p] = ~a.part[p];
   return a;
 }
+LOCALQ_INLINE i32x16 bits_of(f32x16 value) {
+  i32x16 bits;
+  LOCALQ_EACH_PART bits.part[p] = reinterpret_cast<i32part>(value.part[p]);
+  return bits;
+}
+LOCALQ_INLINE f32x16 from_bits(i32x16 bits) {
+  f32x16 value;
+  LOCALQ_EACH_PART value.part[p] = reinterpret_cast<f32part>(bits.part[p]);
+  return value;
+}
 LOCALQ_INLINE f32x16 choose(i32x16 mask, f32x16 yes, f32x16 no) {
   LOCALQ_EACH_PART yes.part[p] = mask.part[p] ? yes.part[p] : no.part[p];
   return yes;
@@ -146,5 +156,10 @@ LOCALQ_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) {
   LOCALQ_EACH_PART c.part[p] = multiply_add(a.part[p], b.part[p], c.part[p]);
   return c;
 }
+
+// One register of lanes, for products of matrices, where each lane is an element of its own.
+LOCALQ_INLINE f32part load_part(const float* from) { return *reinterpret_cast<const f32part_any*>(from); }
+LOCALQ_INLINE void store_part(float* to, f32part value) { *reinterpret_cast<f32part_any*>(to) = value; }
+LOCALQ_INLINE f32part all_part(float value) { return value - f32part{}; }
 
 }  // namespace

@@ -4,10 +4,10 @@
 // depend on how tokens are split among calls, never on tiles, threads or the width of a vector. Both sides of a
 // tile are packed (kDepth x kTile, L2), then a register block of kRows x kColumns runs down the tokens:
 //
-//   per token: kColumns / kWide loads, kRows broadcasts, kRows * kColumns / kWide multiply_add
+//   per token: kColumns / kf32part loads, kRows broadcasts, kRows * kColumns / kf32part multiply_add
 #pragma once
 
-#include "wide.h"
+#include "lanes.h"
 
 namespace {
 
@@ -19,11 +19,11 @@ constexpr size_t kRows = 4, kVectors = 2;
 #else
 constexpr size_t kRows = 4, kVectors = 4;
 #endif
-constexpr size_t kColumns = kVectors * kWide;
+constexpr size_t kColumns = kVectors * kPartLanes;
 
 // x[token][0..width) -> strips of `strip` columns, token by token; columns that are not there are 0.
 template <size_t strip>
-LOCALQ_WIDE void pack(const float* x, size_t tokens, size_t stride, size_t width, float* packed) {
+LOCALQ_INLINE void pack(const float* x, size_t tokens, size_t stride, size_t width, float* packed) {
   for (size_t first = 0; first < width; first += strip) {
     const size_t there = width - first < strip ? width - first : strip;
     for (size_t token = 0; token < tokens; ++token, packed += strip) {
@@ -37,49 +37,41 @@ LOCALQ_WIDE void pack(const float* x, size_t tokens, size_t stride, size_t width
   }
 }
 
-struct Block {
-  Wide sum[kRows][kVectors];
-};
-
-LOCALQ_WIDE Block multiply(const float* left, const float* right, size_t tokens) {
-  Block block;
+// Not inlined: beside anything else, GCC keeps some of the sums in memory.
+__attribute__((noinline)) void multiply(const float* left, const float* right, size_t tokens, float* sums) {
+  f32part sum[kRows][kVectors];
   for (size_t row = 0; row < kRows; ++row) {
-    for (size_t v = 0; v < kVectors; ++v) block.sum[row][v] = wide_all(0.0f);
+    for (size_t v = 0; v < kVectors; ++v) sum[row][v] = all_part(0.0f);
   }
   for (size_t token = 0; token < tokens; ++token, left += kRows, right += kColumns) {
-    Wide columns[kVectors];
-    for (size_t v = 0; v < kVectors; ++v) columns[v] = wide_load(right + v * kWide);
+    f32part columns[kVectors];
+    for (size_t v = 0; v < kVectors; ++v) columns[v] = load_part(right + v * kPartLanes);
     for (size_t row = 0; row < kRows; ++row) {
-      const Wide x = wide_all(left[row]);
-      for (size_t v = 0; v < kVectors; ++v) {
-        block.sum[row][v] = wide_multiply_add(x, columns[v], block.sum[row][v]);
-      }
+      const f32part x = all_part(left[row]);
+      for (size_t v = 0; v < kVectors; ++v) sum[row][v] = multiply_add(x, columns[v], sum[row][v]);
     }
   }
-  return block;
+  for (size_t row = 0; row < kRows; ++row) {
+    for (size_t v = 0; v < kVectors; ++v) store_part(sums + row * kColumns + v * kPartLanes, sum[row][v]);
+  }
 }
 
-LOCALQ_WIDE void add(const Block& block, float sign, float* g, size_t g_stride, size_t rows, size_t columns) {
-  if (rows >= kRows && columns >= kColumns) {
-    for (size_t row = 0; row < kRows; ++row, g += g_stride) {
-      for (size_t v = 0; v < kVectors; ++v) {
-        float* at = g + v * kWide;
-        wide_store(at, wide_multiply_add(wide_all(sign), block.sum[row][v], wide_load(at)));
+LOCALQ_INLINE void add(const float* sums, float sign, float* g, size_t g_stride, size_t rows, size_t columns) {
+  for (size_t row = 0; row < kRows && row < rows; ++row, g += g_stride, sums += kColumns) {
+    if (columns >= kColumns) {
+      for (size_t v = 0; v < kColumns; v += kPartLanes) {
+        store_part(g + v, multiply_add(all_part(sign), load_part(sums + v), load_part(g + v)));
       }
-    }
-    return;
-  }
-  for (size_t row = 0; row < kRows && row < rows; ++row, g += g_stride) {
-    float sums[kColumns];
-    for (size_t v = 0; v < kVectors; ++v) wide_store(sums + v * kWide, block.sum[row][v]);
-    for (size_t column = 0; column < kColumns && column < columns; ++column) {
-      g[column] = __builtin_fmaf(sign, sums[column], g[column]);
+    } else {
+      for (size_t column = 0; column < columns; ++column) {
+        g[column] = __builtin_fmaf(sign, sums[column], g[column]);
+      }
     }
   }
 }
 
 // One tile at (row, column) of the lower triangle of one block.
-LOCALQ_WIDE void add_tile(const float* x, size_t tokens, size_t stride, size_t size, size_t row, size_t column,
+LOCALQ_INLINE void add_tile(const float* x, size_t tokens, size_t stride, size_t size, size_t row, size_t column,
                           float sign, float* g, size_t g_stride, float* workspace) {
   const size_t rows = size - row < kTile ? size - row : kTile;
   const size_t columns = size - column < kTile ? size - column : kTile;
@@ -91,14 +83,15 @@ LOCALQ_WIDE void add_tile(const float* x, size_t tokens, size_t stride, size_t s
     for (size_t j = 0; j < columns; j += kColumns) {
       for (size_t i = 0; i < rows; i += kRows) {
         if (row + i + kRows <= column + j) continue;  // above the diagonal
-        const Block block = multiply(left + i * depth, right + j * depth, depth);
-        add(block, sign, g + (row + i) * g_stride + column + j, g_stride, rows - i, columns - j);
+        alignas(64) float sums[kRows * kColumns];
+        multiply(left + i * depth, right + j * depth, depth, sums);
+        add(sums, sign, g + (row + i) * g_stride + column + j, g_stride, rows - i, columns - j);
       }
     }
   }
 }
 
-LOCALQ_WIDE void gram(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g,
+LOCALQ_INLINE void gram(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g,
                       size_t g_stride, size_t part, size_t parts, float* workspace) {
   size_t tile = 0;
   for (size_t block = 0; block < blocks; ++block) {
