@@ -4,13 +4,21 @@ LocalqError
 └── QuantError
     ├── SourceDamaged      a tensor of the source is truncated, or holds NaN or infinity
     ├── CannotEncode       a tensor's shape or type does not fit what was asked
+    ├── InvalidScheme      a quantization scheme has no codes, or does not fit an array's shape
+    ├── NotFinite          an array holds NaN or infinity
+    ├── NothingObserved    parameters were asked of an observer that saw no values
     ├── TextTooShort       a calibration or evaluation text has too few tokens
+    ├── NoRoom             the disk has less free space than the file needs (a DoesNotFit too)
+    ├── WorkInUse          another process is making the same file
     └── JobFailed          a process that ran the model for calibration or evaluation failed
 """
 
 from __future__ import annotations
 
-from runtime.errors import LocalqError
+from pathlib import Path
+
+from runtime.errors import DoesNotFit, LocalqError
+from runtime.units import format_bytes
 
 
 class QuantError(LocalqError):
@@ -29,6 +37,23 @@ class CannotEncode(QuantError):
     """A tensor cannot be stored in the format that was asked for."""
 
 
+class InvalidScheme(QuantError):
+    """A quantization scheme has no codes, or its granularity does not fit an array."""
+
+
+class NotFinite(QuantError):
+    """``count`` values of an array are NaN or infinite; ``position`` is the index of the first."""
+
+    def __init__(self, message: str, *, count: int, position: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.count = count
+        self.position = position
+
+
+class NothingObserved(QuantError):
+    """An observer was asked for parameters before it saw a value."""
+
+
 class TextTooShort(QuantError):
     """``tokens`` of the text are fewer than the ``needed_tokens``."""
 
@@ -36,6 +61,31 @@ class TextTooShort(QuantError):
         super().__init__(message)
         self.tokens = tokens
         self.needed_tokens = needed_tokens
+
+
+class NoRoom(QuantError, DoesNotFit):
+    """The disk of ``folder`` has ``available_bytes`` free; ``needed_bytes`` are needed."""
+
+    def __init__(self, folder: Path, *, needed_bytes: int, available_bytes: int) -> None:
+        DoesNotFit.__init__(
+            self,
+            f"not enough space on the disk of {folder}: {format_bytes(needed_bytes)} needed, "
+            f"{format_bytes(available_bytes)} free; remove something there, or write to another disk",
+            needed_bytes=needed_bytes,
+            available_bytes=available_bytes,
+        )
+        self.folder = folder
+
+
+class WorkInUse(QuantError):
+    """Another process works in ``folder`` on the same file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"another localq process is quantizing the same model in the same way (in {folder}); "
+            "wait until it is done"
+        )
+        self.folder = folder
 
 
 class JobFailed(QuantError):
