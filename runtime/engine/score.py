@@ -25,7 +25,7 @@ from runtime.engine.score_rows import Comparison, Row, bucketed_divergence
 from runtime.errors import EngineError, TooFewTokens, VocabulariesDiffer
 
 LEAST_CHUNKS = 2
-"""Of all texts together: error bars come from the spread between chunks."""
+"""Of each text: error bars come from the spread between chunks."""
 
 
 @dataclass
@@ -56,8 +56,8 @@ class Tally:
 def score(request: ScoreRequest, report: Callable[[ScoreProgress], None]) -> Scored:
     """Score the texts of the request.
 
-    Raises ModelLoadFailed; TooFewTokens for a text without a chunk; VocabulariesDiffer; EngineError where a
-    model gives no numbers, or the record cannot be written or read.
+    Raises ModelLoadFailed; TooFewTokens for a text of less than two chunks; VocabulariesDiffer; EngineError
+    where a model gives no numbers, or the record cannot be written or read.
     """
     judged = LogitModel(request.config, slice_tokens=request.slice_tokens)
     texts = [judged.tokens(text.text) for text in request.texts]
@@ -181,14 +181,14 @@ def _check_vocabularies(
 
 
 def _check_lengths(request: ScoreRequest, texts: Sequence[Tokens]) -> None:
-    """Raise TooFewTokens for a text without a chunk, or for the only one when it has just one chunk."""
+    """Raise TooFewTokens for a text without chunks enough."""
     context = request.config.context_tokens
-    needed = context * (LEAST_CHUNKS if len(texts) == 1 else 1)
+    needed = context * LEAST_CHUNKS
     for text, tokens in zip(request.texts, texts, strict=True):
         if len(tokens) < needed:
             raise TooFewTokens(
-                f"{text.name} has {len(tokens):,} tokens, and {needed:,} are needed for chunks of {context}: "
-                "take a longer text, or a shorter --ctx",
+                f"{text.name} has {len(tokens):,} tokens, and {needed:,} are the least for chunks of "
+                f"{context}: take a longer text, or a shorter --ctx",
                 tokens=len(tokens),
                 needed_tokens=needed,
             )
