@@ -9,7 +9,7 @@ from typing import Literal
 from app.cli.native import PINNED_VERSION, REBUILD
 from app.cli.text import format_bytes, plural
 from runtime.engine.probe import Probe
-from runtime.hardware import BandwidthReport, CoreReport, MemoryReport
+from runtime.hardware import BandwidthReport, CoreReport, EnergyCounters, MemoryReport
 
 Status = Literal["ok", "note", "warning", "broken"]
 
@@ -112,6 +112,14 @@ def check_bandwidth(bandwidth: BandwidthReport | None) -> Finding:
     when = "measured before" if bandwidth.cached else "measured now"
     speed = f"{bandwidth.bytes_per_second / 1e9:.1f} GB/s with {plural(bandwidth.threads, 'thread')}"
     return Finding("bandwidth", "ok", f"{speed} ({when}): the most that decoding can read")
+
+
+def check_energy(energy: EnergyCounters) -> Finding:
+    """The counters behind figures of energy, or why there are none."""
+    names = ", ".join(counter.name for counter in energy.counters)
+    if not names:
+        return Finding("energy", "note", f"no counter: {energy.reason}")
+    return Finding("energy", "ok", f"{names}; left out: {energy.reason}" if energy.reason else names)
 
 
 def check_load(busy: Sequence[BusyProcess], load: float, cores: CoreReport) -> Finding:

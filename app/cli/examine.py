@@ -19,6 +19,7 @@ from app.cli.checks import (
     check_bandwidth,
     check_cores,
     check_disk,
+    check_energy,
     check_features,
     check_llama,
     check_load,
@@ -33,7 +34,13 @@ from app.store import Store
 from app.version import VERSION
 from runtime.engine.probe import Probe
 from runtime.errors import KernelError
-from runtime.hardware import available_memory, memory_bandwidth, remembered_bandwidth, usable_cores
+from runtime.hardware import (
+    available_memory,
+    energy_counters,
+    memory_bandwidth,
+    remembered_bandwidth,
+    usable_cores,
+)
 
 WATCHED_SECONDS = 0.5
 BUSY_CORES = 0.1
@@ -60,6 +67,12 @@ def examine(front: Front, *, measure: bool) -> Examination:
     seen.facts["memory"] = {"report": memory, "available_bytes": memory.available}
     seen.facts["cores"] = cores
     _bandwidth(seen, settings, measure)
+    energy = energy_counters()
+    seen.findings.append(check_energy(energy))
+    seen.facts["energy"] = {
+        "counters": [counter.name for counter in energy.counters],
+        "reason": energy.reason,
+    }
     load = psutil.getloadavg()[0]
     busy = busy_processes()
     seen.findings.append(check_load(busy, load, cores))

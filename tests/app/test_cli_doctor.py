@@ -16,6 +16,7 @@ from app.cli.checks import (
     check_bandwidth,
     check_cores,
     check_disk,
+    check_energy,
     check_features,
     check_llama,
     check_load,
@@ -24,7 +25,8 @@ from app.cli.checks import (
 from app.cli.examine import busy_processes
 from app.cli.native import LlamaBroken, ask_llama, explain, kernel_repair
 from runtime.engine.probe import Probe, ProbedDevice, parse_features
-from runtime.hardware import BandwidthReport, CoreReport, MemoryReport, MemoryTerm
+from runtime.hardware import BandwidthReport, CoreReport, EnergyCounters, MemoryReport, MemoryTerm
+from runtime.hardware.energy import EnergyCounter
 from tests.app.cli_runner import Cli
 
 CORES = CoreReport(physical=4, logical=8, fast=4, quota=None, model="Some CPU")
@@ -52,7 +54,7 @@ class TestDoctor:
         subjects = [finding["subject"] for finding in document["findings"]]
         assert set(subjects) == {
             *("localq", "llama.cpp", "processor", "kernels", "memory", "cores", "bandwidth", "load"),
-            *("store", "disk"),
+            *("energy", "store", "disk"),
         }
         assert document["versions"]["localq"] == "0.1.0"
         assert document["llama"]["llama_cpp_python"] == "0.3.36"
@@ -199,6 +201,13 @@ class TestChecks:
     def test_bandwidth_is_measured_or_can_be(self) -> None:
         assert check_bandwidth(None).next_command == "localq doctor --measure"
         assert "12.0 GB/s with 1 thread " in check_bandwidth(BandwidthReport(12e9, 1, cached=True)).detail
+
+    def test_energy_counters_are_named_or_what_is_in_their_way(self) -> None:
+        package = EnergyCounter("package-0", Path("energy_uj"), 1)
+        assert check_energy(EnergyCounters((package,))) == Finding("energy", "ok", "package-0")
+        assert check_energy(EnergyCounters((package,), "dram")).detail == "package-0; left out: dram"
+        missing = check_energy(EnergyCounters((), "may be read by root only"))
+        assert (missing.status, missing.detail) == ("note", "no counter: may be read by root only")
 
     def test_other_programs_that_compute_are_named(self) -> None:
         assert check_load([BusyProcess(1, "calm", 0.5)], 0.4, CORES).status == "ok"
