@@ -39,9 +39,13 @@ def dequantize(fmt: Format, data: U8) -> F32:
     ``bytes`` is a multiple of the format's ``block_bytes``; ValueError when it is not. Every byte string has
     values; a scale that is NaN gives NaN.
     """
+    return values(fmt, fmt.unpack(whole_blocks(fmt, data))).reshape(*data.shape[:-1], -1)
+
+
+def whole_blocks(fmt: Format, data: U8) -> U8:
+    """uint8 [..., bytes] -> contiguous [n, block_bytes]; ValueError when rows do not end with a block."""
     if data.shape[-1] % fmt.block_bytes:
         raise ValueError(
             f"rows of {data.shape[-1]} bytes are not {fmt.name}: a block has {fmt.block_bytes} bytes"
         )
-    flat = np.ascontiguousarray(data).reshape(-1, fmt.block_bytes)
-    return values(fmt, fmt.unpack(flat)).reshape(*data.shape[:-1], -1)
+    return np.ascontiguousarray(data).reshape(-1, fmt.block_bytes)

@@ -93,6 +93,27 @@ LOCALQ_API int64_t localq_argmax_f32(const float* values, size_t length);
 // Negative: -1 an argument is out of range, -2 not enough memory, -3 threads could not be started.
 LOCALQ_API double localq_read_bandwidth(uint32_t threads, uint64_t bytes, double seconds);
 
+// A ggml type whose blocks can be packed: weights and bytes of a block, groups in it, and which fields of
+// localq_blocks it uses besides codes and scale.
+typedef struct localq_block_layout {
+  uint32_t ggml_type;
+  uint32_t weights;
+  uint32_t bytes;
+  uint32_t groups;
+  bool minimum;
+  bool scales;
+  bool minima;
+} localq_block_layout;
+
+LOCALQ_API const localq_block_layout* localq_block_layout_of(uint32_t ggml_type);  // NULL for another type
+
+// `count` blocks -> count * bytes. Codes are below the format's level_count; what is above a field's bits is lost.
+// False, and nothing is written, for another type.
+LOCALQ_API bool localq_pack_blocks(uint32_t ggml_type, const localq_blocks* blocks, size_t count, uint8_t* data);
+
+// count * bytes -> count * weights values; every byte string has some. False for another type.
+LOCALQ_API bool localq_dequantize_blocks(uint32_t ggml_type, const uint8_t* data, size_t count, float* values);
+
 // True when the int32_t at `flag` is not 0 (false for NULL). Has the type of ggml_abort_callback, so that
 // llama.cpp can be stopped inside a graph without running Python there.
 LOCALQ_API bool localq_abort_requested(void* flag);
