@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runtime.errors import KernelError
 from runtime.kernels.library import load
+from runtime.kernels.signatures import (
+    TILES,
+    CholeskyStepF32,
+    FeedbackRoundF32,
+    FeedbackTargetsF32,
+    GramF32,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,17 +35,6 @@ _DotI8 = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctyp
 _ArgmaxF32 = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_size_t)
 # uint64_t read_stream(const void* data, size_t bytes);
 _ReadStream = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)
-# void gram_f32(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign,
-#               float* g, size_t g_stride, size_t part, size_t parts, float* workspace);
-_GramF32 = ctypes.CFUNCTYPE(
-    None,
-    ctypes.c_void_p,
-    *(ctypes.c_size_t,) * 4,
-    ctypes.c_float,
-    ctypes.c_void_p,
-    *(ctypes.c_size_t,) * 3,
-    ctypes.c_void_p,
-)
 
 
 class _Backend(ctypes.Structure):
@@ -51,7 +47,10 @@ class _Backend(ctypes.Structure):
         ("dot_i8", _DotI8),
         ("argmax_f32", _ArgmaxF32),
         ("read_stream", _ReadStream),
-        ("gram_f32", _GramF32),
+        ("gram_f32", GramF32),
+        ("cholesky_step_f32", CholeskyStepF32),
+        ("feedback_targets_f32", FeedbackTargetsF32),
+        ("feedback_round_f32", FeedbackRoundF32),
     )
 
 
@@ -90,6 +89,9 @@ def _library() -> ctypes.CDLL:
     # double localq_read_bandwidth(uint32_t threads, uint64_t bytes, double seconds);
     library.localq_read_bandwidth.argtypes = (ctypes.c_uint32, ctypes.c_uint64, ctypes.c_double)
     library.localq_read_bandwidth.restype = ctypes.c_double
+    for tiles in ("localq_tiles_load_f32", "localq_tiles_store_f32", "localq_tiles_store_u8"):
+        getattr(library, tiles).argtypes = TILES
+        getattr(library, tiles).restype = None
     return library
 
 
@@ -173,6 +175,11 @@ def backend(isa: str | None = None) -> _Backend:
     """
     name = active_isa() if isa is None else choose_isa(cpu_features(), isa)
     return next(found for found in _backends() if found.name.decode() == name)
+
+
+def plain_library() -> ctypes.CDLL:
+    """The library's functions that need no instruction set: for the bindings beside this file."""
+    return _library()
 
 
 # --- kernels -----------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "localq_kernels.h"
+
 // The attribute that raises one function above the floor. Everything it calls needs the same one.
 #define LOCALQ_TARGET(features) __attribute__((target(features)))
 #define LOCALQ_TARGET_AVX2 LOCALQ_TARGET("avx2")
@@ -37,5 +39,28 @@ void gram_f32_scalar LOCALQ_GRAM_F32;
 void gram_f32_avx2 LOCALQ_GRAM_F32;
 void gram_f32_avx512vnni LOCALQ_GRAM_F32;
 void gram_f32_neon_dotprod LOCALQ_GRAM_F32;
+
+#define LOCALQ_CHOLESKY_STEP_F32 \
+  (float* h, size_t n, size_t first, size_t last, double least, float* workspace)
+int64_t cholesky_step_f32_scalar LOCALQ_CHOLESKY_STEP_F32;
+int64_t cholesky_step_f32_avx2 LOCALQ_CHOLESKY_STEP_F32;
+int64_t cholesky_step_f32_avx512vnni LOCALQ_CHOLESKY_STEP_F32;
+int64_t cholesky_step_f32_neon_dotprod LOCALQ_CHOLESKY_STEP_F32;
+
+#define LOCALQ_FEEDBACK_TARGETS_F32                                                                     \
+  (const localq_feedback* feedback, size_t first, size_t last, size_t from, size_t to, uint32_t start, \
+   float* targets)
+void feedback_targets_f32_scalar LOCALQ_FEEDBACK_TARGETS_F32;
+void feedback_targets_f32_avx2 LOCALQ_FEEDBACK_TARGETS_F32;
+void feedback_targets_f32_avx512vnni LOCALQ_FEEDBACK_TARGETS_F32;
+void feedback_targets_f32_neon_dotprod LOCALQ_FEEDBACK_TARGETS_F32;
+
+#define LOCALQ_FEEDBACK_ROUND_F32                                                                            \
+  (const localq_feedback* feedback, const localq_format* format, size_t first, size_t last, uint32_t sweep, \
+   float* targets)
+void feedback_round_f32_scalar LOCALQ_FEEDBACK_ROUND_F32;
+void feedback_round_f32_avx2 LOCALQ_FEEDBACK_ROUND_F32;
+void feedback_round_f32_avx512vnni LOCALQ_FEEDBACK_ROUND_F32;
+void feedback_round_f32_neon_dotprod LOCALQ_FEEDBACK_ROUND_F32;
 
 }  // namespace localq

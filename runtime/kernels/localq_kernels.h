@@ -8,8 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 2
+#define LOCALQ_ABI_VERSION 3
 #define LOCALQ_GRAM_WORKSPACE 65536
+#define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
+#define LOCALQ_CHOLESKY_WORKSPACE 65536
+#define LOCALQ_TILE_ROWS 64
+#define LOCALQ_FROM_TARGETS 0
+#define LOCALQ_FROM_WEIGHTS 1
+#define LOCALQ_FROM_ZERO 2
 #define LOCALQ_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
@@ -38,6 +44,21 @@ typedef struct localq_blocks {
   uint8_t* minima;    // [rows, columns / group]
 } localq_blocks;
 
+// Rows of a matrix that error feedback works on, in tiles of LOCALQ_TILE_ROWS rows: a column of a tile is
+// contiguous, columns are in the order in which they are rounded. Missing rows of the last tile are 0.
+typedef struct localq_feedback {
+  size_t tiles;
+  size_t columns;             // a multiple of 4
+  size_t groups;              // of a row
+  const float* weights;       // [tiles, columns, 64]
+  float* errors;              // [tiles, columns, 64]: weight - value of its code
+  uint8_t* codes;             // [tiles, columns, 64]
+  const float* scales;        // [tiles, groups, 64]: float32(scale) * scales[group]
+  const float* minima;        // [tiles, groups, 64]: float32(minimum) * minima[group]; NULL: 0
+  const uint32_t* group_of;   // [columns]
+  const float* coefficients;  // [columns, columns]: what the error of column i adds to the target of row k
+} localq_feedback;
+
 // One instruction set: what it asks of the processor and the kernels that it brings.
 typedef struct localq_backend {
   const char* name;
@@ -61,6 +82,23 @@ typedef struct localq_backend {
   // The bits depend on how tokens are split among calls only.
   void (*gram_f32)(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g,
                    size_t g_stride, size_t part, size_t parts, float* workspace);
+
+  // One step of H = S^T S, S lower triangular, in place of H's lower triangle, from the last rows to the first:
+  // rows [first, last), at most LOCALQ_CHOLESKY_STEP; first is a multiple of that. The Gram kernel then has to
+  // subtract rows [first, last) of columns [0, first) from what is left. -1, or the row whose pivot is not above
+  // `least`. `workspace`: LOCALQ_CHOLESKY_WORKSPACE floats, 64-byte aligned.
+  int64_t (*cholesky_step_f32)(float* h, size_t n, size_t first, size_t last, double least, float* workspace);
+
+  // targets [tiles, last - first, 64] of columns [first, last) += errors of columns [from, to) * coefficients.
+  // They start from what is there, from the weights, or from 0: `start` is a LOCALQ_FROM_... first, last, from and
+  // to are multiples of 4.
+  void (*feedback_targets_f32)(const localq_feedback* feedback, size_t first, size_t last, size_t from, size_t to,
+                               uint32_t start, float* targets);
+
+  // Rounds columns [first, last), one after the other, to the codes nearest to their targets, to which the errors
+  // within the block are added: of the columns before each, or (`sweep`) of all others, as they are by then.
+  void (*feedback_round_f32)(const localq_feedback* feedback, const localq_format* format, size_t first,
+                             size_t last, uint32_t sweep, float* targets);
 } localq_backend;
 
 LOCALQ_API uint32_t localq_abi_version(void);
@@ -113,6 +151,14 @@ LOCALQ_API bool localq_pack_blocks(uint32_t ggml_type, const localq_blocks* bloc
 
 // count * bytes -> count * weights values; every byte string has some. False for another type.
 LOCALQ_API bool localq_dequantize_blocks(uint32_t ggml_type, const uint8_t* data, size_t count, float* values);
+
+// Rows of a matrix, `stride` values apart -> tiles, and back. order[k] is where column k of the tiles is in a row.
+LOCALQ_API void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
+                                      size_t columns, float* tiles);
+LOCALQ_API void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order,
+                                       size_t columns, float* to);
+LOCALQ_API void localq_tiles_store_u8(const uint8_t* tiles, size_t rows, size_t stride, const uint32_t* order,
+                                      size_t columns, uint8_t* to);
 
 // True when the int32_t at `flag` is not 0 (false for NULL). Has the type of ggml_abort_callback, so that
 // llama.cpp can be stopped inside a graph without running Python there.

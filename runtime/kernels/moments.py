@@ -1,6 +1,6 @@
 """Second moments of what a matrix multiplies: the Gram matrix X^T X of token rows, full or block-diagonal.
 
-The kernel is ``gram/``. Bits depend on how the tokens were split among calls, never on threads or instruction set.
+The kernel is ``gram/``. Bits depend on how tokens were split among calls, not on threads or instruction set.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def gram(
 ) -> None:
     """Adds X^T X to the lower triangles of ``out``.
 
-    ``x``: [tokens, n]; ``out``: [blocks, size, size] with blocks * size = n, of which block ``b`` gets the moments
-    of columns ``b * size`` and up; one block is the full matrix. Both float32 and contiguous. What is above the
-    diagonals is undefined until :func:`mirror`. ``isa`` forces an instruction set, for tests.
+    ``x``: [tokens, n]; ``out``: [blocks, size, size] with blocks * size = n, of which block ``b`` gets the
+    moments of columns ``b * size`` and up; one block is the full matrix. Both float32 and contiguous. What is
+    above the diagonals is undefined until :func:`mirror`. ``isa`` forces an instruction set, for tests.
     """
     if x.ndim != 2 or x.dtype != np.float32 or not x.flags.c_contiguous:
         raise ValueError(f"x is {x.dtype} {x.shape}; it must be contiguous float32 [tokens, columns]")
@@ -47,7 +47,7 @@ def gram_at(
     threads: int = 1,
     isa: str | None = None,
 ) -> None:
-    """As :func:`gram`, of ``tokens`` rows of ``columns`` floats each, one after the other from address ``x`` on."""
+    """As :func:`gram`, of ``tokens`` contiguous rows of ``columns`` floats from address ``x`` on."""
     _check(out)
     blocks, size, _ = out.shape
     if blocks * size != columns:
@@ -76,7 +76,7 @@ def gram_at(
 
 
 def in_parts(share: Callable[[int], None], parts: int) -> None:
-    """Runs ``share(0)`` to ``share(parts - 1)``, each in a thread of its own; the first exception is raised."""
+    """Runs ``share(0)`` to ``share(parts - 1)``, each in a thread of its own; raises the first exception."""
     if parts == 1:
         share(0)
         return

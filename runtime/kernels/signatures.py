@@ -1,0 +1,78 @@
+"""Structures of ``localq_kernels.h`` and prototypes of the encoders' kernels, as ctypes has them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+_SIZES = (ctypes.c_size_t,) * 4
+
+
+class FormatData(ctypes.Structure):
+    """``localq_format``: a block format as data."""
+
+    _fields_ = (
+        ("block", ctypes.c_uint32),
+        ("group", ctypes.c_uint32),
+        ("level_count", ctypes.c_uint32),
+        ("affine", ctypes.c_uint32),
+        ("scale_low", ctypes.c_int32),
+        ("scale_high", ctypes.c_int32),
+        ("minima_high", ctypes.c_int32),
+        ("levels", ctypes.c_float * 256),
+    )
+
+
+def grid_data(levels: Sequence[int]) -> FormatData:
+    """A format of which only the levels count."""
+    return FormatData(level_count=len(levels), levels=(ctypes.c_float * 256)(*levels))
+
+
+class FeedbackData(ctypes.Structure):
+    """``localq_feedback``: rows that error feedback works on, in tiles."""
+
+    _fields_ = (
+        ("tiles", ctypes.c_size_t),
+        ("columns", ctypes.c_size_t),
+        ("groups", ctypes.c_size_t),
+        ("weights", ctypes.c_void_p),
+        ("errors", ctypes.c_void_p),
+        ("codes", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("minima", ctypes.c_void_p),
+        ("group_of", ctypes.c_void_p),
+        ("coefficients", ctypes.c_void_p),
+    )
+
+
+# void gram_f32(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign,
+#               float* g, size_t g_stride, size_t part, size_t parts, float* workspace);
+GramF32 = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, *_SIZES, ctypes.c_float, ctypes.c_void_p, *_SIZES[:3], ctypes.c_void_p
+)
+# int64_t cholesky_step_f32(float* h, size_t n, size_t first, size_t last, double least, float* workspace);
+CholeskyStepF32 = ctypes.CFUNCTYPE(
+    ctypes.c_int64, ctypes.c_void_p, *_SIZES[:3], ctypes.c_double, ctypes.c_void_p
+)
+# void feedback_targets_f32(const localq_feedback* feedback, size_t first, size_t last, size_t from,
+#                           size_t to, uint32_t start, float* targets);
+FeedbackTargetsF32 = ctypes.CFUNCTYPE(
+    None, ctypes.POINTER(FeedbackData), *_SIZES, ctypes.c_uint32, ctypes.c_void_p
+)
+# void feedback_round_f32(const localq_feedback* feedback, const localq_format* format, size_t first,
+#                         size_t last, uint32_t sweep, float* targets);
+FeedbackRoundF32 = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(FeedbackData),
+    ctypes.POINTER(FormatData),
+    *_SIZES[:2],
+    ctypes.c_uint32,
+    ctypes.c_void_p,
+)
+# void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
+#                            size_t columns, float* tiles);
+# void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order,
+#                             size_t columns, float* to);
+# void localq_tiles_store_u8(const uint8_t* tiles, size_t rows, size_t stride, const uint32_t* order,
+#                            size_t columns, uint8_t* to);
+TILES = (ctypes.c_void_p, *_SIZES[:2], ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)

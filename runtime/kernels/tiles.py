@@ -1,0 +1,161 @@
+"""Rows of a matrix in tiles of 64, on which error feedback runs: the kernels ``feedback/``.
+
+A tile holds 64 rows, column by column in the order in which columns are rounded. Nothing here depends on how
+a matrix was split into rows, nor on the instruction set.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.kernels.bindings import backend, plain_library
+from runtime.kernels.moments import aligned
+from runtime.kernels.signatures import FeedbackData, FormatData
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+U32 = NDArray[np.uint32]
+
+TILE_ROWS = 64
+"""``LOCALQ_TILE_ROWS``"""
+
+
+class Start(IntEnum):
+    """What targets start from: ``LOCALQ_FROM_...``"""
+
+    TARGETS = 0
+    WEIGHTS = 1
+    ZERO = 2
+
+
+def load(rows: F32, order: U32) -> F32:
+    """[rows, columns], rows contiguous -> [tiles, len(order), 64]; columns ``order`` of it."""
+    _check_rows(rows, np.float32, order)
+    tiles = aligned(-(-rows.shape[0] // TILE_ROWS) * order.size * TILE_ROWS).reshape(
+        -1, order.size, TILE_ROWS
+    )
+    plain_library().localq_tiles_load_f32(
+        rows.ctypes.data,
+        rows.shape[0],
+        rows.strides[0] // 4,
+        order.ctypes.data,
+        order.size,
+        tiles.ctypes.data,
+    )
+    return tiles
+
+
+def store(tiles: F32 | U8, order: U32, rows: F32 | U8) -> None:
+    """The inverse of :func:`load`, into columns ``order`` of ``rows``, of the type of ``tiles``."""
+    _check_rows(rows, tiles.dtype, order)
+    if tiles.shape != (-(-rows.shape[0] // TILE_ROWS), order.size, TILE_ROWS) or not tiles.flags.c_contiguous:
+        raise ValueError(f"tiles have shape {tiles.shape}; the rows have shape {rows.shape}")
+    library = plain_library()
+    function = library.localq_tiles_store_u8 if tiles.dtype == np.uint8 else library.localq_tiles_store_f32
+    stride = rows.strides[0] // rows.itemsize
+    function(tiles.ctypes.data, rows.shape[0], stride, order.ctypes.data, order.size, rows.ctypes.data)
+
+
+def _check_rows(rows: F32 | U8, dtype: np.dtype[np.generic] | type, order: U32) -> None:
+    if rows.dtype != dtype or rows.ndim != 2 or rows.strides[1] != rows.itemsize:
+        raise ValueError(f"rows are {rows.dtype} {rows.shape}; they must be contiguous rows of {dtype}")
+    if order.dtype != np.uint32 or order.ndim != 1 or not order.flags.c_contiguous:
+        raise ValueError(f"order is {order.dtype} {order.shape}; it must be contiguous uint32")
+    if order.size and int(order.max()) >= rows.shape[1]:
+        raise ValueError(f"order names column {int(order.max())} of {rows.shape[1]}")
+
+
+@dataclass
+class FeedbackTiles:
+    """Rows under error feedback. Arrays are contiguous; ``load`` makes those in tiles."""
+
+    weights: F32
+    """[tiles, columns, 64]; columns are a multiple of 4."""
+    scales: F32
+    """[tiles, groups, 64]: effective scales of the groups."""
+    minima: F32 | None
+    """[tiles, groups, 64]: effective minima, None where there are none."""
+    group_of: U32
+    """[columns]: the group of a column."""
+    coefficients: F32
+    """[columns, columns]: what the error of column i adds to the target of row k."""
+    isa: str | None = None
+    errors: F32 = field(init=False)
+    """[tiles, columns, 64]: weight - value of its code, for the columns that were rounded."""
+    codes: U8 = field(init=False)
+    """[tiles, columns, 64]"""
+
+    def __post_init__(self) -> None:
+        columns = self.weights.shape[1]
+        if columns % 4:
+            raise ValueError(f"{columns} columns; they must be a multiple of 4")
+        if self.group_of.shape != (columns,) or self.coefficients.shape != (columns, columns):
+            raise ValueError(
+                f"group_of {self.group_of.shape} and coefficients {self.coefficients.shape} do not fit"
+                f" {columns} columns"
+            )
+        if columns and int(self.group_of.max()) >= self.scales.shape[1]:
+            raise ValueError(f"group_of names group {int(self.group_of.max())} of {self.scales.shape[1]}")
+        self.errors = aligned(self.weights.size).reshape(self.weights.shape)
+        self.codes = np.empty(self.weights.shape, dtype=np.uint8)
+        self._kernels = backend(self.isa)
+
+    def _data(self) -> FeedbackData:
+        for array in (self.weights, self.scales, self.minima, self.coefficients, self.group_of):
+            if array is not None and not array.flags.c_contiguous:
+                raise ValueError("an array of the tiles is not contiguous")
+        return FeedbackData(
+            self.weights.shape[0],
+            self.weights.shape[1],
+            self.scales.shape[1],
+            self.weights.ctypes.data,
+            self.errors.ctypes.data,
+            self.codes.ctypes.data,
+            self.scales.ctypes.data,
+            None if self.minima is None else self.minima.ctypes.data,
+            self.group_of.ctypes.data,
+            self.coefficients.ctypes.data,
+        )
+
+    def targets(
+        self,
+        first: int,
+        last: int,
+        errors: tuple[int, int],
+        start: Start = Start.WEIGHTS,
+        into: F32 | None = None,
+    ) -> F32:
+        """[tiles, last - first, 64]: ``start`` + errors of columns ``errors`` (a range) * coefficients.
+
+        All four are multiples of 4. ``into`` is used and returned if given.
+        """
+        tiles, columns, _ = self.weights.shape
+        if not (0 <= first <= last <= columns and 0 <= errors[0] <= errors[1] <= columns):
+            raise ValueError(f"columns {first} to {last}, errors {errors}: not within {columns} columns")
+        if first % 4 or last % 4 or errors[0] % 4 or errors[1] % 4:
+            raise ValueError(f"columns {first} to {last}, errors {errors}: not multiples of 4")
+        shape = (tiles, last - first, TILE_ROWS)
+        found = aligned(tiles * (last - first) * TILE_ROWS).reshape(shape) if into is None else into
+        if found.shape != shape or not found.flags.c_contiguous:
+            raise ValueError(f"targets have shape {found.shape}; they must have {shape}")
+        self._kernels.feedback_targets_f32(
+            ctypes.byref(self._data()), first, last, *errors, int(start), found.ctypes.data
+        )
+        return found
+
+    def round(self, grid: FormatData, first: int, targets: F32, *, sweep: bool = False) -> None:
+        """Rounds the columns from ``first`` that ``targets`` [tiles, columns of the block, 64] are of.
+
+        ``targets`` get the errors within the block too: of columns before each, with ``sweep`` of all others.
+        """
+        last = first + targets.shape[1]
+        if first % 4 or last % 4 or last > self.weights.shape[1] or not targets.flags.c_contiguous:
+            raise ValueError(f"columns {first} to {last} of {self.weights.shape[1]}: not a block of fours")
+        self._kernels.feedback_round_f32(
+            ctypes.byref(self._data()), ctypes.byref(grid), first, last, int(sweep), targets.ctypes.data
+        )
