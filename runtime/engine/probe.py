@@ -67,7 +67,7 @@ def parse_features(system_info: str) -> dict[str, bool]:
 
 
 def _devices(folder: Path) -> Iterator[ProbedDevice]:
-    registry, base = _load(folder, "ggml"), _load(folder, "ggml-base")
+    registry, base = load_library(folder, "ggml"), load_library(folder, "ggml-base")
     # size_t ggml_backend_dev_count(void);
     registry.ggml_backend_dev_count.restype = ctypes.c_size_t
     # ggml_backend_dev_t ggml_backend_dev_get(size_t index);
@@ -98,7 +98,8 @@ def _devices(folder: Path) -> Iterator[ProbedDevice]:
         )
 
 
-def _load(folder: Path, library: str) -> ctypes.CDLL:
+def load_library(folder: Path, library: str) -> ctypes.CDLL:
+    """One of the libraries that come with llama_cpp, in its ``folder``."""
     suffix = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
     return ctypes.CDLL(str(folder / f"{'' if sys.platform == 'win32' else 'lib'}{library}{suffix}"))
 
@@ -106,7 +107,7 @@ def _load(folder: Path, library: str) -> ctypes.CDLL:
 def _text(folder: Path, library: str, function: str) -> str:
     """What a ``const char * function(void)`` of one of llama.cpp's libraries says; "unknown" without it."""
     try:
-        call = getattr(_load(folder, library), function)
+        call = getattr(load_library(folder, library), function)
     except (OSError, AttributeError):
         return "unknown"
     call.argtypes = ()

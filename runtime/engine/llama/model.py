@@ -57,9 +57,10 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
     return LoadedModel(model, context, vocabulary, abort_flag, info)
 
 
-def open_weights(config: EngineConfig, on_progress: Callable[[float], None]) -> int:
-    """Load the weights; answers llama.cpp's model handle."""
+def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, repack: bool = True) -> int:
+    """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle."""
     params = native.llama_model_default_params()
+    params.use_extra_bufts = repack
     params.n_gpu_layers = config.gpu_layers
     params.load_mode = native.LLAMA_LOAD_MODE_MMAP if config.mmap else native.LLAMA_LOAD_MODE_NONE
     reported = 0.0

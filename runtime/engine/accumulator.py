@@ -1,0 +1,87 @@
+"""Sums over the rows that a matrix multiplies: tokens, squares, second moments."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.kernels.moments import gram, in_parts, mirror
+
+SLICE = 256
+"""Rows whose squares are summed in float32, before the sum goes on in float64."""
+THREADED = 1 << 18
+"""Values from which on threads pay."""
+WRITE_BYTES = 8 << 20
+
+
+class Accumulator:
+    """Sums for an input of ``columns`` that each of ``matrices`` gets rows of.
+
+    ``block`` columns have second moments with each other, none for 0. The bits of all sums depend on the rows
+    of each :meth:`add` and their order, never on ``threads``.
+    """
+
+    def __init__(self, columns: int, matrices: int, block: int, threads: int) -> None:
+        self.tokens = np.zeros(matrices, np.int64)
+        self.squares = np.zeros((matrices, columns), np.float64)
+        blocks = columns // block if block else 0
+        self.moments = np.zeros((matrices, blocks, block, block), np.float32)
+        self._threads = threads
+
+    def add(self, rows: NDArray[np.float32], matrix: int = 0) -> None:
+        """Takes rows [tokens, columns] into the sums of one matrix."""
+        if len(rows) == 0:
+            return
+        self.tokens[matrix] += len(rows)
+        columns = rows.shape[1]
+        parts = self._threads if rows.size >= THREADED else 1
+
+        def add_squares(part: int) -> None:
+            begin, end = columns * part // parts, columns * (part + 1) // parts
+            for first in range(0, len(rows), SLICE):
+                piece = rows[first : first + SLICE, begin:end]
+                self.squares[matrix, begin:end] += np.einsum("tc,tc->c", piece, piece)
+
+        in_parts(add_squares, parts)
+        if self.moments.size:
+            gram(np.ascontiguousarray(rows), self.moments[matrix], threads=parts)
+
+    def add_routed(self, rows: NDArray[np.float32], experts: NDArray[np.int32]) -> None:
+        """Takes the rows that each expert got.
+
+        ``experts``: [tokens, used]; ``rows``: [tokens, used, columns], or [tokens, 1, columns] where all
+        experts of a token get the same row.
+        """
+        used = experts.shape[1]
+        order = np.argsort(experts, axis=None, kind="stable")
+        chosen, starts = np.unique(experts.reshape(-1)[order], return_index=True)
+        for expert, places in zip(chosen.tolist(), np.split(order, starts[1:]), strict=True):
+            self.add(rows[places // used, places % used % rows.shape[1]], expert)
+
+    @property
+    def finite(self) -> bool:
+        """Whether no sum overflowed and no row held NaN or infinity."""
+        return bool(np.isfinite(self.squares).all())
+
+    def write(self, path: Path) -> str:
+        """Writes the means as :class:`runtime.engine.observation.ObservedInput` has them; answers the sha256.
+
+        The sums are used up.
+        """
+        count = np.maximum(self.tokens, 1)
+        mean = (self.squares / count[:, None]).astype("<f4")
+        for matrix, moments in enumerate(self.moments):
+            if moments.size:
+                moments /= np.float32(count[matrix])
+                mirror(moments)
+        digest = hashlib.sha256()
+        with path.open("xb") as file:
+            for array in (mean, self.moments.astype("<f4", copy=False)):
+                data = array.reshape(-1).view(np.uint8)
+                for begin in range(0, len(data), WRITE_BYTES):
+                    digest.update(data[begin : begin + WRITE_BYTES].data)
+                    file.write(data[begin : begin + WRITE_BYTES].data)
+        return digest.hexdigest()
