@@ -8,26 +8,26 @@ bits of them, the next ``lanes`` codes the bits above, and so on.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quant.formats.format import F16, U8
 
 
-def fold(codes: NDArray[np.integer], bits: int, lanes: int) -> U8:
+def fold(codes: U8, bits: int, lanes: int) -> U8:
     """[n, count] codes, of which the lowest ``bits`` bits count -> [n, count * bits / 8] bytes."""
+    n, count = codes.shape
     planes = 8 // bits
-    pieces = codes.astype(np.uint8).reshape(len(codes), -1, planes, lanes) & ((1 << bits) - 1)
+    pieces = low(codes, bits).reshape(n, count // (planes * lanes), planes, lanes)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
     folded: U8 = np.bitwise_or.reduce(pieces << shifts, axis=2)
-    return folded.reshape(len(codes), -1)
+    return folded.reshape(n, count // planes)
 
 
 def unfold(data: U8, bits: int, lanes: int) -> U8:
     """[n, bytes] -> [n, bytes * 8 / bits] codes; the inverse of :func:`fold`."""
-    pieces = data.reshape(len(data), -1, 1, lanes)
+    n, count = data.shape
+    pieces = data.reshape(n, count // lanes, 1, lanes)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-    codes: U8 = (pieces >> shifts) & np.uint8((1 << bits) - 1)
-    return codes.reshape(len(data), -1)
+    return low(pieces >> shifts, bits).reshape(n, count * 8 // bits)
 
 
 def low(data: U8, bits: int) -> U8:

@@ -19,7 +19,8 @@ def level_values(fmt: Format) -> F32:
 
 def values(fmt: Format, blocks: Blocks) -> F32:
     """[n, block]: the weights that ``blocks`` stand for."""
-    codes = blocks.codes.reshape(-1, fmt.groups, fmt.group)
+    n = len(blocks.codes)
+    codes = blocks.codes.reshape(n, fmt.groups, fmt.group)
     with np.errstate(invalid="ignore"):  # a damaged file's infinite scale times 0 is NaN here as in ggml
         scale = blocks.scale.astype(np.float32)[:, None]
         if blocks.scales is not None:
@@ -30,7 +31,7 @@ def values(fmt: Format, blocks: Blocks) -> F32:
             if blocks.minima is not None:
                 minimum = minimum * blocks.minima.astype(np.float32)
             weights = weights - minimum[:, :, None]
-    return weights.reshape(-1, fmt.block)
+    return weights.reshape(n, fmt.block)
 
 
 def dequantize(fmt: Format, data: U8) -> F32:
@@ -39,7 +40,7 @@ def dequantize(fmt: Format, data: U8) -> F32:
     ``bytes`` is a multiple of the format's ``block_bytes``; ValueError when it is not. Every byte string has
     values; a scale that is NaN gives NaN.
     """
-    return values(fmt, fmt.unpack(whole_blocks(fmt, data))).reshape(*data.shape[:-1], -1)
+    return values(fmt, fmt.unpack(whole_blocks(fmt, data))).reshape(weights_shape(fmt, data))
 
 
 def whole_blocks(fmt: Format, data: U8) -> U8:
@@ -48,4 +49,9 @@ def whole_blocks(fmt: Format, data: U8) -> U8:
         raise ValueError(
             f"rows of {data.shape[-1]} bytes are not {fmt.name}: a block has {fmt.block_bytes} bytes"
         )
-    return np.ascontiguousarray(data).reshape(-1, fmt.block_bytes)
+    return np.ascontiguousarray(data).reshape(data.size // fmt.block_bytes, fmt.block_bytes)
+
+
+def weights_shape(fmt: Format, data: U8) -> tuple[int, ...]:
+    """[..., bytes] -> [..., weights]."""
+    return *data.shape[:-1], data.shape[-1] // fmt.block_bytes * fmt.block

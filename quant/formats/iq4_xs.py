@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from quant.formats import given
-from quant.formats.bits import above, fold, half_bytes, halves, join, split, unfold
+from quant.formats.bits import above, fold, half_bytes, halves, high, join, split, unfold
 from quant.formats.format import U8, Blocks, Format
 from quant.formats.iq4_nl import LEVELS
 
@@ -22,7 +22,7 @@ def pack(blocks: Blocks) -> U8:
     scales = given.scales(blocks).view(np.uint8) + _SCALE_ZERO
     return join(
         half_bytes(blocks.scale),
-        fold(scales >> 4, bits=2, lanes=1),
+        fold(high(scales, 4), bits=2, lanes=1),
         fold(scales, bits=4, lanes=1),
         fold(blocks.codes, bits=4, lanes=16),
     )

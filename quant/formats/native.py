@@ -5,7 +5,7 @@ NaN apart: a scale that is NaN gives NaN in both, of any payload.
 
 from __future__ import annotations
 
-from quant.formats.dequantize import whole_blocks
+from quant.formats.dequantize import weights_shape, whole_blocks
 from quant.formats.format import F32, U8, Blocks, Format
 from runtime.kernels.packing import dequantize_blocks, pack_blocks
 
@@ -24,5 +24,4 @@ def pack(fmt: Format, blocks: Blocks) -> U8:
 
 def dequantize(fmt: Format, data: U8) -> F32:
     """As :func:`quant.formats.dequantize.dequantize`."""
-    values = dequantize_blocks(fmt.ggml_type, whole_blocks(fmt, data))
-    return values.reshape(*data.shape[:-1], -1)
+    return dequantize_blocks(fmt.ggml_type, whole_blocks(fmt, data)).reshape(weights_shape(fmt, data))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from quant.formats import given
-from quant.formats.bits import above, fold, half_bytes, halves, join, split, unfold
+from quant.formats.bits import above, fold, half_bytes, halves, high, join, split, unfold
 from quant.formats.format import U8, Blocks, Format
 
 _SCALE_ZERO = np.uint8(32)
@@ -21,10 +21,10 @@ def pack(blocks: Blocks) -> U8:
     """-> uint8 [n, 110]."""
     scales = given.scales(blocks).view(np.uint8) + _SCALE_ZERO
     return join(
-        fold(blocks.codes >> 2, bits=1, lanes=32),
+        fold(high(blocks.codes, 2), bits=1, lanes=32),
         fold(blocks.codes, bits=2, lanes=32),
         fold(scales, bits=4, lanes=8),
-        fold(scales >> 4, bits=2, lanes=4),
+        fold(high(scales, 4), bits=2, lanes=4),
         half_bytes(blocks.scale),
     )
 

@@ -6,13 +6,13 @@ below those of code i + 16.
 
 from __future__ import annotations
 
-from quant.formats.bits import above, fold, half_bytes, halves, join, split, unfold
+from quant.formats.bits import above, fold, half_bytes, halves, high, join, split, unfold
 from quant.formats.format import U8, Blocks, Format
 
 
 def pack(blocks: Blocks) -> U8:
     """-> uint8 [n, 22]."""
-    top = fold(blocks.codes >> 4, bits=1, lanes=1)
+    top = fold(high(blocks.codes, 4), bits=1, lanes=1)
     return join(half_bytes(blocks.scale), top, fold(blocks.codes, bits=4, lanes=16))
 
 

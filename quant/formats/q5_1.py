@@ -6,14 +6,14 @@ The file holds what is added, ``m``; blocks hold what is subtracted, ``minimum =
 from __future__ import annotations
 
 from quant.formats import given
-from quant.formats.bits import above, fold, half_bytes, halves, join, negated, split, unfold
+from quant.formats.bits import above, fold, half_bytes, halves, high, join, negated, split, unfold
 from quant.formats.format import U8, Blocks, Format
 
 
 def pack(blocks: Blocks) -> U8:
     """-> uint8 [n, 24]."""
     added = half_bytes(negated(given.minimum(blocks)))
-    top = fold(blocks.codes >> 4, bits=1, lanes=1)
+    top = fold(high(blocks.codes, 4), bits=1, lanes=1)
     return join(half_bytes(blocks.scale), added, top, fold(blocks.codes, bits=4, lanes=16))
 
 

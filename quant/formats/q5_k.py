@@ -8,7 +8,7 @@ code i + 32.
 from __future__ import annotations
 
 from quant.formats import given
-from quant.formats.bits import above, fold, half_bytes, halves, join, split, unfold
+from quant.formats.bits import above, fold, half_bytes, halves, high, join, split, unfold
 from quant.formats.format import U8, Blocks, Format
 from quant.formats.k_scales import MINIMA_HIGH, SCALE_RANGE, pack_scales, unpack_scales
 
@@ -19,7 +19,7 @@ def pack(blocks: Blocks) -> U8:
         half_bytes(blocks.scale),
         half_bytes(given.minimum(blocks)),
         pack_scales(given.scales(blocks), given.minima(blocks)),
-        fold(blocks.codes >> 4, bits=1, lanes=32),
+        fold(high(blocks.codes, 4), bits=1, lanes=32),
         fold(blocks.codes, bits=4, lanes=32),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from quant.formats import given
-from quant.formats.bits import above, fold, half_bytes, halves, join, split, unfold
+from quant.formats.bits import above, fold, half_bytes, halves, high, join, split, unfold
 from quant.formats.format import U8, Blocks, Format
 
 
@@ -18,7 +18,7 @@ def pack(blocks: Blocks) -> U8:
     """-> uint8 [n, 210]."""
     return join(
         fold(blocks.codes, bits=4, lanes=64),
-        fold(blocks.codes >> 4, bits=2, lanes=32),
+        fold(high(blocks.codes, 4), bits=2, lanes=32),
         given.scales(blocks).view(np.uint8),
         half_bytes(blocks.scale),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.formats.dequantize import dequantize
 from quant.formats.format import F32, U8
+from quant.formats.native import dequantize
 from quant.formats.registry import BY_GGML_TYPE
 
 _F32, _F16, _BF16 = 0, 1, 30

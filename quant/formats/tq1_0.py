@@ -24,7 +24,7 @@ def pack(blocks: Blocks) -> U8:
     packed: list[U8] = []
     start = 0
     for size, digits in _PARTS:
-        part = blocks.codes[:, start : start + size * digits].reshape(-1, digits, size)
+        part = blocks.codes[:, start : start + size * digits].reshape(len(blocks.codes), digits, size)
         start += size * digits
         worth = np.array([3 ** (4 - i) for i in range(digits)], dtype=np.uint16)[:, None]
         number = (part * worth).sum(axis=1, dtype=np.uint16)

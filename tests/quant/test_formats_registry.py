@@ -1,0 +1,82 @@
+"""The list of formats, and what stands in for one that does not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quant.formats.dequantize import dequantize
+from quant.formats.format import Format
+from quant.formats.quantize import quantize
+from quant.formats.registry import (
+    BY_GGML_TYPE,
+    BY_NAME,
+    FORMATS,
+    RELATIVE_ERROR,
+    WORSE_AT_MOST,
+    best_fit,
+)
+from runtime.gguf.ggml_types import GGML_TYPES
+
+every_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.name)
+
+
+def test_formats_are_ordered_by_bits_then_by_falling_error() -> None:
+    order = [(fmt.bits_per_weight, -RELATIVE_ERROR[fmt.name]) for fmt in FORMATS]
+    assert order == sorted(order)
+    assert len(FORMATS) == len(BY_NAME) == len(BY_GGML_TYPE) == len(RELATIVE_ERROR) == 16
+
+
+@every_format
+def test_a_format_is_found_by_name_and_by_the_number_that_files_have(fmt: Format) -> None:
+    assert BY_NAME[fmt.name] is BY_GGML_TYPE[fmt.ggml_type] is fmt
+    kind = GGML_TYPES[fmt.ggml_type]
+    assert (kind.name.lower(), kind.block_size, kind.block_bytes) == (fmt.name, fmt.block, fmt.block_bytes)
+
+
+@every_format
+def test_the_errors_that_decide_are_those_that_the_quantizer_reaches(fmt: Format) -> None:
+    weights = np.random.default_rng(7).standard_normal((64, 2048)).astype(np.float32)
+    difference = dequantize(fmt, quantize(fmt, weights)) - weights
+    error = float((difference**2).sum() / (weights**2).sum())
+    assert error == pytest.approx(RELATIVE_ERROR[fmt.name], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "stands_in"),
+    [
+        ("q4_k", 576, "iq4_nl"),
+        ("iq4_xs", 640, "iq4_nl"),
+        ("q5_k", 576, "q5_0"),
+        ("q6_k", 576, "q8_0"),
+        ("q3_k", 576, "iq4_nl"),
+        ("q2_k", 576, "q2_0"),
+        ("q2_k", 96, "iq4_nl"),
+        ("tq1_0", 640, "q2_0"),
+        ("tq2_0", 128, "q2_0"),
+        ("tq2_0", 32, "iq4_nl"),
+        ("q1_0", 192, "q2_0"),
+        ("q2_0", 96, "iq4_nl"),
+        ("q4_k", 100, None),
+        ("q8_0", 1, None),
+    ],
+)
+def test_what_stands_in_where_rows_do_not_fit(name: str, columns: int, stands_in: str | None) -> None:
+    found = best_fit(BY_NAME[name], columns)
+    assert (found.name if found else None) == stands_in
+
+
+@every_format
+def test_what_stands_in_fits_is_no_worse_than_said_and_nothing_smaller_would_do(fmt: Format) -> None:
+    for columns in range(1, 1025):
+        found = best_fit(fmt, columns)
+        if fmt.fits(columns):
+            assert found is fmt
+            continue
+        most = WORSE_AT_MOST * RELATIVE_ERROR[fmt.name]
+        good = [other for other in FORMATS if other.fits(columns) and RELATIVE_ERROR[other.name] <= most]
+        assert (found is None) == (columns % 32 != 0) == (not good)
+        if found is not None:
+            assert found in good and not any(
+                other.block_bytes * found.block < found.block_bytes * other.block for other in good
+            )
