@@ -53,6 +53,8 @@ def serve_job(descriptor: int, request: type[Asked], work: Callable[[Asked, Repo
             result = work(asked, lambda message: channel.send(encode([message])))
         except LocalqError as error:
             result = Failure(kind=type(error).__name__, message=str(error), facts=facts_of(error))
+        except OSError as error:  # the disk's; when the front is gone the answer cannot be sent either
+            result = Failure(kind="EngineError", message=str(error))
         channel.send(encode([result]))
 
     threading.Thread(target=lambda: end_with(listen), name="listener", daemon=True).start()

@@ -5,6 +5,7 @@ Run as ``python -m runtime.engine.observe FD`` by :func:`runtime.engine.job.run_
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from runtime.engine.child import Report, serve_job
 from runtime.engine.chunks import draw_chunks
 from runtime.engine.llama.observing import Chunk, WatchedModel
 from runtime.engine.llama.survey import Input, Survey
-from runtime.engine.moment_plan import InputShape, plan_moments
+from runtime.engine.moment_plan import InputShape, MomentPlan, plan_moments
 from runtime.engine.observation import Observed, ObservedInput, ObserveProgress, ObserveRequest
 from runtime.engine.residency import Residency
-from runtime.errors import EngineError, InvalidRequest
+from runtime.errors import DoesNotFit, EngineError, InvalidRequest
 from runtime.gguf import open_model
+from runtime.units import format_bytes
 
 
 def observe(request: ObserveRequest, report: Report) -> Observed:
@@ -48,6 +50,7 @@ def observe(request: ObserveRequest, report: Report) -> Observed:
             hessian=request.hessian,
             expert_hessian=request.expert_hessian,
         )
+        require_room(request.folder, survey, plan)
         passes = len(plan.windows)
         inputs: list[ObservedInput] = []
         for number, window in enumerate(plan.windows):
@@ -70,6 +73,22 @@ def observe(request: ObserveRequest, report: Report) -> Observed:
         peak_anonymous_bytes=residency.peak_anonymous_bytes,
         peak_mapped_bytes=residency.peak_mapped_bytes,
     )
+
+
+def require_room(folder: str, survey: Survey, plan: MomentPlan) -> None:
+    """Raises DoesNotFit, with both numbers, where the files would not fit on the disk."""
+    needed = sum(
+        4 * found.matrices * found.columns * (1 + block)
+        for found, block in zip(survey.inputs, plan.blocks, strict=True)
+    )
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DoesNotFit(
+            f"the statistics take {format_bytes(needed)} on the disk of {folder}, of which "
+            f"{format_bytes(free)} are free; make room, or calibrate in less memory, which makes them smaller",
+            needed_bytes=needed,
+            available_bytes=free,
+        )
 
 
 def draw(model: WatchedModel, request: ObserveRequest) -> dict[str, list[Chunk]]:

@@ -48,6 +48,8 @@ def work(ask: Ask, report: Report) -> Answer:
             raise RuntimeError("a bug of ours")
         case "hang":
             time.sleep(600)
+        case "disk":
+            raise OSError(28, "No space left on device", "somewhere")
         case "noise":
             os.write(int(sys.argv[1]), b"\xff" * 64)
             time.sleep(600)

@@ -65,6 +65,8 @@ def test_an_error_of_the_job_is_an_error_of_the_caller() -> None:
     assert (large.value.needed_bytes, large.value.available_bytes) == (2**40, 2**30)
     with pytest.raises(EngineError, match="it went wrong"):
         run("plain")
+    with pytest.raises(EngineError, match="No space left on device: 'somewhere'"):
+        run("disk")
 
 
 def test_a_crash_is_a_typed_error_with_the_last_words() -> None:

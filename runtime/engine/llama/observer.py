@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Observer:
         self._surveyor: Surveyor | None = None
         self._survey: Survey | None = None
         self._accumulators: Mapping[int, Accumulator] = {}
+        self._on_share: Callable[[float], None] = lambda share: None
+        self._wanted = 1
         self._stop: int | None = None
         self._begin()
 
@@ -45,14 +47,23 @@ class Observer:
         self._abort_flag.value = 1
         return self._surveyor
 
-    def watch(self, survey: Survey, accumulators: Mapping[int, Accumulator]) -> None:
-        """Before passes of the surveyed graph: input -> where its rows go."""
+    def watch(
+        self,
+        survey: Survey,
+        accumulators: Mapping[int, Accumulator],
+        on_share: Callable[[float], None],
+    ) -> None:
+        """Before passes of the surveyed graph: input -> where its rows go.
+
+        ``on_share`` gets the share of the wanted inputs that a pass has taken.
+        """
         self._surveyor = None
         self._survey = survey
         self._accumulators = accumulators
-        self._stop = stop_before(
-            survey, [key for number in accumulators for key in survey.inputs[number].keys]
-        )
+        self._on_share = on_share
+        keys = [key for number in accumulators for key in survey.inputs[number].keys]
+        self._wanted = max(1, len(keys))
+        self._stop = stop_before(survey, keys)
 
     def begin(self) -> None:
         """Before each watched pass."""
@@ -129,6 +140,7 @@ class Observer:
         else:
             add_batched(accumulator, rows, source(node, 0).shape)
         self.moment_seconds += time.perf_counter() - started
+        self._on_share(min(1.0, (len(self._taken) - len(self._pending)) / self._wanted))
 
 
 def add_batched(

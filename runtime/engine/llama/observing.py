@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.engine.accumulator import Accumulator
 from runtime.engine.config import EngineConfig
 from runtime.engine.llama.graph import check_layout
-from runtime.engine.llama.model import open_weights
+from runtime.engine.llama.model import PROGRESS_STEP, open_weights
 from runtime.engine.llama.observer import Observer
 from runtime.engine.llama.survey import Survey
 from runtime.engine.llama.vocabulary import Vocabulary
@@ -103,20 +103,29 @@ class WatchedModel:
         survey: Survey,
         accumulators: Mapping[int, Accumulator],
         chunks: Sequence[Chunk],
-        on_batch: Callable[[float], None],
+        on_share: Callable[[float], None],
     ) -> None:
         """One pass of all chunks, which adds the inputs of a window to their accumulators.
 
-        ``on_batch`` gets the share of the pass that is done. Raises EngineError when llama.cpp fails.
+        ``on_share`` gets the share of the pass that is done. Raises EngineError when llama.cpp fails.
         """
-        self._observer.watch(survey, accumulators)
-        for begin in range(0, len(chunks), self.batch_chunks):
+        batches = -(-len(chunks) // self.batch_chunks)
+        number, shown = 0, 0.0
+
+        def on_input(share: float) -> None:
+            nonlocal shown
+            done = (number + share) / batches
+            if done >= min(1.0, shown + PROGRESS_STEP):
+                shown = done
+                on_share(done)
+
+        self._observer.watch(survey, accumulators, on_input)
+        for number in range(batches):
             self._observer.begin()
-            self._decode(chunks[begin : begin + self.batch_chunks])
+            self._decode(chunks[number * self.batch_chunks : (number + 1) * self.batch_chunks])
             self._observer.finish()
             if self._observer.error is not None:
                 raise self._observer.error
-            on_batch(min(1.0, (begin + self.batch_chunks) / len(chunks)))
 
     def _open_context(self, chunks: int) -> None:
         if self._context:
