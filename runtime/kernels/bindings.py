@@ -19,6 +19,7 @@ from runtime.kernels.signatures import (
     CholeskyStepF32,
     FeedbackRoundF32,
     FeedbackTargetsF32,
+    FitF32,
     GramF32,
 )
 
@@ -51,6 +52,7 @@ class _Backend(ctypes.Structure):
         ("cholesky_step_f32", CholeskyStepF32),
         ("feedback_targets_f32", FeedbackTargetsF32),
         ("feedback_round_f32", FeedbackRoundF32),
+        ("fit_f32", FitF32),
     )
 
 

@@ -63,4 +63,12 @@ void feedback_round_f32_avx2 LOCALQ_FEEDBACK_ROUND_F32;
 void feedback_round_f32_avx512vnni LOCALQ_FEEDBACK_ROUND_F32;
 void feedback_round_f32_neon_dotprod LOCALQ_FEEDBACK_ROUND_F32;
 
+#define LOCALQ_FIT_F32                                                                                       \
+  (const localq_format* format, const float* weights, size_t rows, size_t columns, const float* importance, \
+   const localq_blocks* blocks)
+void fit_f32_scalar LOCALQ_FIT_F32;
+void fit_f32_avx2 LOCALQ_FIT_F32;
+void fit_f32_avx512vnni LOCALQ_FIT_F32;
+void fit_f32_neon_dotprod LOCALQ_FIT_F32;
+
 }  // namespace localq

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 3
+#define LOCALQ_ABI_VERSION 4
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
@@ -102,6 +102,12 @@ typedef struct localq_backend {
 } localq_backend;
 
 LOCALQ_API uint32_t localq_abi_version(void);
+
+  // The blocks of [rows, columns] with the least sum of importance[column] * (weight - value)^2 that the search of
+  // fit/ finds, each block by itself. Weights are finite and at most 65504 in size; importances are finite and not
+  // below 0, and only their ratios within a block count: all 0 is as all 1.
+  void (*fit_f32)(const localq_format* format, const float* weights, size_t rows, size_t columns,
+                  const float* importance, const localq_blocks* blocks);
 
 // What the processor has *and* the operating system supports. Bit i is named localq_feature_name(i).
 LOCALQ_API uint64_t localq_cpu_features(void);

@@ -28,6 +28,18 @@ def grid_data(levels: Sequence[int]) -> FormatData:
     return FormatData(level_count=len(levels), levels=(ctypes.c_float * 256)(*levels))
 
 
+class BlocksData(ctypes.Structure):
+    """``localq_blocks``: unpacked blocks of a matrix."""
+
+    _fields_ = (
+        ("codes", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("minimum", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("minima", ctypes.c_void_p),
+    )
+
+
 class FeedbackData(ctypes.Structure):
     """``localq_feedback``: rows that error feedback works on, in tiles."""
 
@@ -70,6 +82,16 @@ FeedbackRoundF32 = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
 )
 # void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
+# void fit_f32(const localq_format* format, const float* weights, size_t rows, size_t columns,
+#              const float* importance, const localq_blocks* blocks);
+FitF32 = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(FormatData),
+    ctypes.c_void_p,
+    *_SIZES[:2],
+    ctypes.c_void_p,
+    ctypes.POINTER(BlocksData),
+)
 #                            size_t columns, float* tiles);
 # void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order,
 #                             size_t columns, float* to);

@@ -14,10 +14,10 @@ struct Uniform {
   explicit Uniform(const localq_format& format)
       : low(all(format.levels[0])), high(all(format.levels[format.level_count - 1])) {}
   LOCALQ_MEMBER f32x16 nearest(f32x16 value) const { return round_to_even(smaller(larger(value, low), high)); }
-  LOCALQ_MEMBER f32x16 code(f32x16 level, f32x16) const { return level - low; }
+  LOCALQ_MEMBER f32x16 code(f32x16 value) const { return nearest(value) - low; }
 };
 
-// Any integers, ascending: the sum of the steps whose middle lies below the value.
+// Any ascending integers: the sum of the steps whose middle lies below the value.
 struct Table {
   uint32_t steps;
   float first;
@@ -33,7 +33,7 @@ struct Table {
     for (uint32_t k = 0; k < steps; ++k) level += choose(value > all(middle[k]), all(step[k]), all(0.0f));
     return level;
   }
-  LOCALQ_MEMBER f32x16 code(f32x16, f32x16 value) const {
+  LOCALQ_MEMBER f32x16 code(f32x16 value) const {
     f32x16 code = all(0.0f);
     for (uint32_t k = 0; k < steps; ++k) code += choose(value > all(middle[k]), all(1.0f), all(0.0f));
     return code;

@@ -1,0 +1,51 @@
+"""Round to nearest, on the grids with the least importance-weighted squared error.
+
+For every block the search of ``runtime/kernels/fit`` looks for the scale (and minimum, and integers of groups)
+that minimise the sum of importance[column] * (weight - value)^2: the error of the matrix's output, as far as
+the inputs of its columns are independent. :mod:`quant.encoders.reference` is the same search in NumPy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quant.errors import CannotEncode
+from quant.formats.format import F32, Blocks, Format
+from runtime.kernels.scale_search import Grids, fit
+
+LARGEST = 65504.0
+"""The largest fp16: what every format can hold."""
+
+
+def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: str | None = None) -> Blocks:
+    """The blocks of ``weights`` [rows, columns], in order: rows * columns / fmt.block of them.
+
+    ``importance`` [columns] is the mean square of each column's input; without it all columns count alike. Only
+    ratios within a block matter, and a block whose columns have none at all counts them alike. Rows do not
+    influence each other: any split gives the same bits, as does any instruction set (``isa`` forces one). The GIL
+    is released.
+
+    Raises :class:`CannotEncode` when the columns are not whole blocks, or a weight or an importance is not finite
+    or out of range.
+    """
+    weights = np.ascontiguousarray(weights, dtype=np.float32)
+    columns = weights.shape[1]
+    if not fmt.fits(columns):
+        raise CannotEncode(
+            f"rows of {columns} weights are not whole blocks of {fmt.name}: it needs a multiple of {fmt.block}"
+        )
+    if weights.size and not float(np.abs(weights).max()) <= LARGEST:  # False for NaN too
+        raise CannotEncode(
+            f"weights are not finite or exceed {LARGEST:g}, the largest that {fmt.name} can hold;"
+            " keep this tensor in the source's type"
+        )
+    if importance is None:
+        importance = np.ones(columns, dtype=np.float32)
+    if importance.shape != (columns,):
+        raise CannotEncode(f"importance has shape {importance.shape}; the weights have {columns} columns")
+    importance = np.ascontiguousarray(importance, dtype=np.float32)
+    if not (np.isfinite(importance).all() and float(importance.min()) >= 0.0):
+        raise CannotEncode("an importance is negative or not finite; calibrate again")
+    grids = Grids(fmt.block, fmt.group, fmt.levels, fmt.affine, fmt.scale_range, fmt.minima_high)
+    found = fit(grids, weights, importance, isa=isa)
+    return Blocks(found.codes, found.scale, found.minimum, found.scales, found.minima)
