@@ -15,6 +15,8 @@
 
 #include "localq_kernels.h"
 
+bool check_blocks();  // kernels_check_blocks.cpp
+
 namespace {
 
 // Memory between two pages that fault. `last(n)` ends at the upper one, `first()` begins at the lower one.
@@ -139,6 +141,7 @@ int main() {
     check_read(*backend);
     printf("%s: %s\n", backend->name, failures == before ? "ok" : "FAILED");
   }
+  if (!check_blocks()) ++failures;
   int32_t flag = 0;
   if (localq_abort_requested(&flag) || localq_abort_requested(nullptr)) ++failures;
   flag = 1;
