@@ -40,6 +40,8 @@ class Histogram:
     """[P]"""
     exponent: I64
     """[P]"""
+    zeros: I64
+    """[P]: of the counts, those of zero itself."""
     low: F64
     """[P]: the smallest value, exactly."""
     high: F64
@@ -89,7 +91,8 @@ def count(granularity: Granularity, x: ArrayLike, bins: int = DEFAULT_BINS) -> H
         own = part[0], None
         index = _bin(rows[part].astype(np.float64), exponent[own]) - start[own]
         np.add.at(counts[part[0]], (np.arange(len(index))[:, None], index), 1)
-    return Histogram(shape, counts, start, exponent, low, high)
+    zeros = np.count_nonzero(rows == 0, axis=1).astype(np.int64)
+    return Histogram(shape, counts, start, exponent, zeros, low, high)
 
 
 def merge(one: Histogram, other: Histogram) -> Histogram:
@@ -108,7 +111,7 @@ def merge(one: Histogram, other: Histogram) -> Histogram:
         # a wider bin holds whole narrower ones, so shifting the index right is exact, below zero too
         index = (part.start[rows] + bins) >> np.minimum(exponent - part.exponent, 63)[rows]
         np.add.at(counts, (rows, index - start[rows]), part.counts[rows, bins])
-    return Histogram(one.shape, counts, start, exponent, low, high)
+    return Histogram(one.shape, counts, start, exponent, one.zeros + other.zeros, low, high)
 
 
 def grown(state: Histogram | None, batch: Histogram | None) -> Histogram | None:

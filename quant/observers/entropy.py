@@ -15,9 +15,12 @@ def least_divergent(counts: I64, levels: int, zero: int = 0) -> int:
 
     ``counts``: [bins], of which the first ``zero`` are of negative values. Every number of bins from the
     first that gives each level a bin of its own is tried; of equals, the largest is taken. All bins are kept
-    where that is not more than the levels. The published pseudocode leaves two cases open: where the bins are
-    no multiple of the levels, bin ``b`` of ``n`` belongs to level ``b * levels // n``; and a candidate is
-    infinitely far where its last bin is empty but for the outliers.
+    where they are no more than the levels.
+
+    The published pseudocode leaves two cases open. Where the bins are no multiple of the levels, bin ``b`` of
+    ``n`` belongs to level ``b * levels // n``. And outliers are clipped into the outermost kept bin that is
+    occupied: in an empty one they would make the candidate infinitely far, and a few of them beyond a gap
+    would never be clipped.
     """
     occupied = counts.nonzero()[0]
     if occupied.size == 0:
@@ -36,17 +39,19 @@ def least_divergent(counts: I64, levels: int, zero: int = 0) -> int:
 
 def divergence(counts: I64, first: int, last: int, levels: int) -> float:
     """KL divergence of bins ``first`` to ``last`` (exclusive), outliers clipped into the outermost of them,
-    from the same bins told by ``levels`` levels. At least as many bins as levels."""
+    from the same bins told by ``levels`` levels.
+
+    At least as many bins as levels; infinite where they are all empty.
+    """
     kept = counts[first:last].astype(np.float64)
-    reference = kept.copy()
-    reference[0] += counts[:first].sum()
-    reference[-1] += counts[last:].sum()
-    candidate = merged(kept, levels)
-    told = reference > 0
-    if not candidate[told].all():
+    told = kept.nonzero()[0]
+    if told.size == 0:
         return float("inf")
+    reference = kept.copy()
+    reference[told[0]] += counts[:first].sum()
+    reference[told[-1]] += counts[last:].sum()
     p = reference[told] / reference.sum()
-    q = candidate[told] / candidate.sum()
+    q = merged(kept, levels)[told] / kept.sum()
     return float((p * np.log(p / q)).sum())
 
 

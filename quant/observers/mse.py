@@ -81,6 +81,7 @@ def _parts(histogram: Histogram) -> Iterator[Histogram]:
             counts,
             histogram.start[own],
             histogram.exponent[own],
+            histogram.zeros[own],
             histogram.low[own],
             histogram.high[own],
         )

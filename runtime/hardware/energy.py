@@ -3,8 +3,8 @@
 Linux shows them as ``/sys/class/powercap/intel-rapl:*`` (AMD's too): microjoules that only grow, until they
 wrap around at ``max_energy_range_uj``, after a quarter of an hour to a few hours. Counted: every package, and
 dram, which is no part of it; a package's own parts (core, uncore) and the platform (psys) would count
-twice. Sources: the kernel's power/powercap/powercap.rst and ABI/testing/sysfs-class-powercap; for who may read
-them CVE-2020-8694.
+twice. Sources: the kernel's power/powercap/powercap.rst and ABI/testing/sysfs-class-powercap; who may read
+them: CVE-2020-8694.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class EnergyMeter:
         print(meter.joules, meter.reason)
 
     A thread reads the counters once a minute, so that none wraps around twice unseen. The figures may be
-    asked for inside of the block too: they are those of the last reading; :meth:`sample` makes one. Enter once.
+    asked for inside of the block too: those of the last reading, and :meth:`sample` makes one. Enter it once.
     """
 
     def __init__(self, root: Path = Path("/"), sampled_seconds: float = SAMPLED_SECONDS) -> None:
