@@ -1,0 +1,152 @@
+"""What a quantized file says of itself: its source, what was done to each tensor, and how good it is.
+
+The same facts stand in two places. In the GGUF, as ``localq.*`` keys: only what is the same each time the
+file is made, so that its bytes can be compared. In a JSON document beside it: those, and time, energy and
+machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+VERSION = 1
+
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Encoder: TypeAlias = Literal["copied", "nearest", "feedback"]
+
+UNKNOWN_SHA256 = "0" * 64
+"""In a header that is written before its tensors are."""
+
+
+class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The model that was quantized."""
+
+    name: str
+    """The file's name, never its path."""
+    sha256: tuple[Sha256, ...]
+    """Of each of its files."""
+    types: str
+    """Of its matrices, as ``F16``, the commonest first."""
+    already_quantized: bool
+    """Whether an earlier quantization has taken from it what no later one gives back."""
+
+
+class TextFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A text that the model was run on."""
+
+    name: str
+    sha256: Sha256
+    tokens: Count
+
+
+class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One tensor."""
+
+    name: str
+    source_type: str
+    type: str
+    elements: Count
+    nbytes: Count
+    encoder: Encoder
+    error: float | None
+    """Squared error over squared weights, both weighted by the mean square of the inputs; None = copied."""
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """The quantized model against its source, under the names of :class:`quant.evaluation.Figures`."""
+
+    tokens: Count
+    chunks: Count
+    perplexity: float
+    perplexity_stderr: float
+    original_perplexity: float
+    original_perplexity_stderr: float
+    perplexity_ratio: float
+    perplexity_ratio_stderr: float
+    kl_mean: float
+    kl_stderr: float
+    kl_median: float
+    kl_p99: float
+    kl_max: float
+    top1_agreement: float
+    top1_stderr: float
+
+
+class TextFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The same of one text."""
+
+    text: str
+    figures: Figures
+
+
+class Making(msgspec.Struct, frozen=True, kw_only=True):
+    """What it took: differs each time, so it stands in the JSON only."""
+
+    created: str
+    """ISO 8601, UTC."""
+    seconds: float
+    joules: float | None = None
+    """None where the machine has no counter."""
+    peak_memory_bytes: int | None = None
+    isa: str = ""
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is known of a file that localq quantized."""
+
+    version: Annotated[int, msgspec.Meta(ge=1)] = VERSION
+    tool: str
+    """Version of localq."""
+    source: SourceFacts
+    target: str
+    """As it was asked for: ``q4_k``, ``4.5 bpw``, ``2.00 GiB``."""
+    overrides: tuple[str, ...] = ()
+    seed: Count = 0
+    options: str = ""
+    """Of the encoders, as JSON."""
+    calibration: tuple[TextFacts, ...] = ()
+    statistics_sha256: Sha256 | None = None
+    """Of what calibration measured; None without calibration."""
+    evaluation: tuple[TextFacts, ...] = ()
+    figures: Figures | None = None
+    """None where nothing was evaluated."""
+    kl_kind: Literal["", "full", "top-256"] = ""
+    """See :class:`quant.evaluation.Evaluation`; empty where nothing was evaluated."""
+    by_text: tuple[TextFigures, ...] = ()
+    tensors: tuple[TensorFacts, ...] = ()
+    data_sha256: Sha256 = UNKNOWN_SHA256
+    """See :func:`data_digest`."""
+    making: Making | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors' data."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        elements = sum(tensor.elements for tensor in self.tensors)
+        return 8 * self.nbytes / elements if elements else 0.0
+
+
+def to_json(certificate: Certificate) -> bytes:
+    """The document that lies beside the file."""
+    return msgspec.json.format(msgspec.json.encode(certificate)) + b"\n"
+
+
+def from_json(raw: bytes) -> Certificate:
+    """The inverse. Raises :class:`msgspec.ValidationError` or :class:`msgspec.DecodeError`."""
+    return msgspec.json.decode(raw, type=Certificate)
+
+
+def data_digest(tensor_digests: Iterable[str]) -> str:
+    """One digest over those of all tensors in their order, each the SHA-256 of its bytes, in hex.
+
+    So that each tensor can be hashed by itself, in any order, and taken from a journal after a kill.
+    """
+    return hashlib.sha256("".join(tensor_digests).encode()).hexdigest()

@@ -1,0 +1,207 @@
+"""One tensor of the source -> its bytes in the new file, chunk of rows by chunk of rows.
+
+Rows are encoded independently of each other, so neither the size of a chunk nor the number of threads changes
+a bit of the result: not of the codes, and not of the error, which is summed exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant.calibration.statistics import InputStatistics
+from quant.errors import CannotEncode
+from quant.formats.dequantize import dequantize
+from quant.formats.format import F32, U8, Format
+from quant.layout import PlacedTensor
+from quant.row_encoder import MakeEncoder, RowEncoder
+from quant.source import NUMBERS, Source, SourceTensor
+from quant.work import FinishedTensor
+from quant.writer import PartFile
+
+F64 = NDArray[np.float64]
+
+CHUNK_WEIGHTS: Final = 1 << 21
+"""Weights of a chunk: 8 MiB as float32. A row that is longer is a chunk of its own."""
+ROWS_TOGETHER: Final = 16
+"""The encoders work on this many rows at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows ``start`` to ``stop`` of one expert's matrix."""
+
+    expert: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows in their format, and each row's weighted squared error and weighted square."""
+
+    data: U8
+    errors: F64
+    squares: F64
+
+
+def chunks(tensor: SourceTensor, weights: int = CHUNK_WEIGHTS) -> list[Chunk]:
+    """The tensor in pieces that hold rows of one expert each, in order."""
+    rows = max(weights // tensor.columns // ROWS_TOGETHER * ROWS_TOGETHER, ROWS_TOGETHER)
+    per_expert = tensor.rows // tensor.experts
+    return [
+        Chunk(expert, expert * per_expert + start, expert * per_expert + min(start + rows, per_expert))
+        for expert in range(tensor.experts)
+        for start in range(0, per_expert, rows)
+    ]
+
+
+def encode_rows(fmt: Format, rows: F32, encoder: RowEncoder, importance: F32) -> EncodedRows:
+    """``rows`` [n, columns] in ``fmt``; ``importance`` [columns] weighs the error that is reported."""
+    data = fmt.pack(encoder(rows)).reshape(len(rows), fmt.row_bytes(rows.shape[1]))
+    decoded = dequantize(fmt, data)
+    return EncodedRows(data, _weighted(rows - decoded, importance), _weighted(rows, importance))
+
+
+def _weighted(values: F32, importance: F32) -> F64:
+    """[rows]: sums over a row of ``importance * values^2``, in an order that only its length decides."""
+    wide = values.astype(np.float64)
+    total: F64 = (wide * wide * importance.astype(np.float64)).sum(axis=1)
+    return total
+
+
+def encode_tensor(
+    source: Source,
+    tensor: SourceTensor,
+    fmt: Format,
+    statistics: InputStatistics | None,
+    part: PartFile,
+    placed: PlacedTensor,
+    *,
+    make_encoder: MakeEncoder,
+    pool: ThreadPoolExecutor,
+    jobs: int,
+    on_weights: Callable[[int], None],
+) -> FinishedTensor:
+    """Encodes a tensor into ``part``. At most ``jobs`` + 1 chunks are in memory.
+
+    Raises :class:`SourceDamaged` for weights that are no numbers, and :class:`CannotEncode` for weights that
+    the format cannot hold, or statistics of another shape.
+    """
+    _require_matching(tensor, statistics)
+    state = hashlib.sha256()
+    position = placed.position
+    errors: list[float] = []
+    squares: list[float] = []
+    kind = "nearest"
+    encoders: dict[int, tuple[RowEncoder, F32]] = {}
+
+    def work(chunk: Chunk, encoder: RowEncoder, importance: F32) -> EncodedRows:
+        rows = source.rows(tensor, chunk.start, chunk.stop)
+        return encode_rows(fmt, rows, encoder, importance)
+
+    def tasks() -> Iterator[tuple[Chunk, Callable[[], EncodedRows]]]:
+        nonlocal kind
+        for chunk in chunks(tensor):
+            if chunk.expert not in encoders:
+                encoders.clear()  # an expert's Hessian at a time
+                encoder = make_encoder(fmt, statistics, chunk.expert, tensor.columns)
+                encoders[chunk.expert] = (encoder, importance_of(statistics, chunk.expert, tensor.columns))
+                kind = "feedback" if encoder.feeds_back else kind
+            encoder, importance = encoders[chunk.expert]
+            yield chunk, partial(work, chunk, encoder, importance)
+
+    for chunk, encoded in in_order(pool, jobs, tasks()):
+        data = encoded.data.tobytes()
+        if not np.isfinite(encoded.errors).all():
+            row = chunk.start + int(np.flatnonzero(~np.isfinite(encoded.errors))[0])
+            raise CannotEncode(
+                f"{tensor.name} has weights in row {row} that are too large for {fmt.name}; keep the tensor "
+                f"as it is with --tensor {tensor.name}=keep. Nothing was published"
+            )
+        part.write(position, data)
+        state.update(data)
+        position += len(data)
+        errors += encoded.errors.tolist()
+        squares += encoded.squares.tolist()
+        on_weights((chunk.stop - chunk.start) * tensor.columns)
+    return FinishedTensor(
+        name=tensor.name,
+        sha256=state.hexdigest(),
+        encoder="feedback" if kind == "feedback" else "nearest",
+        error=relative(errors, squares),
+    )
+
+
+def copy_tensor(
+    source: Source,
+    tensor: SourceTensor,
+    part: PartFile,
+    placed: PlacedTensor,
+    on_weights: Callable[[int], None],
+) -> FinishedTensor:
+    """Takes a tensor over byte for byte. Raises :class:`SourceDamaged` for weights that are no numbers."""
+    state = hashlib.sha256()
+    position = placed.position
+    for chunk in chunks(tensor):
+        data = source.raw(tensor, chunk.start, chunk.stop)
+        if tensor.type.name not in NUMBERS:
+            source.rows(tensor, chunk.start, chunk.stop)
+        part.write(position, data)
+        state.update(data)
+        position += len(data)
+        on_weights((chunk.stop - chunk.start) * tensor.columns)
+    return FinishedTensor(name=tensor.name, sha256=state.hexdigest(), encoder="copied", error=None)
+
+
+def importance_of(statistics: InputStatistics | None, expert: int, columns: int) -> F32:
+    """What an error in each column counts: the mean square of its input; 1 where nothing is known of it."""
+    if statistics is None or not statistics.tokens[expert] or not statistics.mean_square[expert].any():
+        return np.ones(columns, np.float32)
+    importance: F32 = statistics.mean_square[expert]
+    return importance
+
+
+def relative(errors: Iterable[float], squares: Iterable[float]) -> float:
+    """Error over square, both summed exactly; 0 for weights that are all 0."""
+    error, square = math.fsum(errors), math.fsum(squares)
+    return error / square if square else 0.0
+
+
+def in_order(
+    pool: ThreadPoolExecutor, jobs: int, tasks: Iterator[tuple[Chunk, Callable[[], EncodedRows]]]
+) -> Iterator[tuple[Chunk, EncodedRows]]:
+    """Runs tasks on ``jobs`` threads and gives their results in order; no more than ``jobs`` + 1 are open."""
+    waiting: deque[tuple[Chunk, Future[EncodedRows]]] = deque()
+    try:
+        for chunk, task in tasks:
+            waiting.append((chunk, pool.submit(task)))
+            if len(waiting) > jobs:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+def _require_matching(tensor: SourceTensor, statistics: InputStatistics | None) -> None:
+    if statistics is None:
+        return
+    found = (len(statistics.tokens), statistics.columns)
+    if found != (tensor.experts, tensor.columns):
+        raise CannotEncode(
+            f"calibration measured {found[0]} inputs of {found[1]} columns for {tensor.name}, which has "
+            f"{tensor.experts} matrices of {tensor.columns} columns; calibrate again with this model"
+        )

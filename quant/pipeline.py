@@ -1,0 +1,345 @@
+"""From a source model to a published, certified, quantized one.
+
+    request = QuantizeRequest(source=(Path("f16.gguf"),), target=Target("q4_k"), out=Path("q4.gguf"), ...)
+    print(quantize(request).certificate.figures)
+
+Everything that takes time leaves something in the folder of work under way, so the same request goes on
+where a killed one stopped, and ends in the same bytes. The result appears under its name in one step, or not
+at all.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from quant.calibration.statistics import InputStatistics
+from quant.certificate import (
+    Certificate,
+    Figures,
+    Making,
+    TensorFacts,
+    TextFacts,
+    TextFigures,
+    data_digest,
+    to_json,
+)
+from quant.encode import copy_tensor, encode_tensor
+from quant.errors import QuantError
+from quant.evaluation import Evaluation
+from quant.formats.registry import BY_NAME
+from quant.plan import Plan, first_certificate, lay_out_file, plan_tensors
+from quant.preflight import require_memory
+from quant.progress import OnEvent, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent, ignore
+from quant.request import QuantizeRequest
+from quant.source import Source, open_source
+from quant.steps import MOMENT_COLUMNS, Calibrated, Steps, real_steps
+from quant.work import FinishedTensor, Work, open_work, work_key
+from quant.writer import PartFile, require_room
+from runtime.hardware.energy import EnergyMeter
+from runtime.kernels import active_isa
+
+CERTIFICATE_SUFFIX: Final = ".certificate.json"
+RESERVE_BYTES: Final = 4 << 20
+"""Room on the disk for the journal, the plan and the certificate."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What was published."""
+
+    path: Path
+    certificate: Certificate
+    nbytes: int
+    """Of the file."""
+    resumed_tensors: int
+    """Taken from an earlier run that was interrupted."""
+
+
+def quantize(
+    request: QuantizeRequest, *, on_event: OnEvent = ignore, steps: Steps | None = None
+) -> Quantized:
+    """Makes the file that ``request`` asks for, and its certificate beside it.
+
+    Raises GgufError or SourceDamaged for a source that cannot be used, CannotEncode for a request that it
+    cannot meet, DoesNotFit for too little memory and NoRoom for too little disk, both before the work begins,
+    WorkInUse, JobFailed. Nothing is published then, and what is finished is kept for the next try.
+    ``on_event`` is called in the caller's thread; what it raises, Ctrl-C included, ends the run likewise.
+    """
+    with open_source(request.source) as source, EnergyMeter() as energy:
+        return _Run(request, source, on_event, steps or real_steps(), energy).run()
+
+
+class _Run:
+    """One run: the request, the open source, and when it began."""
+
+    def __init__(
+        self, request: QuantizeRequest, source: Source, on_event: OnEvent, steps: Steps, energy: EnergyMeter
+    ) -> None:
+        self.request = request
+        self.source = source
+        self.on_event = on_event
+        self.steps = steps
+        self.energy = energy
+
+    def run(self) -> Quantized:
+        request, source = self.request, self.source
+        if request.out.exists() and not request.replace:
+            raise QuantError(f"{request.out} exists already; choose another name, or remove it")
+        if source.quantized_types:
+            self.on_event(
+                WarningEvent(
+                    f"the source is already quantized ({', '.join(source.quantized_types)}): its own error "
+                    "stays, and the figures compare with it, not with the model that it was made of"
+                )
+            )
+        require_memory(source, request, MOMENT_COLUMNS)
+        require_room(_existing(request.out.parent), RESERVE_BYTES)
+        digests = self._hash()
+        parent = request.work or request.out.parent
+        key = work_key([list(digests), request.out.name, request.deciding()])
+        with open_work(parent, key) as work:
+            quantized = self._make(work, digests)
+            work.remove()
+        return quantized
+
+    def _make(self, work: Work, digests: tuple[str, ...]) -> Quantized:
+        request, source = self.request, self.source
+        calibrated = self._calibrate(work, digests)
+        plan = self._plan(work, digests, calibrated)
+        certificate = first_certificate(source, request, plan, digests)
+        layout = lay_out_file(source, request, plan, digests, certificate)
+        require_room(work.folder, layout.size + RESERVE_BYTES - _allocated(work.part))
+        self.on_event(
+            PlannedEvent(
+                encoded=len(plan.formats),
+                copied=len(source.tensors) - len(plan.formats),
+                nbytes=layout.size,
+                bits_per_weight=certificate.bits_per_weight,
+            )
+        )
+        with PartFile(work.part, layout) as part:
+            finished, resumed = self._encode(work, part, plan, certificate, calibrated)
+            part.zero_padding()
+            certificate = _with_tensors(certificate, finished, calibrated)
+            part.rewrite(lay_out_file(source, request, plan, digests, certificate))
+            part.check()
+            certificate = self._evaluate(certificate, work)
+            part.rewrite(lay_out_file(source, request, plan, digests, certificate))
+            part.check()
+            source.require_unchanged()
+            certificate = msgspec.structs.replace(certificate, making=self._making())
+            _publish(part, request.out, certificate)
+        return Quantized(request.out, certificate, layout.size, resumed)
+
+    def _hash(self) -> tuple[str, ...]:
+        total = self.source.model.size_bytes
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.on_event(PhaseEvent("hash", done, total))
+
+        return self.source.sha256(advance)
+
+    def _calibrate(self, work: Work, digests: tuple[str, ...]) -> Calibrated | None:
+        if not self.request.calibration:
+            return None
+        return self.steps.calibrate(
+            self.request,
+            digests,
+            work.statistics,
+            lambda share: self.on_event(PhaseEvent("calibrate", int(share * 1000), 1000)),
+        )
+
+    def _plan(self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
+        """The plan of an earlier run, or a new one: it is decided once."""
+        known = {tensor.name for tensor in self.source.tensors}
+        try:
+            saved = msgspec.json.decode(work.plan.read_bytes(), type=dict[str, str])
+        except (FileNotFoundError, msgspec.DecodeError):
+            saved = None
+        if saved is not None and saved.keys() <= known and set(saved.values()) <= BY_NAME.keys():
+            return Plan({name: BY_NAME[fmt] for name, fmt in saved.items()})
+        plan = plan_tensors(
+            self.source,
+            self.request,
+            calibrated.statistics if calibrated else _no_statistics,
+            self.steps.make_encoder(self.request),
+            digests,
+            lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
+        )
+        work.save(work.plan, plan.document())
+        return plan
+
+    def _encode(
+        self,
+        work: Work,
+        part: PartFile,
+        plan: Plan,
+        certificate: Certificate,
+        calibrated: Calibrated | None,
+    ) -> tuple[dict[str, FinishedTensor], int]:
+        """All tensors, those of an earlier run included; and how many of these there were."""
+        finished = work.finished(part, lambda _count: None)
+        resumed = len(finished)
+        tensors, count = self.source.tensors, len(self.source.tensors)
+        facts = {tensor.name: tensor for tensor in certificate.tensors}
+        pace = _Pace(sum(tensor.elements for tensor in tensors if tensor.name not in finished))
+        make_encoder = self.steps.make_encoder(self.request)
+        statistics = calibrated.statistics if calibrated else _no_statistics
+        total = pace.left
+        number = 0
+        for tensor in tensors:
+            if line := finished.get(tensor.name):
+                number += 1
+                self.on_event(TensorEvent(_facts(facts[tensor.name], line), number, count, True, None))
+
+        def advance(weights: int) -> None:
+            pace.add(weights)
+            self.on_event(PhaseEvent("encode", total - pace.left, total))
+
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(self.request.jobs, "localq-encode"))
+            for tensor, placed in zip(tensors, part.layout.tensors, strict=True):
+                if tensor.name in finished:
+                    continue
+                fmt = plan.formats.get(tensor.name)
+                if fmt is None:
+                    line = copy_tensor(self.source, tensor, part, placed, advance)
+                else:
+                    line = encode_tensor(
+                        self.source,
+                        tensor,
+                        fmt,
+                        statistics(tensor.name),
+                        part,
+                        placed,
+                        make_encoder=make_encoder,
+                        pool=pool,
+                        jobs=self.request.jobs,
+                        on_weights=advance,
+                    )
+                work.append(line)
+                finished[tensor.name] = line
+                number += 1
+                event = TensorEvent(_facts(facts[tensor.name], line), number, count, False, pace.eta())
+                self.on_event(event)
+        return finished, resumed
+
+    def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
+        if not self.request.evaluation:
+            return certificate
+        evaluation = self.steps.evaluate(
+            self.request,
+            work.part,
+            lambda share: self.on_event(PhaseEvent("evaluate", int(share * 1000), 1000)),
+        )
+        return _with_figures(certificate, evaluation)
+
+    def _making(self) -> Making:
+        self.energy.sample()
+        return Making(
+            created=datetime.now(UTC).replace(microsecond=0).isoformat(),
+            seconds=round(self.energy.seconds, 3),
+            joules=self.energy.joules,
+            isa=active_isa(),
+        )
+
+
+class _Pace:
+    """How many weights are left, and how long they will take at the pace so far."""
+
+    def __init__(self, weights: int) -> None:
+        self.left = weights
+        self._done = 0
+        self._began = time.monotonic()
+
+    def add(self, weights: int) -> None:
+        self._done += weights
+        self.left -= weights
+
+    def eta(self) -> float | None:
+        return (time.monotonic() - self._began) / self._done * self.left if self._done else None
+
+
+def _facts(planned: TensorFacts, line: FinishedTensor) -> TensorFacts:
+    return msgspec.structs.replace(planned, encoder=line.encoder, error=line.error)
+
+
+def _with_tensors(
+    certificate: Certificate, finished: dict[str, FinishedTensor], calibrated: Calibrated | None
+) -> Certificate:
+    lines = [finished[tensor.name] for tensor in certificate.tensors]
+    certificate = msgspec.structs.replace(
+        certificate,
+        tensors=tuple(map(_facts, certificate.tensors, lines)),
+        data_sha256=data_digest(line.sha256 for line in lines),
+    )
+    if calibrated is None:
+        return certificate
+    return msgspec.structs.replace(
+        certificate,
+        statistics_sha256=calibrated.sha256,
+        calibration=tuple(
+            msgspec.structs.replace(domain, tokens=calibrated.domain_tokens.get(domain.name, 0))
+            for domain in certificate.calibration
+        ),
+    )
+
+
+def _with_figures(certificate: Certificate, evaluation: Evaluation) -> Certificate:
+    return msgspec.structs.replace(
+        certificate,
+        figures=_figures(evaluation),
+        kl_kind=evaluation.kl_kind,
+        by_text=tuple(TextFigures(text=text.name, figures=_figures(text)) for text in evaluation.texts),
+        evaluation=tuple(
+            TextFacts(name=text.name, sha256=text.sha256, tokens=text.tokens) for text in evaluation.texts
+        ),
+    )
+
+
+def _figures(found: object) -> Figures:
+    return msgspec.convert({name: getattr(found, name) for name in Figures.__struct_fields__}, Figures)
+
+
+def _publish(part: PartFile, out: Path, certificate: Certificate) -> None:
+    """The certificate first: a file without one would look older than it is."""
+    beside = certificate_path(out)
+    temporary = part.path.with_name("certificate.json")
+    temporary.write_bytes(to_json(certificate))
+    part.sync()
+    temporary.replace(beside)
+    part.publish(out)
+
+
+def certificate_path(path: Path) -> Path:
+    """Where the certificate of the file at ``path`` lies as JSON."""
+    return path.with_name(path.name + CERTIFICATE_SUFFIX)
+
+
+def _no_statistics(_name: str) -> InputStatistics | None:
+    return None
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _allocated(path: Path) -> int:
+    """Bytes on the disk that a part file has already."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,48 @@
+"""What quantizing takes in memory, before it begins.
+
+A tensor is never in memory as a whole: of the rows that are encoded there are ``jobs`` + 1 chunks, and beside
+them the second moments of one matrix's inputs with what error feedback makes of them. Calibration and
+evaluation run in processes of their own, one after the other, and check their own needs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quant.encode import CHUNK_WEIGHTS, ROWS_TOGETHER
+from quant.recipe import is_encoded
+from quant.request import QuantizeRequest
+from quant.source import Source
+from runtime.errors import DoesNotFit
+from runtime.hardware import available_memory
+from runtime.units import format_bytes
+
+PROCESS_BYTES: Final = 96 << 20
+"""Python, NumPy and the kernels."""
+WEIGHT_BYTES: Final = 48
+"""Of a weight in a chunk: float32, codes, what feedback changes, and float64 for the error's sum."""
+MOMENT_COPIES: Final = 3
+"""Second moments as read, their factor, and the factor's inverse."""
+
+
+def needed_memory(source: Source, request: QuantizeRequest, moment_columns: int) -> int:
+    """A bound of this process's peak, in bytes; second moments have ``moment_columns`` columns at most."""
+    longest = max((tensor.columns for tensor in source.tensors if is_encoded(tensor)), default=0)
+    chunk = max(CHUNK_WEIGHTS, longest * ROWS_TOGETHER) * WEIGHT_BYTES
+    moments = min(longest, moment_columns) ** 2 * 4 * MOMENT_COPIES if request.calibration else 0
+    return PROCESS_BYTES + chunk * (request.jobs + 1) + moments
+
+
+def require_memory(source: Source, request: QuantizeRequest, moment_columns: int) -> None:
+    """Raises :class:`DoesNotFit`, with both numbers, unless the bound is within what may be used."""
+    needed = needed_memory(source, request, moment_columns)
+    report = available_memory(ram=request.memory_bytes)
+    if needed > report.available:
+        raise DoesNotFit(
+            f"quantizing {source.header.path.name} with {request.jobs} jobs takes up to "
+            f"{format_bytes(needed)} of memory; {format_bytes(report.available)} are available "
+            f"(limited by {report.binding.name}); "
+            "take fewer --jobs, or close other programs",
+            needed_bytes=needed,
+            available_bytes=report.available,
+        )

@@ -1,0 +1,59 @@
+"""What a quantization tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from quant.certificate import TensorFacts
+
+Phase: TypeAlias = Literal["hash", "calibrate", "measure", "resume", "encode", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEvent:
+    """``done`` of ``total`` units of a phase: bytes, tensors, weights, or thousandths."""
+
+    phase: Phase
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEvent:
+    """What will be written."""
+
+    encoded: int
+    copied: int
+    """Tensors."""
+    nbytes: int
+    """Of the file."""
+    bits_per_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEvent:
+    """A tensor is finished, now or by an earlier run."""
+
+    facts: TensorFacts
+    number: int
+    count: int
+    resumed: bool
+    eta_seconds: float | None
+    """Until the last tensor is finished; None while nobody can say."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarningEvent:
+    """Something that deserves a look."""
+
+    message: str
+
+
+Event: TypeAlias = PhaseEvent | PlannedEvent | TensorEvent | WarningEvent
+OnEvent: TypeAlias = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """For callers that want no events."""

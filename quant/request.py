@@ -1,0 +1,82 @@
+"""What a person asks for: one model, one size or format, the texts to measure with, and the means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quant.calibration.text import CalibrationText
+from quant.evaluation import EvaluationText
+from quant.recipe import Override
+from runtime.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Exactly one of three: a mixture's name, bits for each weight, or the size of the whole file."""
+
+    mixture: str | None = None
+    bits_per_weight: float | None = None
+    size_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if [self.mixture, self.bits_per_weight, self.size_bytes].count(None) != 2:
+            raise ValueError("a target is one of a mixture, bits per weight, or a size")
+
+    def __str__(self) -> str:
+        if self.mixture is not None:
+            return self.mixture
+        if self.bits_per_weight is not None:
+            return f"{self.bits_per_weight:g} bits per weight"
+        return f"{format_bytes(self.size_bytes or 0)} ({self.size_bytes} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeRequest:
+    """All that decides the bytes of the result, and where they go."""
+
+    source: tuple[Path, ...]
+    """The GGUF, or all parts of a split one."""
+    target: Target
+    out: Path
+    """The file to publish. It must not exist, unless ``replace``."""
+    tool: str
+    """Version of localq, for the certificate."""
+    overrides: tuple[Override, ...] = ()
+    calibration: tuple[CalibrationText, ...] = ()
+    """Without texts, weights are rounded for their own sake only."""
+    calibration_tokens: int = 32_768
+    evaluation: tuple[EvaluationText, ...] = ()
+    """Without texts, nothing is evaluated."""
+    evaluation_chunks: int = 24
+    context_tokens: int = 512
+    """Length of a chunk, of calibration and of evaluation."""
+    seed: int = 0
+    feedback: bool = True
+    """Whether errors are fed back to the columns that are not rounded yet, where calibration allows it."""
+    moment_bytes: int = 1 << 30
+    """For the sums of one pass of calibration: it decides how large the blocks of the Hessians may be."""
+    jobs: int = 1
+    """Threads; they do not change the result."""
+    memory_bytes: int | None = None
+    """The most that may be used; None = what the machine has available."""
+    work: Path | None = None
+    """The folder for work under way; None = that of ``out``. On the disk of ``out`` in any case."""
+    replace: bool = False
+
+    def deciding(self) -> dict[str, Any]:
+        """What the bytes of the result depend on, beside the source: of JSON types."""
+        return {
+            "tool": self.tool,
+            "target": [self.target.mixture, self.target.bits_per_weight, self.target.size_bytes],
+            "overrides": [[choice.pattern, choice.format] for choice in self.overrides],
+            "calibration": [text.sha256 for text in self.calibration],
+            "calibration_tokens": self.calibration_tokens,
+            "evaluation": [[text.name, text.sha256] for text in self.evaluation],
+            "evaluation_chunks": self.evaluation_chunks,
+            "context_tokens": self.context_tokens,
+            "seed": self.seed,
+            "feedback": self.feedback,
+            "moment_bytes": self.moment_bytes,
+        }

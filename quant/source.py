@@ -1,0 +1,216 @@
+"""A model to quantize: its tensors as float32 rows, read in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant.errors import SourceDamaged
+from quant.formats.read import read
+from runtime.errors import GgufError
+from runtime.gguf import GgmlType, GgufHeader, GgufModel, open_model
+from runtime.gguf.header import file_identity
+from runtime.gguf.source import pread
+
+PLAIN: Final = frozenset({"F32", "F16", "BF16"})
+"""Types that hold a value for each weight: an original, not the result of an earlier quantization."""
+NUMBERS: Final = frozenset({"I8", "I16", "I32", "I64", "F64"})
+"""Types that no weight has; such tensors are tables for the program, and are copied."""
+
+HASH_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """A tensor of the source, and where its bytes lie."""
+
+    name: str
+    type: GgmlType
+    shape: tuple[int, ...]
+    """In ggml's order: the row's length first."""
+    part: int
+    """Index of the file that holds it."""
+    position: int
+    """In that file, of its first byte."""
+    nbytes: int
+
+    @property
+    def columns(self) -> int:
+        """Length of a row."""
+        return self.shape[0]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all experts together."""
+        return self.elements // self.columns
+
+    @property
+    def experts(self) -> int:
+        """Matrices stacked in the tensor; 1 for an ordinary one."""
+        return self.elements // (self.shape[0] * self.shape[1]) if len(self.shape) > 2 else 1
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for dimension in self.shape:
+            count *= dimension
+        return count
+
+    @property
+    def row_bytes(self) -> int:
+        return self.type.row_bytes(self.columns)
+
+
+class Source:
+    """An open source model. Rows may be read by any number of threads at once.
+
+    Use it as a context manager. Raises :class:`runtime.errors.GgufError` (``changed``) if a file is no longer
+    the one whose header was validated.
+    """
+
+    def __init__(self, model: GgufModel) -> None:
+        self.model = model
+        self._stack = ExitStack()
+        self._fds: list[int] = []
+        try:
+            for header in model.headers:
+                fd = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._stack.callback(os.close, fd)
+                self._fds.append(fd)
+            self.require_unchanged()
+        except OSError as error:
+            self._stack.close()
+            reason = f"cannot be opened: {error.strerror}"
+            raise GgufError(model.header.path, "unreadable", reason) from error
+        except GgufError:
+            self._stack.close()
+            raise
+
+    @property
+    def header(self) -> GgufHeader:
+        """With the model's metadata."""
+        return self.model.header
+
+    @cached_property
+    def tensors(self) -> tuple[SourceTensor, ...]:
+        """All tensors of all parts, in their order."""
+        return tuple(
+            SourceTensor(
+                name=tensor.name,
+                type=tensor.type,
+                shape=tensor.shape,
+                part=part,
+                position=header.data_offset + tensor.offset,
+                nbytes=tensor.nbytes,
+            )
+            for part, header in enumerate(self.model.headers)
+            for tensor in header.tensors
+        )
+
+    @cached_property
+    def quantized_types(self) -> tuple[str, ...]:
+        """Types of matrices that an earlier quantization left, by weight; empty for an original."""
+        elements: dict[str, int] = {}
+        for tensor in self.tensors:
+            if tensor.type.name not in PLAIN | NUMBERS:
+                elements[tensor.type.name] = elements.get(tensor.type.name, 0) + tensor.elements
+        return tuple(sorted(elements, key=lambda name: (-elements[name], name)))
+
+    def raw(self, tensor: SourceTensor, start: int, stop: int) -> bytes:
+        """The stored bytes of rows ``start`` to ``stop``.
+
+        Raises :class:`SourceDamaged` if the file ends before them.
+        """
+        nbytes = (stop - start) * tensor.row_bytes
+        path = self.model.headers[tensor.part].path
+        try:
+            data = pread(self._fds[tensor.part], nbytes, tensor.position + start * tensor.row_bytes)
+        except OSError as error:
+            raise SourceDamaged(
+                f"{path}: the tensor {tensor.name} cannot be read: {error.strerror}; nothing was published",
+                tensor=tensor.name,
+            ) from error
+        if len(data) != nbytes:
+            raise SourceDamaged(
+                f"{path}: the tensor {tensor.name} is cut off: rows {start} to {stop - 1} need {nbytes} "
+                f"bytes, {len(data)} remain; the file became shorter, fetch it again. Nothing was published",
+                tensor=tensor.name,
+            )
+        return data
+
+    def rows(self, tensor: SourceTensor, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows ``start`` to ``stop`` as float32 [stop - start, columns].
+
+        Raises :class:`SourceDamaged` at a NaN or an infinity.
+        """
+        values = read(tensor.type.id, np.frombuffer(self.raw(tensor, start, stop), np.uint8), tensor.columns)
+        self._require_finite(tensor, start, values)
+        return values
+
+    def _require_finite(self, tensor: SourceTensor, start: int, values: NDArray[np.float32]) -> None:
+        finite = np.isfinite(values)
+        if finite.all():
+            return
+        row, column = (int(index) for index in np.argwhere(~finite)[0])
+        bad = values[row, column]
+        what = "NaN" if np.isnan(bad) else "an infinity"
+        raise SourceDamaged(
+            f"{self.model.headers[tensor.part].path}: the tensor {tensor.name} holds {what} in row "
+            f"{start + row}, column {column}; the model is damaged, fetch it again. Nothing was published",
+            tensor=tensor.name,
+        )
+
+    def sha256(self, on_bytes: Callable[[int], None] = lambda _count: None) -> tuple[str, ...]:
+        """Hex digests of the files, in their order; ``on_bytes`` gets the length of every piece read."""
+        digests = []
+        for header, fd in zip(self.model.headers, self._fds, strict=True):
+            state = hashlib.sha256()
+            position = 0
+            while piece := pread(fd, HASH_BYTES, position):
+                state.update(piece)
+                position += len(piece)
+                on_bytes(len(piece))
+            if position != header.file_size:
+                raise self._changed(header)
+            digests.append(state.hexdigest())
+        self.require_unchanged()
+        return tuple(digests)
+
+    def require_unchanged(self) -> None:
+        """Raises :class:`GgufError` (``changed``) if a file was written to since its header was read."""
+        for header, fd in zip(self.model.headers, self._fds, strict=True):
+            if file_identity(fd) != header.identity:
+                raise self._changed(header)
+
+    @staticmethod
+    def _changed(header: GgufHeader) -> GgufError:
+        return GgufError(
+            header.path, "changed", "was changed while it was read; try again when it is complete"
+        )
+
+    def close(self) -> None:
+        """Closes the files; reading afterwards is an error of the caller."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_source(paths: Path | str | Sequence[Path | str]) -> Source:
+    """Opens the model at ``paths``: one GGUF, or the parts of a split one.
+
+    Raises :class:`runtime.errors.GgufError` for whatever is not a valid model.
+    """
+    return Source(open_model(paths))

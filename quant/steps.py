@@ -1,0 +1,97 @@
+"""What a quantization has others do: calibrating, judging and rounding. Tests put their own in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from quant.calibration.statistics import InputStatistics
+from quant.evaluation import Evaluation
+from quant.request import QuantizeRequest
+from quant.row_encoder import EncoderMaker, MakeEncoder
+
+MOMENT_COLUMNS: Final = 16_384
+"""Widest block of a Hessian."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What calibration measured."""
+
+    statistics: Callable[[str], InputStatistics | None]
+    """By the tensor's name; None for one whose input was not seen."""
+    sha256: str
+    """Of all statistics."""
+    domain_tokens: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The parts of a run that load a model, and the one that rounds."""
+
+    calibrate: Callable[[QuantizeRequest, Sequence[str], Path, Callable[[float], None]], Calibrated]
+    """(request, the source's digests, folder, on_progress) -> statistics; those that an earlier run left in
+    the folder are taken."""
+    evaluate: Callable[[QuantizeRequest, Path, Callable[[float], None]], Evaluation]
+    """(request, the finished file, on_progress) -> figures against the source."""
+    make_encoder: Callable[[QuantizeRequest], MakeEncoder]
+
+
+def real_steps() -> Steps:
+    """The parts that the program uses."""
+    return Steps(calibrate=_calibrate, evaluate=_evaluate, make_encoder=_make_encoder)
+
+
+def _calibrate(
+    request: QuantizeRequest, digests: Sequence[str], folder: Path, on_progress: Callable[[float], None]
+) -> Calibrated:
+    from quant.calibration.collect import collect
+
+    measured = collect(
+        request.source[0],
+        request.calibration,
+        tokens=request.calibration_tokens,
+        folder=folder,
+        memory_bytes=request.moment_bytes,
+        threads=request.jobs,
+        seed=request.seed,
+        hessian=request.feedback,
+        chunk_tokens=request.context_tokens,
+        model_sha256=digests,
+        on_progress=on_progress,
+    )
+    files = {name: found.file for found in measured.index.inputs for name in found.tensors}
+    last: dict[str, InputStatistics] = {}
+
+    def statistics(name: str) -> InputStatistics | None:
+        """The same object for all matrices that share an input, so that its factors are made once."""
+        file = files.get(name)
+        if file is None:
+            return None
+        if file not in last:
+            last.clear()
+            last[file] = measured[name]
+        return last[file]
+
+    return Calibrated(statistics, measured.digest, measured.domain_tokens)
+
+
+def _evaluate(request: QuantizeRequest, path: Path, on_progress: Callable[[float], None]) -> Evaluation:
+    from quant.evaluate import evaluate
+
+    return evaluate(
+        path,
+        against=request.source[0],
+        texts=request.evaluation,
+        context=request.context_tokens,
+        chunks=request.evaluation_chunks,
+        threads=request.jobs,
+        memory_bytes=request.memory_bytes,
+        on_progress=on_progress,
+    )
+
+
+def _make_encoder(request: QuantizeRequest) -> MakeEncoder:
+    return EncoderMaker(feedback=request.feedback, threads=request.jobs)

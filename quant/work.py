@@ -1,0 +1,156 @@
+"""A quantization under way, on disk: what a killed run leaves, and the next one goes on from.
+
+The folder belongs to one source and one request, and to one process at a time. In it lie the plan, what
+calibration measured, the part file, and a journal with a line for each tensor that is finished in it. A line
+holds the digest of the tensor's bytes, so a torn write, in the journal or in the part file, is only work
+lost.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from quant.certificate import Encoder
+from quant.errors import QuantError, WorkInUse
+from quant.layout import PlacedTensor
+from quant.writer import PartFile
+
+PREFIX: Final = ".localq-quantize-"
+_KEY_DIGITS: Final = 16
+_READ_BYTES: Final = 4 << 20
+
+
+class FinishedTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the journal: the tensor's bytes lie in the part file."""
+
+    name: str
+    sha256: str
+    encoder: Encoder
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A folder that this process holds."""
+
+    folder: Path
+
+    @property
+    def part(self) -> Path:
+        return self.folder / "model.gguf"
+
+    @property
+    def statistics(self) -> Path:
+        """A folder for what calibration measured."""
+        return self.folder / "statistics"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal.jsonl"
+
+    def save(self, path: Path, document: object) -> None:
+        """Writes a JSON document in one step: it is there whole, or not at all."""
+        temporary = path.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(document))
+        temporary.replace(path)
+
+    def append(self, tensor: FinishedTensor) -> None:
+        """Adds a line to the journal, in one write. The tensor's bytes have been written before."""
+        fd = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, b"\n" + msgspec.json.encode(tensor))  # ends a line that a kill tore
+        except OSError as error:
+            raise QuantError(f"{self.journal} cannot be written: {error.strerror}") from error
+        finally:
+            os.close(fd)
+
+    def finished(self, part: PartFile, on_bytes: Callable[[int], None]) -> dict[str, FinishedTensor]:
+        """The tensors whose bytes in ``part`` are still those of the journal."""
+        placed = {tensor.entry.name: tensor for tensor in part.layout.tensors}
+        found = {}
+        for line in self._lines():
+            tensor = placed.get(line.name)
+            if tensor is not None and digest_of(part, tensor, on_bytes) == line.sha256:
+                found[line.name] = line
+        return found
+
+    def _lines(self) -> list[FinishedTensor]:
+        """The journal's lines, the last one of each tensor; what was torn is left out."""
+        try:
+            raw = self.journal.read_bytes()
+        except FileNotFoundError:
+            return []
+        lines = {}
+        for text in raw.splitlines():
+            try:
+                line = msgspec.json.decode(text, type=FinishedTensor)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            lines[line.name] = line
+        return list(lines.values())
+
+    def remove(self) -> None:
+        """Clears the folder away after success."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def digest_of(part: PartFile, tensor: PlacedTensor, on_bytes: Callable[[int], None]) -> str:
+    """SHA-256 of a tensor's bytes as they lie in the file, in hex."""
+    state = hashlib.sha256()
+    position, end = tensor.position, tensor.position + tensor.entry.nbytes
+    while position < end:
+        data = part.read(position, min(_READ_BYTES, end - position))
+        if not data:
+            break
+        state.update(data)
+        position += len(data)
+        on_bytes(len(data))
+    return state.hexdigest()
+
+
+def work_key(document: object) -> str:
+    """A short name for the source and the request in ``document``, of JSON types."""
+    raw = msgspec.json.encode(document, order="deterministic")
+    return hashlib.sha256(raw).hexdigest()[:_KEY_DIGITS]
+
+
+@contextmanager
+def open_work(parent: Path, key: str) -> Iterator[Work]:
+    """The folder for ``key`` in ``parent``, made if it is not there, held until the block ends.
+
+    Raises :class:`WorkInUse` while another process holds it. The lock dies with its process.
+    """
+    folder = parent / f"{PREFIX}{key}"
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # removed by the process that has just finished the same
+        except OSError as error:
+            raise QuantError(f"cannot work in {folder}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WorkInUse(folder) from None
+            if os.fstat(fd).st_nlink == 0 or not folder.exists():
+                continue
+            yield Work(folder)
+            return
+        finally:
+            os.close(fd)
