@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -80,3 +83,20 @@ def test_what_stands_in_fits_is_no_worse_than_said_and_nothing_smaller_would_do(
             assert found in good and not any(
                 other.block_bytes * found.block < found.block_bytes * other.block for other in good
             )
+
+
+def test_the_documented_table_is_the_registry() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    found = [row for row in rows if row[0] in BY_NAME and len(row) == 8]
+    assert [row[0] for row in found] == [fmt.name for fmt in FORMATS]
+    for fmt, row in zip(FORMATS, found, strict=True):
+        assert row[1:4] == [f"{fmt.bits_per_weight:g}", f"{fmt.block} in {fmt.block_bytes}", str(fmt.group)]
+        ends = [int(number) for number in re.findall(r"-?\d+", row[4])]
+        assert {fmt.levels[0], fmt.levels[-1]} <= set(ends)
+        assert row[5] == ("scale, minimum" if fmt.affine else "scale")
+        scales = f"scale {fmt.scale_range[0]} to {fmt.scale_range[1]}" if fmt.scale_range else ""
+        assert row[6] == scales + (f", minimum 0 to {fmt.minima_high}" if fmt.minima_high else "")
+        assert float(row[7]) == pytest.approx(RELATIVE_ERROR[fmt.name], rel=0.005)
+    for asked, stands_in in (("q6_k", "q8_0"), ("q3_k", "iq4_nl"), ("q5_k", "q5_0"), ("q2_0", "iq4_nl")):
+        assert [asked, stands_in] in [row[:2] for row in rows]
