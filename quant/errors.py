@@ -7,7 +7,7 @@ LocalqError
     ├── InvalidScheme      a quantization scheme has no codes, or does not fit an array's shape
     ├── NotFinite          an array holds NaN or infinity
     ├── NothingObserved    parameters were asked of an observer that saw no values
-    ├── InvalidText        a file of texts cannot be used: not there, too large, no UTF-8, a line of another shape
+    ├── InvalidText        a file of texts cannot be used: not there, too large, no UTF-8, ...
     ├── TextTooShort       a calibration or evaluation text has too few tokens
     ├── NoRoom             the disk has less free space than the file needs (a DoesNotFit too)
     ├── WorkInUse          another process is making the same file
