@@ -9,6 +9,9 @@ import numpy as np
 
 from quant.observers.values import F64, I64
 
+LEAST_KEPT = 0.9
+"""Share of the values that a range holds at least."""
+
 
 def least_divergent(counts: I64, levels: int, zero: int = 0) -> int:
     """How many bins to keep on each side of zero, so that ``levels`` levels tell the histogram best.
@@ -20,16 +23,18 @@ def least_divergent(counts: I64, levels: int, zero: int = 0) -> int:
     The published pseudocode leaves two cases open. Where the bins are no multiple of the levels, bin ``b`` of
     ``n`` belongs to level ``b * levels // n``. And outliers are clipped into the outermost kept bin that is
     occupied: in an empty one they would make the candidate infinitely far, and a few of them beyond a gap
-    would never be clipped.
+    would never be clipped. One candidate is left out that is no good and diverges by nothing: the window at
+    whose edge nearly everything is clipped into one bin.
     """
     occupied = counts.nonzero()[0]
     if occupied.size == 0:
         return 0
+    reached = np.concatenate([[0], counts.cumsum()])
     furthest = int(max(zero - occupied[0], occupied[-1] + 1 - zero))
     best, least = furthest, np.inf
     for kept in range(1, furthest + 1):
         first, last = max(0, zero - kept), min(len(counts), zero + kept)
-        if last - first < levels:
+        if last - first < levels or reached[last] - reached[first] < LEAST_KEPT * reached[-1]:
             continue
         found = divergence(counts, first, last, levels)
         if found <= least:

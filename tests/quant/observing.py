@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quant.observers import Granularity, PerChannel, PerGroup, PerTensor, PerToken, Scheme
 from quant.observers.values import F32
+
+unhurried = settings(deadline=None, max_examples=60)
+"""For properties of arrays: a busy machine is no failure."""
 
 ROWS, COLUMNS = 6, 32
 

@@ -13,7 +13,7 @@ from quant.errors import InvalidScheme
 from quant.observers import Histogram, PerChannel, PerGroup, PerTensor
 from quant.observers.bins import count, folded, grown, merge
 from quant.observers.values import F32
-from tests.quant.observing import GRANULARITIES, arrays, heavy_tailed, usual
+from tests.quant.observing import GRANULARITIES, arrays, heavy_tailed, unhurried, usual
 
 
 def histogram(x: F32, bins: int = 64) -> Histogram:
@@ -29,6 +29,7 @@ def same(one: Histogram, other: Histogram) -> bool:
     )
 
 
+@unhurried
 @given(arrays(), st.integers(2, 300))
 def test_every_value_is_counted_in_the_bin_that_holds_it(x: F32, bins: int) -> None:
     found = histogram(x, bins)
@@ -42,6 +43,7 @@ def test_every_value_is_counted_in_the_bin_that_holds_it(x: F32, bins: int) -> N
     assert np.array_equal(np.diff(edges), np.full(bins, found.width[0]))
 
 
+@unhurried
 @given(arrays(), st.integers(2, 300))
 def test_bins_are_on_multiples_of_their_width_and_about_half_are_used(x: F32, bins: int) -> None:
     found = histogram(x, bins)
@@ -52,6 +54,7 @@ def test_bins_are_on_multiples_of_their_width_and_about_half_are_used(x: F32, bi
     assert span == 0 or span / found.width[0] >= bins / 2 - 1
 
 
+@unhurried
 @given(
     st.lists(st.one_of(arrays(), arrays(usual)), min_size=1, max_size=5),
     st.permutations(range(5)),
@@ -71,6 +74,7 @@ def test_batches_give_the_histogram_of_all_of_them_together_in_any_order(
         assert same(one, histogram(np.stack(batches), bins))
 
 
+@unhurried
 @given(st.lists(arrays(), min_size=3, max_size=3))
 def test_merging_is_associative(batches: list[F32]) -> None:
     a, b, c = (histogram(batch) for batch in batches)
@@ -87,6 +91,7 @@ def test_one_count_astray_is_found_by_that_comparison() -> None:
     assert not same(good, replace(good, counts=counts))
 
 
+@unhurried
 @given(arrays(), st.sampled_from([16, 64]))
 def test_folding_counts_magnitudes(x: F32, bins: int) -> None:
     found = histogram(x, bins)

@@ -28,7 +28,7 @@ from quant.observers import (
 from quant.observers.granularity import parameter_shape, to_rows
 from quant.observers.minmax import merge, min_max
 from quant.observers.values import F32
-from tests.quant.observing import GRANULARITIES, arrays, heavy_tailed, schemes, usual
+from tests.quant.observing import GRANULARITIES, arrays, heavy_tailed, schemes, unhurried, usual
 
 Make = Callable[[Scheme], Observer]
 
@@ -42,6 +42,7 @@ OBSERVERS: dict[str, Make] = {
 
 
 class TestMinMax:
+    @unhurried
     @given(schemes(), st.lists(arrays(), min_size=1, max_size=4))
     def test_the_range_is_that_of_all_batches_together(self, scheme: Scheme, batches: list[F32]) -> None:
         observer = MinMaxObserver(scheme)
@@ -58,6 +59,7 @@ class TestMinMax:
         assert np.array_equal(found.scale, expected.scale)
         assert np.array_equal(found.zero_point, expected.zero_point)
 
+    @unhurried
     @given(st.lists(arrays(), min_size=2, max_size=5), st.permutations(range(5)))
     def test_states_merge_in_any_order(self, batches: list[F32], order: list[int]) -> None:
         states = [seen(batch) for batch in batches]
@@ -77,6 +79,7 @@ class TestMinMax:
 
 
 class TestMovingAverage:
+    @unhurried
     @given(st.lists(arrays(usual), min_size=1, max_size=5), st.floats(0.001, 1))
     def test_it_follows_the_extremes_by_its_constant(self, batches: list[F32], constant: float) -> None:
         observer = MovingAverageMinMaxObserver(Scheme(symmetric=False), constant)

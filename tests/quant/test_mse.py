@@ -26,7 +26,7 @@ from quant.observers.granularity import to_rows
 from quant.observers.mse import histogram_error
 from quant.observers.qparams import PIECE
 from quant.observers.values import F32, F64
-from tests.quant.observing import arrays, heavy_tailed, schemes, usual
+from tests.quant.observing import arrays, heavy_tailed, schemes, unhurried, usual
 
 SCHEMES = [
     Scheme(2),
@@ -89,6 +89,7 @@ class TestLeastSquares:
             full = qparams_of_range(scheme, x.min(), x.max())
             assert errors(x, full)[0] / least_of_all(x, scheme) > 1.1
 
+    @unhurried
     @given(schemes(most_bits=8), arrays())
     def test_it_is_never_worse_than_the_full_range(self, scheme: Scheme, x: F32) -> None:
         observer = MinMaxObserver(scheme)
@@ -147,6 +148,7 @@ class TestLeastSquares:
 
 
 class TestHistogramError:
+    @unhurried
     @given(schemes(most_bits=8), arrays(usual), st.floats(0.01, 2), st.floats(0.01, 2), st.integers(2, 200))
     def test_it_is_the_error_of_values_spread_over_their_bins(
         self, scheme: Scheme, x: F32, below: float, above: float, bins: int

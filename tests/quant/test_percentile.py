@@ -12,7 +12,7 @@ from quant.observers import MinMaxObserver, PercentileObserver, PerChannel, PerT
 from quant.observers.bins import count
 from quant.observers.percentile import percentile_range
 from quant.observers.values import F32
-from tests.quant.observing import arrays, heavy_tailed, schemes
+from tests.quant.observing import arrays, heavy_tailed, schemes, unhurried
 
 PERCENTILES = [1.0, 25.0, 50.0, 90.0, 99.0, 99.9, 99.99, 100.0]
 
@@ -49,6 +49,7 @@ def test_another_percentile_is_more_than_a_bin_off() -> None:
     assert abs(high - np.percentile(np.abs(x), 99.8, method="inverted_cdf")) > width
 
 
+@unhurried
 @given(arrays(), st.sampled_from(PERCENTILES), st.booleans())
 def test_the_range_holds_its_share_and_lies_within_the_extremes(
     x: F32, percentile: float, symmetric: bool
@@ -61,6 +62,7 @@ def test_the_range_holds_its_share_and_lies_within_the_extremes(
     assert kept >= percentile / 100 - 1e-12
 
 
+@unhurried
 @given(schemes(), arrays())
 def test_all_of_it_is_the_range_of_the_extremes(scheme: Scheme, x: F32) -> None:
     one, other = PercentileObserver(scheme, 100, bins=64), MinMaxObserver(scheme)

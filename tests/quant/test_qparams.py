@@ -23,7 +23,7 @@ from quant.observers import (
 from quant.observers.granularity import to_rows
 from quant.observers.qparams import PIECE, pieces
 from quant.observers.values import F32, SMALLEST_SCALE, finite
-from tests.quant.observing import arrays, floats, schemes
+from tests.quant.observing import arrays, floats, schemes, unhurried
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 ROUNDING = 2.0**-23
@@ -65,6 +65,7 @@ class TestRange:
         assert qparams.zero_point == zero_point
         assert [str(qparams.scale.dtype), str(qparams.zero_point.dtype)] == ["float32", "int32"]
 
+    @unhurried
     @given(schemes(), floats, floats)
     def test_any_range_gives_usable_parameters(self, scheme: Scheme, one: float, other: float) -> None:
         qparams = qparams_of_range(scheme, min(one, other), max(one, other))
@@ -83,6 +84,7 @@ class TestRange:
 
 
 class TestQuantize:
+    @unhurried
     @given(schemes(), arrays())
     def test_a_value_in_the_range_is_off_by_half_a_step_at_most(self, scheme: Scheme, x: F32) -> None:
         observer = MinMaxObserver(scheme)
@@ -98,6 +100,7 @@ class TestQuantize:
         codes[1, 5] += 1
         assert half_steps_off(x, right, dequantize(codes, right)) > 1 + 1e-9
 
+    @unhurried
     @given(schemes(), arrays())
     def test_zero_is_exact(self, scheme: Scheme, x: F32) -> None:
         observer = MinMaxObserver(scheme)
@@ -105,6 +108,7 @@ class TestQuantize:
         zeros = np.zeros_like(x)
         assert not fake_quantize(zeros, observer.calculate_qparams()).any()
 
+    @unhurried
     @given(schemes(), arrays(), arrays())
     def test_codes_stay_in_their_range_also_for_values_outside_of_theirs(
         self, scheme: Scheme, seen: F32, x: F32
@@ -117,6 +121,7 @@ class TestQuantize:
         assert codes.min() >= scheme.lowest
         assert codes.max() <= scheme.highest
 
+    @unhurried
     @given(schemes(most_bits=12), arrays(st.floats(-(2.0**100), 2.0**100, width=32)))
     def test_what_was_quantized_once_stays_as_it_is(self, scheme: Scheme, x: F32) -> None:
         observer = MinMaxObserver(scheme)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from quant.errors import InvalidScheme
 from quant.observers import Granularity, PerChannel, PerGroup, PerTensor, PerToken, Scheme
 from quant.observers.granularity import from_rows, parameter_shape, to_rows
+from tests.quant.observing import unhurried
 
 
 class TestScheme:
@@ -71,6 +72,7 @@ def test_rows_hold_what_shares_a_scale() -> None:
     assert groups_of_tokens.tolist() == [x[b, :, f].tolist() for b in range(2) for f in range(4)]
 
 
+@unhurried
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=4),
     st.sampled_from(["tensor", "channel", "group", "token"]),
