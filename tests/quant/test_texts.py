@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_every_text_has_a_source_a_licence_and_its_words() -> None:
             assert f"## {source.licence}\n" in notices
             assert source.copyright and source.copyright in notices
             assert f"`{source.file}`" in notices
+
+
+def test_the_wheel_takes_every_built_in_text_along() -> None:
+    settings = tomllib.loads((FOLDER.parent.parent / "pyproject.toml").read_text())
+    wheel = settings["tool"]["scikit-build"]["wheel"]
+    assert FOLDER.parent.name in wheel["packages"]
+    names = ["index.json", "SOURCES.md", "NOTICES.md", *(source.file for source in sources())]
+    for pattern in wheel["exclude"]:
+        assert [name for name in names if Path("quant/texts", name).match(pattern)] == []
+    assert any(Path("quant/texts/README.md").match(pattern) for pattern in wheel["exclude"])
 
 
 def test_a_changed_built_in_text_is_refused(tmp_path: Path) -> None:
