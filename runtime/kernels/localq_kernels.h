@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 4
+#define LOCALQ_ABI_VERSION 5
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
@@ -57,6 +57,7 @@ typedef struct localq_feedback {
   const float* minima;        // [tiles, groups, 64]: float32(minimum) * minima[group]; NULL: 0
   const uint32_t* group_of;   // [columns]
   const float* coefficients;  // [columns, columns]: what the error of column i adds to the target of row k
+  const float* steps;         // [columns], for sweeps: 1 / the diagonal of the Hessian
 } localq_feedback;
 
 // One instruction set: what it asks of the processor and the kernels that it brings.
@@ -96,18 +97,20 @@ typedef struct localq_backend {
                                uint32_t start, float* targets);
 
   // Rounds columns [first, last), one after the other, to the codes nearest to their targets, to which the errors
-  // within the block are added: of the columns before each, or (`sweep`) of all others, as they are by then.
+  // within the block are added: of the columns before each, or (`sweep`) of all others, as they are by then. In a
+  // sweep the coefficients are the Hessian's, the targets come from zero, and are multiplied by the step and added
+  // to the weight.
   void (*feedback_round_f32)(const localq_feedback* feedback, const localq_format* format, size_t first,
                              size_t last, uint32_t sweep, float* targets);
-} localq_backend;
-
-LOCALQ_API uint32_t localq_abi_version(void);
 
   // The blocks of [rows, columns] with the least sum of importance[column] * (weight - value)^2 that the search of
   // fit/ finds, each block by itself. Weights are finite and at most 65504 in size; importances are finite and not
   // below 0, and only their ratios within a block count: all 0 is as all 1.
   void (*fit_f32)(const localq_format* format, const float* weights, size_t rows, size_t columns,
                   const float* importance, const localq_blocks* blocks);
+} localq_backend;
+
+LOCALQ_API uint32_t localq_abi_version(void);
 
 // What the processor has *and* the operating system supports. Bit i is named localq_feature_name(i).
 LOCALQ_API uint64_t localq_cpu_features(void);

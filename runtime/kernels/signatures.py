@@ -54,6 +54,7 @@ class FeedbackData(ctypes.Structure):
         ("minima", ctypes.c_void_p),
         ("group_of", ctypes.c_void_p),
         ("coefficients", ctypes.c_void_p),
+        ("steps", ctypes.c_void_p),
     )
 
 
@@ -81,7 +82,6 @@ FeedbackRoundF32 = ctypes.CFUNCTYPE(
     ctypes.c_uint32,
     ctypes.c_void_p,
 )
-# void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
 # void fit_f32(const localq_format* format, const float* weights, size_t rows, size_t columns,
 #              const float* importance, const localq_blocks* blocks);
 FitF32 = ctypes.CFUNCTYPE(
@@ -92,6 +92,7 @@ FitF32 = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
     ctypes.POINTER(BlocksData),
 )
+# void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
 #                            size_t columns, float* tiles);
 # void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order,
 #                             size_t columns, float* to);

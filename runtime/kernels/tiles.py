@@ -84,6 +84,8 @@ class FeedbackTiles:
     """[columns]: the group of a column."""
     coefficients: F32
     """[columns, columns]: what the error of column i adds to the target of row k."""
+    steps: F32 | None = None
+    """[columns], for sweeps: 1 / the diagonal of the Hessian, which the coefficients are then."""
     isa: str | None = None
     errors: F32 = field(init=False)
     """[tiles, columns, 64]: weight - value of its code, for the columns that were rounded."""
@@ -106,7 +108,7 @@ class FeedbackTiles:
         self._kernels = backend(self.isa)
 
     def _data(self) -> FeedbackData:
-        for array in (self.weights, self.scales, self.minima, self.coefficients, self.group_of):
+        for array in (self.weights, self.scales, self.minima, self.coefficients, self.group_of, self.steps):
             if array is not None and not array.flags.c_contiguous:
                 raise ValueError("an array of the tiles is not contiguous")
         return FeedbackData(
@@ -120,6 +122,7 @@ class FeedbackTiles:
             None if self.minima is None else self.minima.ctypes.data,
             self.group_of.ctypes.data,
             self.coefficients.ctypes.data,
+            None if self.steps is None else self.steps.ctypes.data,
         )
 
     def targets(
@@ -151,11 +154,15 @@ class FeedbackTiles:
     def round(self, grid: FormatData, first: int, targets: F32, *, sweep: bool = False) -> None:
         """Rounds the columns from ``first`` that ``targets`` [tiles, columns of the block, 64] are of.
 
-        ``targets`` get the errors within the block too: of columns before each, with ``sweep`` of all others.
+        ``targets`` get the errors within the block too, of columns before each. With ``sweep`` they are
+        sums of all errors outside the block, from zero; those of all other columns within it are added, and
+        a column goes where the loss is least, given all others.
         """
         last = first + targets.shape[1]
         if first % 4 or last % 4 or last > self.weights.shape[1] or not targets.flags.c_contiguous:
             raise ValueError(f"columns {first} to {last} of {self.weights.shape[1]}: not a block of fours")
+        if sweep and (self.steps is None or self.steps.shape != self.group_of.shape):
+            raise ValueError("a sweep needs a step for each column")
         self._kernels.feedback_round_f32(
             ctypes.byref(self._data()), ctypes.byref(grid), first, last, int(sweep), targets.ctypes.data
         )

@@ -3,13 +3,12 @@
 //   target[k] = weight[k] + sum over i of error[i] * coefficient[k][i],   error[k] = weight[k] - value(code[k])
 //
 // With the unit lower factor of H = S^T S, i below k, this is LDLQ (Chee et al. 2023), which is GPTQ (Frantar et
-// al. 2022) without the inverse of H. With H[k][i] / H[k][k], i other than k, the target is where the squared
-// error is least given all other codes: a sweep of coordinate descent. A target is one chain of multiply_add over
-// i, first those before the block, then those behind it, then those within: its bits do not depend on rows,
-// threads or the width of a vector.
+// al. 2022) without the inverse of H. A sweep of coordinate descent takes the sum over all i but k with H[k][i],
+// and divides it by H[k][k]: there the loss is least, given all other codes. A sum is one chain of multiply_add:
+// its bits do not depend on how rows were split, on threads or on the width of a vector.
 #pragma once
 
-#include "fit/levels.h"
+#include "feedback/grid.h"
 #include "lanes.h"
 #include "localq_kernels.h"
 
@@ -51,6 +50,13 @@ LOCALQ_INLINE void advance_one(const float* error, float coefficient, float* tar
   }
 }
 
+// The target of a sweep: the weight and a step along the gradient that was there.
+LOCALQ_INLINE void move_from(const float* weight, float step, float* target) {
+  for (size_t row = 0; row < kTileRows; row += kPartLanes) {
+    store_part(target + row, multiply_add(load_part(target + row), all_part(step), load_part(weight + row)));
+  }
+}
+
 LOCALQ_INLINE void add_errors(const localq_feedback& f, size_t first, size_t last, size_t from, size_t to,
                               float* targets) {
   for (size_t i = from; i < to; i += kDepth) {
@@ -66,25 +72,26 @@ LOCALQ_INLINE void add_errors(const localq_feedback& f, size_t first, size_t las
 }
 
 // The codes of one column of a tile nearest to its targets, and the errors that they leave.
-template <class Levels>
-LOCALQ_INLINE void round_column(const localq_feedback& f, const Levels& levels, size_t tile, size_t k,
+template <class Grid>
+LOCALQ_INLINE void round_column(const localq_feedback& f, const Grid& grid, size_t tile, size_t k,
                                 const float* target) {
-  const size_t grid = (tile * f.groups + f.group_of[k]) * kTileRows, at = (tile * f.columns + k) * kTileRows;
+  const size_t group = (tile * f.groups + f.group_of[k]) * kTileRows, at = (tile * f.columns + k) * kTileRows;
   const f32x16 zero = all(0.0f);
   for (size_t row = 0; row < kTileRows; row += kLanes) {
-    const f32x16 scale = load(f.scales + grid + row);
-    const f32x16 minimum = f.minima != nullptr ? load(f.minima + grid + row) : zero;
-    const f32x16 value = choose(scale == zero, zero, (load(target + row) + minimum) / scale);
-    const f32x16 level = levels.nearest(value);
-    store(f.errors + at + row, load(f.weights + at + row) - (scale * level - minimum));
+    const f32x16 scale = load(f.scales + group + row);
+    const f32x16 minimum = f.minima != nullptr ? load(f.minima + group + row) : zero;
+    const f32x16 inverse = choose(larger(scale, -scale) < all(1e-30f), zero, all(1.0f) / scale);
+    const f32x16 value = (load(target + row) + minimum) * inverse;
+    const Rounded rounded = grid.nearest(value);
+    store(f.errors + at + row, load(f.weights + at + row) - (scale * rounded.level - minimum));
     alignas(64) float codes[kLanes];
-    store(codes, levels.code(level, value));
+    store(codes, rounded.code);
     for (size_t lane = 0; lane < kLanes; ++lane) f.codes[at + row + lane] = static_cast<uint8_t>(codes[lane]);
   }
 }
 
-template <class Levels>
-LOCALQ_INLINE void round_block(const localq_feedback& f, const Levels& levels, size_t first, size_t last, bool sweep,
+template <class Grid>
+LOCALQ_INLINE void round_block(const localq_feedback& f, const Grid& grid, size_t first, size_t last, bool sweep,
                                float* targets) {
   for (size_t tile = 0; tile < f.tiles; ++tile) {
     const float* errors = f.errors + tile * f.columns * kTileRows;
@@ -102,7 +109,8 @@ LOCALQ_INLINE void round_block(const localq_feedback& f, const Levels& levels, s
         for (size_t i = quad; i < (sweep ? quad + kQuad : k); ++i) {
           if (i != k) advance_one(errors + i * kTileRows, f.coefficients[k * f.columns + i], target);
         }
-        round_column(f, levels, tile, k, target);
+        if (sweep) move_from(f.weights + (tile * f.columns + k) * kTileRows, f.steps[k], target);
+        round_column(f, grid, tile, k, target);
       }
     }
   }
@@ -126,7 +134,7 @@ LOCALQ_INLINE void feedback_round(const localq_feedback* f, const localq_format*
                                   uint32_t sweep, float* targets) {
   const float range = format->levels[format->level_count - 1] - format->levels[0];
   if (range == static_cast<float>(format->level_count - 1)) {
-    round_block(*f, Uniform(*format), first, last, sweep != 0, targets);
+    round_block(*f, Integers(*format), first, last, sweep != 0, targets);
   } else {
     round_block(*f, Table(*format), first, last, sweep != 0, targets);
   }
