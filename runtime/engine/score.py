@@ -102,13 +102,7 @@ def _chunk_scorer(
         return partial(_compare_models, judged, original, tally)
     if request.recorded is not None:
         record = files.enter_context(closing(RecordReader(Path(request.recorded))))
-        if record.heading != _heading(judged, chunks):
-            raise VocabulariesDiffer(
-                f"{judged.path} and the original have other vocabularies ({judged.vocabulary_size:,} and "
-                f"{record.heading.vocabulary_size:,} tokens); compare a model with what it was made of",
-                size=judged.vocabulary_size,
-                original_size=record.heading.vocabulary_size,
-            )
+        _check_record(judged, record, _heading(judged, chunks))
         return partial(_compare_record, judged, record, tally)
     writer = None
     if request.record is not None:
@@ -178,6 +172,20 @@ def _check_vocabularies(
         size=judged.vocabulary_size,
         original_size=original.vocabulary_size,
     )
+
+
+def _check_record(judged: LogitModel, record: RecordReader, expected: Heading) -> None:
+    """Raise VocabulariesDiffer or EngineError unless the record is of the same chunks."""
+    found = record.heading
+    if found.vocabulary_sha256 != expected.vocabulary_sha256:
+        raise VocabulariesDiffer(
+            f"{judged.path} and the original have other vocabularies ({expected.vocabulary_size:,} and "
+            f"{found.vocabulary_size:,} tokens); compare a model with the one that it was made of",
+            size=expected.vocabulary_size,
+            original_size=found.vocabulary_size,
+        )
+    if found != expected:
+        raise EngineError("the record of the original is of other chunks of text")
 
 
 def _check_lengths(request: ScoreRequest, texts: Sequence[Tokens]) -> None:

@@ -43,11 +43,8 @@ class RecordWriter:
         entry: Any = self._position[0]
         entry["best"], entry["log_probability"] = row.best, log_probability
         found = likeliest(row, self._kept)
-        entry["ids"], entry["log_probabilities"], entry["tail"] = (
-            found.ids,
-            found.log_probabilities,
-            found.tail,
-        )
+        entry["ids"], entry["shifted"] = found.ids, found.shifted
+        entry["log_total"], entry["tail"] = found.log_total, found.tail
         self._file.write(self._position.tobytes())
 
     def close(self) -> None:
@@ -69,7 +66,7 @@ class RecordReader:
         if len(data) != self._type.itemsize:
             raise EngineError(f"{self._path} ends before the last position: is the disk full?")
         entry: Any = np.frombuffer(data, dtype=self._type)[0]
-        found = Likeliest(entry["ids"], entry["log_probabilities"], float(entry["tail"]))
+        found = Likeliest(entry["ids"], entry["shifted"], float(entry["log_total"]), float(entry["tail"]))
         return found, int(entry["best"]), float(entry["log_probability"])
 
     def close(self) -> None:
@@ -81,9 +78,10 @@ def position_type(kept: int) -> np.dtype[np.void]:
     return np.dtype(
         [
             ("log_probability", np.float64),
+            ("log_total", np.float64),
             ("tail", np.float64),
             ("best", np.int32),
             ("ids", np.int32, (kept,)),
-            ("log_probabilities", np.float32, (kept,)),
+            ("shifted", np.float32, (kept,)),
         ]
     )

@@ -67,12 +67,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Likeliest:
-    """The ``kept`` likeliest tokens of a row: their ids, log-probabilities, and all others' together."""
+    """The ``kept`` likeliest tokens of a row, and all others together."""
 
     ids: I32
     """[kept], in no order."""
-    log_probabilities: F32
-    """[kept]"""
+    shifted: F32
+    """[kept]: as in :class:`Row`."""
+    log_total: float
     tail: float
     """The probability that is left to all other tokens."""
 
@@ -82,7 +83,7 @@ def likeliest(row: Row, kept: int) -> Likeliest:
     size = len(row.shifted)
     chosen = np.argpartition(row.shifted, size - kept)[size - kept :] if kept < size else np.arange(size)
     ids = chosen.astype(np.int32)
-    return Likeliest(ids, (row.shifted[ids] - row.log_total).astype(np.float32), tail_of(row, ids))
+    return Likeliest(ids, row.shifted[ids], row.log_total, tail_of(row, ids))
 
 
 def tail_of(row: Row, ids: I32) -> float:
@@ -99,11 +100,11 @@ def bucketed_divergence(original: Likeliest, judged: Row) -> float:
 
     (Putting tokens into one bucket never raises a divergence: the data-processing inequality.)
     """
-    theirs = original.log_probabilities.astype(np.float64)
-    ours = judged.shifted[original.ids] - judged.log_total
-    held = np.exp(theirs)
-    some = held > 0
-    total = float((held[some] * (theirs[some] - ours[some])).sum())
+    some = original.shifted > -np.inf
+    shifted = original.shifted[some].astype(np.float64)
+    differences = shifted - judged.shifted[original.ids[some]]
+    held = np.exp(shifted - original.log_total)
+    total = float((held * (differences - original.log_total + judged.log_total)).sum())
     if original.tail > 0:
         ours_tail = tail_of(judged, original.ids)
         total += original.tail * float(np.log(original.tail) - np.log(ours_tail)) if ours_tail > 0 else np.inf
