@@ -85,7 +85,7 @@ def require_room(folder: str, survey: Survey, plan: MomentPlan) -> None:
     if needed > free:
         raise DoesNotFit(
             f"the statistics take {format_bytes(needed)} on the disk of {folder}, of which "
-            f"{format_bytes(free)} are free; make room, or calibrate in less memory, which makes them smaller",
+            f"{format_bytes(free)} are free; make room, or calibrate in less memory: they become smaller",
             needed_bytes=needed,
             available_bytes=free,
         )
