@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from quant.calibration.statistics import InputStatistics
+from quant.calibration.store import Statistics
 from quant.evaluation import Evaluation
 from quant.request import QuantizeRequest
 from quant.row_encoder import EncoderMaker, MakeEncoder
@@ -62,6 +63,11 @@ def _calibrate(
         model_sha256=digests,
         on_progress=on_progress,
     )
+    return from_statistics(measured)
+
+
+def from_statistics(measured: Statistics) -> Calibrated:
+    """What calibration left on disk, read tensor by tensor."""
     files = {name: found.file for found in measured.index.inputs for name in found.tensors}
     last: dict[str, InputStatistics] = {}
 
