@@ -117,9 +117,10 @@ def find_data_section(source: Source, tensors: tuple[TensorInfo, ...], alignment
     unpadded = data_offset + last.offset + last.nbytes
     padded = data_offset + end
     if source.size < unpadded:
+        cut = next(tensor for tensor in tensors if data_offset + tensor.offset + tensor.nbytes > source.size)
         raise source.refuse(
             "truncated",
-            f"has {source.size} bytes; its tensors need {unpadded}",
+            f"has {source.size} bytes; its tensors need {unpadded}, and {cut.name} is cut off",
         )
     if source.size not in (unpadded, padded):
         raise source.refuse(
