@@ -17,6 +17,7 @@ from runtime.kernels.library import load
 from runtime.kernels.signatures import (
     TILES,
     CholeskyStepF32,
+    FeedbackRefineF32,
     FeedbackRoundF32,
     FeedbackTargetsF32,
     FitF32,
@@ -52,6 +53,7 @@ class _Backend(ctypes.Structure):
         ("cholesky_step_f32", CholeskyStepF32),
         ("feedback_targets_f32", FeedbackTargetsF32),
         ("feedback_round_f32", FeedbackRoundF32),
+        ("feedback_refine_f32", FeedbackRefineF32),
         ("fit_f32", FitF32),
     )
 

@@ -55,13 +55,20 @@ void feedback_targets_f32_avx2 LOCALQ_FEEDBACK_TARGETS_F32;
 void feedback_targets_f32_avx512vnni LOCALQ_FEEDBACK_TARGETS_F32;
 void feedback_targets_f32_neon_dotprod LOCALQ_FEEDBACK_TARGETS_F32;
 
-#define LOCALQ_FEEDBACK_ROUND_F32                                                                            \
-  (const localq_feedback* feedback, const localq_format* format, size_t first, size_t last, uint32_t sweep, \
-   float* targets)
+#define LOCALQ_FEEDBACK_ROUND_F32 \
+  (const localq_feedback* feedback, const localq_format* format, size_t first, size_t last, float* targets)
 void feedback_round_f32_scalar LOCALQ_FEEDBACK_ROUND_F32;
 void feedback_round_f32_avx2 LOCALQ_FEEDBACK_ROUND_F32;
 void feedback_round_f32_avx512vnni LOCALQ_FEEDBACK_ROUND_F32;
 void feedback_round_f32_neon_dotprod LOCALQ_FEEDBACK_ROUND_F32;
+
+#define LOCALQ_FEEDBACK_REFINE_F32                                                                         \
+  (const localq_feedback* feedback, const localq_format* format, const localq_refinement* refinement,     \
+   size_t first, size_t last, const float* outside, float* workspace)
+void feedback_refine_f32_scalar LOCALQ_FEEDBACK_REFINE_F32;
+void feedback_refine_f32_avx2 LOCALQ_FEEDBACK_REFINE_F32;
+void feedback_refine_f32_avx512vnni LOCALQ_FEEDBACK_REFINE_F32;
+void feedback_refine_f32_neon_dotprod LOCALQ_FEEDBACK_REFINE_F32;
 
 #define LOCALQ_FIT_F32                                                                                       \
   (const localq_format* format, const float* weights, size_t rows, size_t columns, const float* importance, \

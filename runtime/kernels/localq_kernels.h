@@ -8,11 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 5
+#define LOCALQ_ABI_VERSION 6
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
 #define LOCALQ_TILE_ROWS 64
+#define LOCALQ_REFINE_COLUMNS 256
+#define LOCALQ_REFINE_WORKSPACE 65536
 #define LOCALQ_FROM_TARGETS 0
 #define LOCALQ_FROM_WEIGHTS 1
 #define LOCALQ_FROM_ZERO 2
@@ -53,12 +55,22 @@ typedef struct localq_feedback {
   const float* weights;       // [tiles, columns, 64]
   float* errors;              // [tiles, columns, 64]: weight - value of its code
   uint8_t* codes;             // [tiles, columns, 64]
-  const float* scales;        // [tiles, groups, 64]: float32(scale) * scales[group]
-  const float* minima;        // [tiles, groups, 64]: float32(minimum) * minima[group]; NULL: 0
+  float* scales;              // [tiles, groups, 64]: float32(scale) * scales[group]
+  float* minima;              // [tiles, groups, 64]: float32(minimum) * minima[group]; NULL: 0
   const uint32_t* group_of;   // [columns]
   const float* coefficients;  // [columns, columns]: what the error of column i adds to the target of row k
-  const float* steps;         // [columns], for sweeps: 1 / the diagonal of the Hessian
 } localq_feedback;
+
+// What refinement changes beside codes, errors and effective scales, and how. What a format lacks is NULL.
+typedef struct localq_refinement {
+  float* scale;        // [tiles, blocks, 64]: fp16 values
+  float* minimum;      // [tiles, blocks, 64]: fp16 values
+  float* scales;       // [tiles, groups, 64]: integers
+  float* minima;       // [tiles, groups, 64]: integers
+  const float* steps;  // [columns]: 1 / (diagonal of the Hessian + ridge)
+  float ridge;         // what is added to the Hessian's diagonal
+  uint32_t passes;
+} localq_refinement;
 
 // One instruction set: what it asks of the processor and the kernels that it brings.
 typedef struct localq_backend {
@@ -97,11 +109,17 @@ typedef struct localq_backend {
                                uint32_t start, float* targets);
 
   // Rounds columns [first, last), one after the other, to the codes nearest to their targets, to which the errors
-  // within the block are added: of the columns before each, or (`sweep`) of all others, as they are by then. In a
-  // sweep the coefficients are the Hessian's, the targets come from zero, and are multiplied by the step and added
-  // to the weight.
+  // of the columns before them within the block are added.
   void (*feedback_round_f32)(const localq_feedback* feedback, const localq_format* format, size_t first,
-                             size_t last, uint32_t sweep, float* targets);
+                             size_t last, float* targets);
+
+  // Lowers the loss of columns [first, last): whole blocks of the format, at most LOCALQ_REFINE_COLUMNS, as they
+  // lie; the coefficients are the Hessian. Codes, then scales and minima of groups, then those of blocks, `passes`
+  // times, and codes again. `outside` [tiles, last - first, 64]: gradients of the errors outside the range, from
+  // zero. `workspace`: LOCALQ_REFINE_WORKSPACE floats, 64-byte aligned.
+  void (*feedback_refine_f32)(const localq_feedback* feedback, const localq_format* format,
+                              const localq_refinement* refinement, size_t first, size_t last,
+                              const float* outside, float* workspace);
 
   // The blocks of [rows, columns] with the least sum of importance[column] * (weight - value)^2 that the search of
   // fit/ finds, each block by itself. Weights are finite and at most 65504 in size; importances are finite and not

@@ -54,7 +54,20 @@ class FeedbackData(ctypes.Structure):
         ("minima", ctypes.c_void_p),
         ("group_of", ctypes.c_void_p),
         ("coefficients", ctypes.c_void_p),
+    )
+
+
+class RefinementData(ctypes.Structure):
+    """``localq_refinement``: what refinement changes beside the tiles."""
+
+    _fields_ = (
+        ("scale", ctypes.c_void_p),
+        ("minimum", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("minima", ctypes.c_void_p),
         ("steps", ctypes.c_void_p),
+        ("ridge", ctypes.c_float),
+        ("passes", ctypes.c_uint32),
     )
 
 
@@ -73,13 +86,20 @@ FeedbackTargetsF32 = ctypes.CFUNCTYPE(
     None, ctypes.POINTER(FeedbackData), *_SIZES, ctypes.c_uint32, ctypes.c_void_p
 )
 # void feedback_round_f32(const localq_feedback* feedback, const localq_format* format, size_t first,
-#                         size_t last, uint32_t sweep, float* targets);
+#                         size_t last, float* targets);
 FeedbackRoundF32 = ctypes.CFUNCTYPE(
+    None, ctypes.POINTER(FeedbackData), ctypes.POINTER(FormatData), *_SIZES[:2], ctypes.c_void_p
+)
+# void feedback_refine_f32(const localq_feedback* feedback, const localq_format* format,
+#                          const localq_refinement* refinement, size_t first, size_t last,
+#                          const float* outside, float* workspace);
+FeedbackRefineF32 = ctypes.CFUNCTYPE(
     None,
     ctypes.POINTER(FeedbackData),
     ctypes.POINTER(FormatData),
+    ctypes.POINTER(RefinementData),
     *_SIZES[:2],
-    ctypes.c_uint32,
+    ctypes.c_void_p,
     ctypes.c_void_p,
 )
 # void fit_f32(const localq_format* format, const float* weights, size_t rows, size_t columns,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.kernels.bindings import backend, plain_library
 from runtime.kernels.moments import aligned
-from runtime.kernels.signatures import FeedbackData, FormatData
+from runtime.kernels.signatures import FeedbackData, FormatData, RefinementData
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -23,6 +23,12 @@ U32 = NDArray[np.uint32]
 
 TILE_ROWS = 64
 """``LOCALQ_TILE_ROWS``"""
+
+
+REFINE_COLUMNS = 256
+"""``LOCALQ_REFINE_COLUMNS``: columns that are refined together at most."""
+REFINE_WORKSPACE = 65536
+"""``LOCALQ_REFINE_WORKSPACE``"""
 
 
 class Start(IntEnum):
@@ -70,6 +76,32 @@ def _check_rows(rows: F32 | U8, dtype: np.dtype[np.generic] | type, order: U32) 
         raise ValueError(f"order names column {int(order.max())} of {rows.shape[1]}")
 
 
+@dataclass(frozen=True)
+class StoredGrid:
+    """Scales and minima as a format stores them, in tiles; what it lacks is None. Refinement changes them."""
+
+    scale: F32
+    """[tiles, blocks, 64]: values of fp16."""
+    minimum: F32 | None
+    """[tiles, blocks, 64]: values of fp16."""
+    scales: F32 | None
+    """[tiles, groups, 64]: integers."""
+    minima: F32 | None
+    """[tiles, groups, 64]: integers."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How refinement steps down."""
+
+    steps: F32
+    """[columns]: 1 / (diagonal of the Hessian + ridge)."""
+    ridge: float
+    """What is added to the diagonal of the Hessian."""
+    passes: int
+    """How often codes, then scales of groups, then those of blocks are gone through."""
+
+
 @dataclass
 class FeedbackTiles:
     """Rows under error feedback. Arrays are contiguous; ``load`` makes those in tiles."""
@@ -84,8 +116,6 @@ class FeedbackTiles:
     """[columns]: the group of a column."""
     coefficients: F32
     """[columns, columns]: what the error of column i adds to the target of row k."""
-    steps: F32 | None = None
-    """[columns], for sweeps: 1 / the diagonal of the Hessian, which the coefficients are then."""
     isa: str | None = None
     errors: F32 = field(init=False)
     """[tiles, columns, 64]: weight - value of its code, for the columns that were rounded."""
@@ -108,7 +138,7 @@ class FeedbackTiles:
         self._kernels = backend(self.isa)
 
     def _data(self) -> FeedbackData:
-        for array in (self.weights, self.scales, self.minima, self.coefficients, self.group_of, self.steps):
+        for array in (self.weights, self.scales, self.minima, self.coefficients, self.group_of):
             if array is not None and not array.flags.c_contiguous:
                 raise ValueError("an array of the tiles is not contiguous")
         return FeedbackData(
@@ -122,7 +152,6 @@ class FeedbackTiles:
             None if self.minima is None else self.minima.ctypes.data,
             self.group_of.ctypes.data,
             self.coefficients.ctypes.data,
-            None if self.steps is None else self.steps.ctypes.data,
         )
 
     def targets(
@@ -151,18 +180,44 @@ class FeedbackTiles:
         )
         return found
 
-    def round(self, grid: FormatData, first: int, targets: F32, *, sweep: bool = False) -> None:
+    def round(self, fmt: FormatData, first: int, targets: F32) -> None:
         """Rounds the columns from ``first`` that ``targets`` [tiles, columns of the block, 64] are of.
 
-        ``targets`` get the errors within the block too, of columns before each. With ``sweep`` they are
-        sums of all errors outside the block, from zero; those of all other columns within it are added, and
-        a column goes where the loss is least, given all others.
+        To ``targets`` the errors of columns before each within the block are added.
         """
         last = first + targets.shape[1]
         if first % 4 or last % 4 or last > self.weights.shape[1] or not targets.flags.c_contiguous:
             raise ValueError(f"columns {first} to {last} of {self.weights.shape[1]}: not a block of fours")
-        if sweep and (self.steps is None or self.steps.shape != self.group_of.shape):
-            raise ValueError("a sweep needs a step for each column")
         self._kernels.feedback_round_f32(
-            ctypes.byref(self._data()), ctypes.byref(grid), first, last, int(sweep), targets.ctypes.data
+            ctypes.byref(self._data()), ctypes.byref(fmt), first, last, targets.ctypes.data
+        )
+
+    def refine(self, fmt: FormatData, stored: StoredGrid, step: Descent, first: int, outside: F32) -> None:
+        """Lowers the loss of the columns from ``first`` that ``outside`` [tiles, columns, 64] is of.
+
+        These are whole blocks of the format, as the columns lie; the coefficients are the Hessian, symmetric.
+        ``outside`` are gradients: targets from zero of the errors outside these columns. Changes codes, errors,
+        scales and minima, ``stored`` among them; the loss does not rise but by rounding.
+        """
+        last = first + outside.shape[1]
+        if first % fmt.block or last % fmt.block or last > self.weights.shape[1]:
+            raise ValueError(f"columns {first} to {last} are not whole blocks of {fmt.block}")
+        if last - first > REFINE_COLUMNS or not outside.flags.c_contiguous:
+            raise ValueError(f"columns {first} to {last} are more than {REFINE_COLUMNS} at once")
+        arrays = (stored.scale, stored.minimum, stored.scales, stored.minima)
+        data = RefinementData(
+            *(None if array is None else array.ctypes.data for array in arrays),
+            step.steps.ctypes.data,
+            step.ridge,
+            step.passes,
+        )
+        workspace = aligned(REFINE_WORKSPACE)
+        self._kernels.feedback_refine_f32(
+            ctypes.byref(self._data()),
+            ctypes.byref(fmt),
+            ctypes.byref(data),
+            first,
+            last,
+            outside.ctypes.data,
+            workspace.ctypes.data,
         )

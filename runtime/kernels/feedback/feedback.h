@@ -3,9 +3,9 @@
 //   target[k] = weight[k] + sum over i of error[i] * coefficient[k][i],   error[k] = weight[k] - value(code[k])
 //
 // With the unit lower factor of H = S^T S, i below k, this is LDLQ (Chee et al. 2023), which is GPTQ (Frantar et
-// al. 2022) without the inverse of H. A sweep of coordinate descent takes the sum over all i but k with H[k][i],
-// and divides it by H[k][k]: there the loss is least, given all other codes. A sum is one chain of multiply_add:
-// its bits do not depend on how rows were split, on threads or on the width of a vector.
+// al. 2022) without the inverse of H. With H itself as coefficients, sums over all i are gradients of the loss
+// (refine.h). A sum is one chain of multiply_add: its bits do not depend on how rows were split, on threads or on
+// the width of a vector.
 #pragma once
 
 #include "feedback/grid.h"
@@ -50,13 +50,6 @@ LOCALQ_INLINE void advance_one(const float* error, float coefficient, float* tar
   }
 }
 
-// The target of a sweep: the weight and a step along the gradient that was there.
-LOCALQ_INLINE void move_from(const float* weight, float step, float* target) {
-  for (size_t row = 0; row < kTileRows; row += kPartLanes) {
-    store_part(target + row, multiply_add(load_part(target + row), all_part(step), load_part(weight + row)));
-  }
-}
-
 LOCALQ_INLINE void add_errors(const localq_feedback& f, size_t first, size_t last, size_t from, size_t to,
                               float* targets) {
   for (size_t i = from; i < to; i += kDepth) {
@@ -91,25 +84,20 @@ LOCALQ_INLINE void round_column(const localq_feedback& f, const Grid& grid, size
 }
 
 template <class Grid>
-LOCALQ_INLINE void round_block(const localq_feedback& f, const Grid& grid, size_t first, size_t last, bool sweep,
+LOCALQ_INLINE void round_block(const localq_feedback& f, const Grid& grid, size_t first, size_t last,
                                float* targets) {
   for (size_t tile = 0; tile < f.tiles; ++tile) {
     const float* errors = f.errors + tile * f.columns * kTileRows;
     float* of_tile = targets + tile * (last - first) * kTileRows;
     for (size_t quad = first; quad < last; quad += kQuad) {
-      const float* coefficients = f.coefficients + quad * f.columns;
       float* of_quad = of_tile + (quad - first) * kTileRows;
-      advance(errors + first * kTileRows, coefficients + first, f.columns, quad - first, of_quad);
-      if (sweep) {
-        const size_t behind = quad + kQuad;
-        advance(errors + behind * kTileRows, coefficients + behind, f.columns, last - behind, of_quad);
-      }
+      advance(errors + first * kTileRows, f.coefficients + quad * f.columns + first, f.columns, quad - first,
+              of_quad);
       for (size_t k = quad; k < quad + kQuad; ++k) {
         float* target = of_quad + (k - quad) * kTileRows;
-        for (size_t i = quad; i < (sweep ? quad + kQuad : k); ++i) {
-          if (i != k) advance_one(errors + i * kTileRows, f.coefficients[k * f.columns + i], target);
+        for (size_t i = quad; i < k; ++i) {
+          advance_one(errors + i * kTileRows, f.coefficients[k * f.columns + i], target);
         }
-        if (sweep) move_from(f.weights + (tile * f.columns + k) * kTileRows, f.steps[k], target);
         round_column(f, grid, tile, k, target);
       }
     }
@@ -130,13 +118,16 @@ LOCALQ_INLINE void feedback_targets(const localq_feedback* f, size_t first, size
   add_errors(*f, first, last, from, to, targets);
 }
 
+LOCALQ_INLINE bool are_consecutive(const localq_format& format) {
+  return format.levels[format.level_count - 1] - format.levels[0] == static_cast<float>(format.level_count - 1);
+}
+
 LOCALQ_INLINE void feedback_round(const localq_feedback* f, const localq_format* format, size_t first, size_t last,
-                                  uint32_t sweep, float* targets) {
-  const float range = format->levels[format->level_count - 1] - format->levels[0];
-  if (range == static_cast<float>(format->level_count - 1)) {
-    round_block(*f, Integers(*format), first, last, sweep != 0, targets);
+                                  float* targets) {
+  if (are_consecutive(*format)) {
+    round_block(*f, Integers(*format), first, last, targets);
   } else {
-    round_block(*f, Table(*format), first, last, sweep != 0, targets);
+    round_block(*f, Table(*format), first, last, targets);
   }
 }
 
