@@ -1,8 +1,8 @@
 """Round to nearest, on the grids with the least importance-weighted squared error.
 
-For every block the search of ``runtime/kernels/fit`` looks for the scale (and minimum, and integers of groups)
-that minimise the sum of importance[column] * (weight - value)^2: the error of the matrix's output, as far as
-the inputs of its columns are independent. :mod:`quant.encoders.reference` is the same search in NumPy.
+For every block the search of ``runtime/kernels/fit`` looks for the scale (and minimum, and integers of
+groups) that minimise the sum of importance[column] * (weight - value)^2: the error of the matrix's output, as
+far as the inputs of its columns are uncorrelated. :mod:`quant.encoders.reference` is the same in NumPy.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ LARGEST = 65504.0
 def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: str | None = None) -> Blocks:
     """The blocks of ``weights`` [rows, columns], in order: rows * columns / fmt.block of them.
 
-    ``importance`` [columns] is the mean square of each column's input; without it all columns count alike. Only
-    ratios within a block matter, and a block whose columns have none at all counts them alike. Rows do not
-    influence each other: any split gives the same bits, as does any instruction set (``isa`` forces one). The GIL
-    is released.
+    ``importance`` [columns] is the mean square of each column's input; without it all columns count alike.
+    Only ratios within a block matter, and a block whose columns have none at all counts them alike. Rows do
+    not influence each other: any split gives the same bits, as does any instruction set (``isa`` forces one).
+    The GIL is released: threads may work on rows of one matrix, best in multiples of 16.
 
-    Raises :class:`CannotEncode` when the columns are not whole blocks, or a weight or an importance is not finite
-    or out of range.
+    Raises :class:`CannotEncode` when the columns are not whole blocks, or a weight or an importance is not
+    finite or out of range.
     """
     weights = np.ascontiguousarray(weights, dtype=np.float32)
     columns = weights.shape[1]
     if not fmt.fits(columns):
         raise CannotEncode(
-            f"rows of {columns} weights are not whole blocks of {fmt.name}: it needs a multiple of {fmt.block}"
+            f"rows of {columns} weights are not whole blocks of {fmt.name}, which has {fmt.block} to a block;"
+            " choose a format whose blocks fit"
         )
     if weights.size and not float(np.abs(weights).max()) <= LARGEST:  # False for NaN too
         raise CannotEncode(

@@ -83,7 +83,9 @@ def fit(
         raise ValueError(f"weights are {weights.dtype} {weights.shape}; they must be contiguous float32 rows")
     rows, columns = weights.shape
     if importance.dtype != np.float32 or importance.shape != (columns,) or not importance.flags.c_contiguous:
-        raise ValueError(f"importance is {importance.dtype} {importance.shape}; weights have {columns} columns")
+        raise ValueError(
+            f"importance is {importance.dtype} {importance.shape}; weights have {columns} columns"
+        )
     if columns % grids.block:
         raise ValueError(f"{columns} columns are not blocks of {grids.block}")
     blocks = rows * columns // grids.block

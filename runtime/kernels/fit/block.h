@@ -11,8 +11,7 @@
 namespace {
 
 constexpr size_t kGroupsMax = 16;
-constexpr size_t kUnits = 16, kStrata = 2, kRefits = 2;
-constexpr float kLeast = 0.8f;  // the largest integer used, of the highest, in the candidates of step 2
+constexpr size_t kUnits = 16, kRefits = 2;
 
 // The integers that a format has for its groups.
 struct Range {
@@ -35,6 +34,11 @@ struct Solution {
 
 LOCALQ_INLINE f32x16 nearest_integer(f32x16 value, f32x16 low, f32x16 high) {
   return round_to_even(smaller(larger(value, low), high));
+}
+
+// 0, -1, 1, -2, 2, ...: of equal integers the nearest is kept.
+LOCALQ_INLINE float beside(int index) {
+  return static_cast<float>(index % 2 != 0 ? -(index + 1) / 2 : index / 2);
 }
 
 // The minimum that suits a group once its scale was rounded.
@@ -70,13 +74,13 @@ void assign(const Levels& levels, const Group* groups, const Fit* fits, size_t c
   for (size_t g = 0; g < count; ++g) {
     const f32x16 middle = nearest_integer(fits[g].grid.scale * per_scale, range.low, range.high);
     f32x16 least = all(__builtin_inff()), best_scale = zero, best_minimum = zero;
-    for (int i = -reach; i <= reach; ++i) {
-      const f32x16 scale = smaller(larger(middle + all(static_cast<float>(i)), range.low), range.high);
+    for (int i = 0; i <= 2 * reach; ++i) {
+      const f32x16 scale = smaller(larger(middle + all(beside(i)), range.low), range.high);
       const f32x16 off = unit.scale * scale - fits[g].grid.scale;
       const f32x16 wanted = affine ? suiting_minimum(fits[g], groups[g], off) * per_minimum : zero;
       const f32x16 centre = nearest_integer(wanted, zero, range.minimum_high);
-      for (int k = affine ? -1 : 0; k <= (affine ? 1 : 0); ++k) {
-        const f32x16 minimum = smaller(larger(centre + all(static_cast<float>(k)), zero), range.minimum_high);
+      for (int k = 0; k < (affine ? 3 : 1); ++k) {
+        const f32x16 minimum = smaller(larger(centre + all(beside(k)), zero), range.minimum_high);
         const f32x16 error = error_of<affine>(levels, groups[g], {unit.scale * scale, unit.minimum * minimum});
         const i32x16 better = error < least;
         least = choose(better, error, least);
@@ -127,6 +131,9 @@ Grid refit_unit(const Levels& levels, const Group* groups, size_t count, const S
   return {round_to_half(unit.scale + step.scale), round_to_half(unit.minimum + step.minimum)};
 }
 
+// The part of the integers' range that the `index`-th candidate of step 2 makes the largest group use.
+LOCALQ_INLINE float used(size_t index) { return 1.0f - 0.2f * static_cast<float>(index) / static_cast<float>(kUnits); }
+
 // Steps 2 to 4 for units of one sign; `fits` are the groups' best grids of that sign.
 template <bool affine, class Levels>
 void solve_block(const Levels& levels, const localq_format& format, const Group* groups, const Fit* fits, size_t count,
@@ -139,18 +146,17 @@ void solve_block(const Levels& levels, const localq_format& format, const Group*
     scale_top = choose(magnitude(grid.scale) > magnitude(scale_top), grid.scale, scale_top);
     minimum_top = choose(magnitude(grid.minimum) > magnitude(minimum_top), grid.minimum, minimum_top);
   }
-  const int reach = affine ? 1 : 1 + format.scale_high / 24;
-  for (size_t stratum = 0; stratum < kStrata; ++stratum) {
+  const int reach = affine ? 1 : 1 + format.scale_high / 6;
+  constexpr size_t strata = affine ? 4 : 2, each = kUnits / strata;
+  for (size_t stratum = 0; stratum < strata; ++stratum) {
     f32x16 least = all(__builtin_inff());
     Solution found = {{zero, zero}, zero, {}};
-    for (size_t k = stratum * (kUnits / kStrata); k < (stratum + 1) * (kUnits / kStrata); ++k) {
-      const float part = 1.0f - (1.0f - kLeast) * static_cast<float>(k) / static_cast<float>(kUnits);
-      const float top = (static_cast<float>(format.scale_high) + 0.4f) * part;
+    for (size_t k = stratum * each; k < (stratum + 1) * each; ++k) {
+      const float top = (static_cast<float>(format.scale_high) + 0.4f) * used(k);
       for (size_t i = 0; i < (affine ? kUnits : 2); ++i) {
         Grid unit = {round_to_half_but_zero(scale_top * all(1.0f / top)), zero};
         if (affine) {
-          const float minimum_part = 1.0f - (1.0f - kLeast) * static_cast<float>(i) / static_cast<float>(kUnits);
-          const float highest = (static_cast<float>(format.minima_high) + 0.4f) * minimum_part;
+          const float highest = (static_cast<float>(format.minima_high) + 0.4f) * used(i);
           unit.minimum = round_to_half_but_zero(minimum_top * all(1.0f / highest));
         } else if (i == 1) {
           unit.scale = -unit.scale;  // the integers reach one further below 0

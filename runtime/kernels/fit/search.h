@@ -1,91 +1,122 @@
 // The best grid of one group, as if its scale and minimum could be any numbers.
 //
-// Candidates all over the range that may be best, each moved to the least-squares grid of its own codes; so the
-// error of every local optimum near a candidate is seen. How dense they must be was measured: within 0.3 % of
-// the least error of thousands of candidates, for normal, Laplace and Student t weights.
+// Candidates all over the range in which the best may lie, the densest around it; each is moved to the least-squares
+// grid of the codes that it gives, so the local optimum beside a candidate is seen too. Their numbers were
+// measured: within 0.3 % of the least error of thousands, for normal, Laplace and Student t weights, and for
+// outliers that matter little, which the best grid leaves outside.
 #pragma once
 
 #include "group.h"
 
 namespace {
 
-constexpr size_t kWide = 16, kNear = 8, kAgain = 2;
-constexpr size_t kReaches = 11, kShifts = 11;
+constexpr size_t kShapes = 7, kShifts = 7;  // affine: sizes and places of a grid that covers the weights
+constexpr size_t kShort = 6, kPlaces = 5;   // affine: grids that leave outliers outside
+constexpr size_t kAround = 5;               // affine: around the best, of either number
+constexpr size_t kFineLevels = 64;          // from so many levels on, little is left to find
 
 // Where to look, from the format's levels alone.
 struct Plan {
-  bool mirrored;           // levels are not symmetric: scales of both signs
-  float first, widen;      // largest weight / scale: of the first candidate, and from each to the next
-  float span;              // affine: highest level - lowest
-  float reach, reach_step; // affine: range of the weights / (span * scale)
-  float shift, shift_step; // affine: of the grid's middle against the weights' middle, in scales
+  size_t wide, near, again;
+  bool mirrored;       // try scales of both signs
+  float sign;          // of a scale that gives the largest weight the farthest level
+  float first, widen;  // largest weight / scale: of the first candidate, and from each to the next
+  float span;          // highest level - lowest
+  float shape_step;    // from each size to the next, of 0.9 times the weights' range on
+  float shift;         // the farthest place: grid's middle - weights' middle, in scales
 
   explicit Plan(const localq_format& format) {
     const uint32_t last = format.level_count - 1;
     const float low = format.levels[0], high = format.levels[last];
-    const float size = -low > high ? -low : high;
-    const float end = -low > high ? format.levels[1] - low : high - format.levels[last - 1];
-    mirrored = low != -high;
-    first = size - 0.8f * end;
+    const bool below = -low > high;
+    const float size = below ? -low : high;
+    const float end = below ? format.levels[1] - low : high - format.levels[last - 1];
+    const bool fine = format.level_count >= kFineLevels;
+    wide = fine ? 8 : 16;
+    near = fine ? 4 : format.level_count <= 4 ? 8 : 16;
+    again = fine ? 0 : 2;
+    mirrored = !fine && low != -high;
+    sign = below ? -1.0f : 1.0f;
+    first = size - end;
     if (first > 0.98f * size) first = 0.98f * size;
     if (first < 0.5f * size) first = 0.5f * size;
     widen = 1.0f + 16.0f * end / size;
-    for (size_t width = kWide; width > 1; width /= 2) widen = __builtin_sqrtf(widen);
+    for (size_t count = wide; count > 1; count /= 2) widen = __builtin_sqrtf(widen);
     span = high - low;
-    reach = 0.9f;
-    reach_step = (0.1f + 3.0f / span) / static_cast<float>(kReaches - 1);
+    shape_step = (0.1f + 3.0f / span) / static_cast<float>(kShapes - 1);
     shift = 0.6f + 1.2f / span;
-    shift_step = 2.0f * shift / static_cast<float>(kShifts - 1);
   }
 };
+
+// From -1 to 1 in `count` steps.
+LOCALQ_INLINE float way(size_t step, size_t count) {
+  return static_cast<float>(2 * step) / static_cast<float>(count - 1) - 1.0f;
+}
 
 template <class Levels>
 Fit search_scale(const Levels& levels, const Plan& plan, const Group& group) {
   const f32x16 zero = all(0.0f);
-  f32x16 size = zero, error = zero;
+  f32x16 largest = zero, error = zero;
   for (size_t j = 0; j < group.count; ++j) {
     const f32x16 x = load(group.x + j * kLanes);
-    size = larger(size, magnitude(x));
+    largest = choose(magnitude(x) > magnitude(largest), x, largest);
     error += (all(group.w[j]) * x) * x;
   }
   Fit best = {{zero, zero}, error, zero, zero};
   float candidate = plan.first;
-  for (size_t k = 0; k < kWide; ++k, candidate *= plan.widen) {
-    const Grid at = {size * all(1.0f / candidate), zero};
-    try_grid<false>(best, levels, group, at);
-    if (plan.mirrored) try_grid<false>(best, levels, group, {-at.scale, zero});
+  for (size_t k = 0; k < plan.wide; ++k) {
+    const f32x16 scale = largest * all(plan.sign / candidate);
+    try_grid<false>(best, levels, group, {scale, zero});
+    if (plan.mirrored) try_grid<false>(best, levels, group, {-scale, zero});
+    candidate *= plan.widen;
   }
   const f32x16 middle = best.grid.scale;
-  const float width = plan.widen - 1.0f;
-  for (size_t k = 0; k < kNear; ++k) {
-    const float way = static_cast<float>(2 * k) / static_cast<float>(kNear - 1) - 1.0f;
-    try_grid<false>(best, levels, group, {middle * all(1.0f + width * way), zero});
+  for (size_t k = 0; k < plan.near; ++k) {
+    const float part = 1.0f + (plan.widen - 1.0f) * way(k, plan.near);
+    try_grid<false>(best, levels, group, {middle * all(part), zero});
   }
-  for (size_t k = 0; k < kAgain; ++k) try_grid<false>(best, levels, group, best.grid);
+  for (size_t k = 0; k < plan.again; ++k) try_grid<false>(best, levels, group, best.grid);
   return best;
 }
 
 template <class Levels>
 Fit search_grid(const Levels& levels, const Plan& plan, const Group& group) {
-  const f32x16 zero = all(0.0f);
-  f32x16 low = load(group.x), high = low, error = zero;
+  f32x16 low = load(group.x), high = low, error = all(0.0f);
   for (size_t j = 0; j < group.count; ++j) {
     const f32x16 x = load(group.x + j * kLanes);
     low = smaller(low, x);
     high = larger(high, x);
     error += (all(group.w[j]) * x) * x;
   }
-  Fit best = {{zero, zero}, error, zero, zero};
-  const f32x16 widest = (high - low) * all(1.0f / plan.span), middle = (low + high) * all(0.5f);
-  for (size_t k = 0; k < kReaches; ++k) {
-    const float reach = plan.reach + static_cast<float>(k) * plan.reach_step;
-    const f32x16 scale = widest * all(1.0f / reach);
+  Fit best = {{all(0.0f), all(0.0f)}, error, all(0.0f), all(0.0f)};
+  const f32x16 range = high - low, middle = (low + high) * all(0.5f);
+  float shape = 1.4f;
+  for (size_t k = 0; k < kShort; ++k) {
+    const f32x16 scale = range * all(1.0f / (plan.span * shape));
+    const f32x16 outside = range - scale * all(plan.span);
+    for (size_t i = 0; i < kPlaces; ++i) {
+      const float place = static_cast<float>(i) / static_cast<float>(kPlaces - 1);
+      try_grid<true>(best, levels, group, {scale, -(low + outside * all(place))});
+    }
+    shape *= 1.35f;
+  }
+  for (size_t k = 0; k < kShapes; ++k) {
+    const f32x16 scale = range * all(1.0f / (plan.span * (0.9f + static_cast<float>(k) * plan.shape_step)));
     for (size_t i = 0; i < kShifts; ++i) {
-      const float shift = static_cast<float>(i) * plan.shift_step - plan.shift;
-      try_grid<true>(best, levels, group, {scale, scale * all(0.5f * plan.span + shift) - middle});
+      const float centre = 0.5f * plan.span + plan.shift * way(i, kShifts);
+      try_grid<true>(best, levels, group, {scale, scale * all(centre) - middle});
     }
   }
-  for (size_t k = 0; k < kAgain; ++k) try_grid<true>(best, levels, group, best.grid);
+  const Grid around = best.grid;
+  for (size_t k = 0; k < kAround; ++k) {
+    const float grown = 0.1f * way(k, kAround);
+    const f32x16 scale = around.scale * all(1.0f + grown);
+    for (size_t i = 0; i < kAround; ++i) {
+      const float moved = 0.5f * plan.span * grown + 0.5f * way(i, kAround);
+      try_grid<true>(best, levels, group, {scale, around.minimum + around.scale * all(moved)});
+    }
+  }
+  for (size_t k = 0; k < plan.again; ++k) try_grid<true>(best, levels, group, best.grid);
   return best;
 }
 
