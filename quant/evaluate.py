@@ -47,9 +47,9 @@ Run: TypeAlias = Callable[[ScoreRequest, Callable[[float], None]], Scored]
 
 
 def evaluate(
-    model: Path,
+    model: Path | Sequence[Path],
     *,
-    against: Path | None = None,
+    against: Path | Sequence[Path] | None = None,
     texts: Sequence[EvaluationText],
     context: int = DEFAULT_CONTEXT,
     chunks: int | None = None,
@@ -58,7 +58,7 @@ def evaluate(
     on_progress: Callable[[float], None] = lambda fraction: None,
     stop: threading.Event | None = None,
 ) -> Evaluation:
-    """Score ``model`` on ``texts``, and compare it with the original ``against``.
+    """Score ``model`` on ``texts``, and compare it with the original ``against``; each a file or its parts.
 
     ``chunks`` in all are taken, as evenly from the beginning of every text as their lengths allow; None takes
     all. The same texts, files and llama.cpp give the same figures for any ``threads`` (0 = one for each
@@ -73,9 +73,9 @@ def evaluate(
     machine = this_machine()
     available = machine.memory.available if memory_bytes is None else memory_bytes
     plans = [
-        plan_scoring(open_model(path), context, threads, machine)
-        for path in (model, against)
-        if path is not None
+        plan_scoring(open_model(files), context, threads, machine)
+        for files in (model, against)
+        if files is not None
     ]
     slice_tokens = min(plan.slice_tokens for plan in plans)
     request = ScoreRequest(

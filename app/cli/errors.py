@@ -30,6 +30,7 @@ from app.errors import (
     UnsuitableFile,
     WrongUse,
 )
+from quant.errors import TextTooShort
 from runtime.errors import (
     DoesNotFit,
     EngineError,
@@ -39,6 +40,7 @@ from runtime.errors import (
     LocalqError,
     PromptTooLong,
     TemplateError,
+    VocabulariesDiffer,
 )
 
 DONE, FAILED, WRONG_USE, DOES_NOT_FIT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -75,6 +77,13 @@ def _longer_context(error: PromptTooLong, front: Front) -> str:
             )
         tokens = trained
     return again(front, "--ctx", str(tokens))
+
+
+def _shorter_chunks(error: TextTooShort, front: Front) -> str:
+    """For ``eval``: half of what the text has, so that there are two chunks of it; 16 tokens are the least."""
+    tokens = error.tokens // 2
+    fits = tokens >= 16 and "eval" in front.arguments[:3]
+    return again(front, "--ctx", str(tokens)) if fits else "localq eval --help"
 
 
 def _make_room(error: OSError, _front: Front) -> str:
@@ -137,6 +146,8 @@ RULES: tuple[Rule, ...] = (
     Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _invalid),
     Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),
+    Rule(TextTooShort, FAILED, _shorter_chunks),
+    Rule(VocabulariesDiffer, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(KernelError, FAILED, _always("localq doctor")),
     Rule(EngineError, FAILED, _always("localq doctor")),
     Rule(LocalqError, FAILED, _always("localq doctor")),
