@@ -80,7 +80,7 @@ def _longer_context(error: PromptTooLong, front: Front) -> str:
 
 
 def _shorter_chunks(error: TextTooShort, front: Front) -> str:
-    """For ``eval``: half of what the text has, so that there are two chunks of it; 16 tokens are the least."""
+    """For ``eval``: half of what the text has, for two chunks of it; 16 tokens are the least."""
     tokens = error.tokens // 2
     fits = tokens >= 16 and "eval" in front.arguments[:3]
     return again(front, "--ctx", str(tokens)) if fits else "localq eval --help"
