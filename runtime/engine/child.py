@@ -61,6 +61,7 @@ def serve_job(descriptor: int, request: type[Asked], work: Callable[[Asked, Repo
     end_with(answer)
 
 
-def facts_of(error: LocalqError) -> dict[str, int]:
-    """The whole numbers that an error carries as attributes."""
-    return {name: value for name, value in vars(error).items() if type(value) is int}
+def facts_of(error: LocalqError) -> dict[str, int | str]:
+    """The numbers and texts that an error carries as attributes; the front has the log itself."""
+    facts = {name: value for name, value in vars(error).items() if name != "log" and value is not None}
+    return {name: value if type(value) is int else str(value) for name, value in facts.items()}

@@ -39,8 +39,8 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
 
     kind: str
     message: str
-    facts: dict[str, int] = {}
-    """The error's numbers, by the names of its attributes."""
+    facts: dict[str, int | str] = {}
+    """The error's numbers and texts, by the names of its attributes."""
 
 
 def run_job(
@@ -108,7 +108,7 @@ def error_of(failure: Failure, log: str) -> LocalqError:
     if kind is ModelLoadFailed:
         return ModelLoadFailed(failure.message, log=log)
     if isinstance(kind, type) and issubclass(kind, LocalqError):
-        with contextlib.suppress(TypeError):  # an error whose facts are not all numbers
+        with contextlib.suppress(TypeError):  # an error that is made of more than a message and facts
             error: LocalqError = kind(failure.message, **failure.facts)
             return error
     return EngineError(failure.message)

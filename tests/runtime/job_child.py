@@ -10,7 +10,7 @@ import time
 import msgspec
 
 from runtime.engine.child import Report, serve_job
-from runtime.errors import DoesNotFit, EngineError, ModelLoadFailed, TooFewTokens
+from runtime.errors import DoesNotFit, EngineError, GgufError, InvalidRequest, ModelLoadFailed, TooFewTokens
 
 
 class Ask(msgspec.Struct, frozen=True, tag=True):
@@ -31,6 +31,8 @@ ERRORS = {
     "load": ModelLoadFailed("no such model"),
     "short": TooFewTokens("too short", tokens=3, needed_tokens=512),
     "memory": DoesNotFit("too large", needed_bytes=2**40, available_bytes=2**30),
+    "request": InvalidRequest("not so", field="steps"),
+    "file": GgufError("model.gguf", "truncated", "ends early"),
     "plain": EngineError("it went wrong"),
 }
 

@@ -63,6 +63,11 @@ def test_an_error_of_the_job_is_an_error_of_the_caller() -> None:
     with pytest.raises(DoesNotFit) as large:
         run("memory")
     assert (large.value.needed_bytes, large.value.available_bytes) == (2**40, 2**30)
+    with pytest.raises(InvalidRequest) as request:
+        run("request")
+    assert request.value.field == "steps"
+    with pytest.raises(EngineError, match=r"model\.gguf: ends early"):
+        run("file")
     with pytest.raises(EngineError, match="it went wrong"):
         run("plain")
     with pytest.raises(EngineError, match="No space left on device: 'somewhere'"):
