@@ -75,7 +75,7 @@ def collect(
     if known is not None:
         on_progress(1.0)
         return known
-    passages, template_sha256 = make_passages(texts, opened.header)
+    passages, template_sha256 = make_passages(texts, opened.header, tokens)
     partial = partial_folder(folder)
     try:
         observed = run_observing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
@@ -15,9 +14,11 @@ from runtime.gguf import ArrayRef, GgufHeader
 Element = TypeVar("Element", int, bytes)
 CONTROL_KINDS: Final = frozenset({2, 3})
 """Kinds of tokens in a GGUF that only a template may write: unknown and control."""
-MOST_CHARACTERS: Final = 4 << 20
-"""Of one domain; of longer texts excerpts are taken, since all that is sent is tokenised."""
-EXCERPT_CHARACTERS: Final = 64 << 10
+CHARACTERS_A_TOKEN: Final = 64
+"""Of a domain's text this much is rendered and tokenised for each token that is drawn from it, a tenth of
+which is enough for any language."""
+LEAST_CHARACTERS: Final = 256 << 10
+EXCERPT_CHARACTERS: Final = 16 << 10
 
 
 def chat_template(header: GgufHeader) -> ChatTemplate | None:
@@ -37,28 +38,47 @@ def chat_template(header: GgufHeader) -> ChatTemplate | None:
     return ChatTemplate(source, text("bos"), text("eos"), tuple(filter(None, control)))
 
 
-def make_passages(texts: Sequence[CalibrationText], header: GgufHeader) -> tuple[tuple[Passage, ...], str]:
-    """Passages in the order of the texts, and the sha256 of the template that conversations were put in.
+def make_passages(
+    texts: Sequence[CalibrationText], header: GgufHeader, tokens: int
+) -> tuple[tuple[Passage, ...], str]:
+    """Passages for drawing ``tokens`` tokens, in the order of the texts, and the sha256 of the template that
+    conversations were put in.
 
     Nothing of a plain text is read as a control token. Without a template a conversation is its contents, one
-    after the other, and the digest is empty. Raises TemplateError where the model's template fails.
+    after the other, and the digest is empty. Of a domain with far more text than is needed there are excerpts
+    and some of the conversations, spread evenly. Raises TemplateError where the model's template fails.
     """
     template = chat_template(header) if any(text.messages for text in texts) else None
     lengths: dict[str, int] = {}
     for text in texts:
-        lengths[text.domain] = lengths.get(text.domain, 0) + len(text.text)
+        lengths[text.domain] = lengths.get(text.domain, 0) + length(text)
+    enough = max(LEAST_CHARACTERS, CHARACTERS_A_TOKEN * tokens // max(1, len(lengths)))
     passages: list[Passage] = []
+    conversations: dict[str, int] = {}
     with TemplateRenderer() as renderer:
         for text in texts:
-            if template is not None and text.messages:
-                prompt = renderer.render(template, text.messages, add_generation_prompt=False)
-            elif text.messages:
-                prompt = plain("\n\n".join(message["content"] for message in text.messages) + "\n\n")
+            share = min(1.0, enough / max(1, lengths[text.domain]))
+            if text.messages:
+                number = conversations[text.domain] = conversations.get(text.domain, 0) + 1
+                if int(number * share) == int((number - 1) * share):
+                    continue
+                prompt = conversation(renderer, template, text)
             else:
-                share = min(1.0, MOST_CHARACTERS / lengths[text.domain])
                 prompt = plain(excerpts(text.text, int(len(text.text) * share)))
             passages.append(Passage(text.domain, prompt))
     return tuple(passages), template.sha256 if template else ""
+
+
+def length(text: CalibrationText) -> int:
+    """Characters of a text, or of all messages of a conversation."""
+    return len(text.text) + sum(len(message["content"]) for message in text.messages)
+
+
+def conversation(renderer: TemplateRenderer, template: ChatTemplate | None, text: CalibrationText) -> Prompt:
+    """A conversation as the model was trained to read it; without a template, its contents."""
+    if template is None:
+        return plain("\n\n".join(message["content"] for message in text.messages) + "\n\n")
+    return renderer.render(template, text.messages, add_generation_prompt=False)
 
 
 def plain(text: str) -> Prompt:
@@ -73,11 +93,6 @@ def excerpts(text: str, characters: int) -> str:
     count = max(1, characters // EXCERPT_CHARACTERS)
     places = [index * len(text) // count for index in range(count)]
     return "".join(text[at : at + characters // count] for at in places)
-
-
-def text_digest(texts: Sequence[CalibrationText]) -> str:
-    """sha256 over the contents of all texts in their order."""
-    return hashlib.sha256("".join(text.sha256 for text in texts).encode()).hexdigest()
 
 
 def _array(header: GgufHeader, key: str, kind: type[Element]) -> list[Element]:
