@@ -50,10 +50,9 @@ class NearestEncoder:
 
 @dataclass(frozen=True)
 class FeedbackEncoder:
-    """Finds the grids as :class:`NearestEncoder` does, then chooses codes on them by error feedback."""
+    """Chooses codes and grids by error feedback."""
 
     fmt: Format
-    importance: F32 | None
     statistics: InputStatistics
     expert: int
     prepared: tuple[Factor, ...]
@@ -66,7 +65,6 @@ class FeedbackEncoder:
             self.fmt,
             rows,
             self.statistics,
-            blocks=nearest(self.fmt, rows, self.importance),
             options=self.options,
             expert=self.expert,
             prepared=self.prepared,
@@ -93,7 +91,7 @@ class EncoderMaker:
         if not self.feedback or statistics.gram is None or fmt.bits_per_weight > FEEDBACK_BITS:
             return NearestEncoder(fmt, importance)
         prepared = self._prepare(fmt, statistics, expert)
-        return FeedbackEncoder(fmt, importance, statistics, expert, prepared, self.options)
+        return FeedbackEncoder(fmt, statistics, expert, prepared, self.options)
 
     def _prepare(self, fmt: Format, statistics: InputStatistics, expert: int) -> tuple[Factor, ...]:
         block = fmt.block if self.options.order == "blocks" else 1

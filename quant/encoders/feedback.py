@@ -1,32 +1,35 @@
 """Error feedback: each column's rounding error moves the targets of the columns that come after it.
 
-GPTQ (Frantar et al. 2022) in the form of LDLQ (Chee et al. 2023), on any grid of ggml's formats: the loss
-that it lowers is that of :mod:`quant.encoders.hessian`.
+GPTQ (Frantar et al. 2022) in the form of LDLQ (Chee et al. 2023), on the grids of any block format of ggml.
+The loss that it lowers is that of :mod:`quant.encoders.hessian`. When feedback reaches a block, its scales
+are fitted to its targets, not to its weights; afterwards :mod:`quant.encoders.refine` goes over codes and
+scales again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
-from quant.encoders.hessian import Factor, Order, factors
+from quant.encoders.grids import Grids, format_data
+from quant.encoders.hessian import Factor, Order, factors, hessian_of
+from quant.encoders.nearest import nearest
+from quant.encoders.refine import refine
 from quant.errors import CannotEncode
-from quant.formats.format import Blocks, Format
+from quant.formats.format import F32, Blocks, Format
 from runtime.kernels import tiles
-from runtime.kernels.signatures import grid_data
+from runtime.kernels.tiles import FeedbackTiles
 
-F32 = NDArray[np.float32]
-U8 = NDArray[np.uint8]
-
-CHUNK = 256
-"""Rows that are worked on together: coefficients are read once for all of them."""
 STEP = 128
-"""Columns whose targets are made together."""
+"""Columns whose targets are made together, where scales are not fitted."""
+CHUNK_ROWS = 256
+"""Rows that are worked on together: coefficients are read once for all of them."""
+CHUNK_WEIGHTS = 1 << 16
+"""Weights whose scales are fitted together: of short blocks, more rows at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,12 @@ class FeedbackOptions:
 
     damping: float = 0.01
     """Added to the Hessian's diagonal, relative to its mean."""
-    order: Order = "natural"
-
-
-def grid(fmt: Format, blocks: Blocks, rows: int) -> tuple[F32, F32 | None]:
-    """Effective scales and minima [rows, groups of a row]: a weight is scale * level - minimum."""
-    scales = blocks.scale.astype(np.float32)[:, None]
-    if blocks.scales is not None:
-        scales = scales * blocks.scales.astype(np.float32)
-    if blocks.minimum is None:
-        return np.ascontiguousarray(scales.reshape(rows, -1)), None
-    minima = blocks.minimum.astype(np.float32)[:, None]
-    if blocks.minima is not None:
-        minima = minima * blocks.minima.astype(np.float32)
-    return np.ascontiguousarray(scales.reshape(rows, -1)), np.ascontiguousarray(minima.reshape(rows, -1))
+    order: Order = "blocks"
+    refit: bool = True
+    """Fit the scales of a block when feedback reaches it; not in order "importance", which mixes the
+    blocks."""
+    sweeps: int = 2
+    """How often codes and scales are refined afterwards."""
 
 
 def feedback(
@@ -56,36 +51,29 @@ def feedback(
     weights: F32,
     statistics: InputStatistics,
     *,
-    blocks: Blocks,
+    blocks: Blocks | None = None,
     options: FeedbackOptions | None = None,
     expert: int = 0,
     prepared: Iterable[Factor] | None = None,
     threads: int = 1,
     isa: str | None = None,
 ) -> Blocks:
-    """Codes for ``weights`` [rows, columns] (float32, contiguous) on the grid of ``blocks``, by error
-    feedback.
+    """Blocks for ``weights`` [rows, columns] (float32, contiguous), by error feedback.
 
-    ``blocks`` are those of the same matrix, rounded to nearest: their scales and minima are kept, their codes
-    are not read. ``prepared`` are the factors of ``expert``'s Hessian in the options' order, if the caller
-    has them from another matrix with the same input. Deterministic for any ``threads`` and ``isa``, and row
-    by row: a part of the rows gets the codes that it gets within the whole. Raises :class:`CannotEncode`
-    when the statistics do not fit.
+    Without ``options.refit`` feedback runs on the grids of ``blocks``, or of :func:`nearest` when there are
+    none; their codes are not read. ``prepared`` are the factors of ``expert``'s Hessian in the options'
+    order, if the caller has them from another matrix with the same input. Deterministic for any ``threads``
+    and ``isa``, and row by row: a part of the rows gets what it gets within the whole. Raises
+    :class:`CannotEncode` when format, weights and statistics do not fit together.
     """
     options = options or FeedbackOptions()
     rows, columns = weights.shape
-    if statistics.columns != columns or not fmt.fits(columns):
-        raise CannotEncode(
-            f"{fmt.name} by error feedback: a row has {columns} weights, a block {fmt.block}, the statistics"
-            f" {statistics.columns} columns; rows must be whole blocks and as long as the statistics"
-        )
-    if weights.dtype != np.float32 or blocks.codes.shape != (rows * columns // fmt.block, fmt.block):
-        raise CannotEncode(
-            f"{fmt.name}: weights are {weights.dtype} {weights.shape}, codes {blocks.codes.shape};"
-            f" give float32 rows and the blocks of the same matrix"
-        )
-    scales, minima = grid(fmt, blocks, rows)
-    codes = np.empty((rows, columns), dtype=np.uint8)
+    _check(fmt, weights, statistics, options)
+    if options.refit:
+        grids = Grids.zeros(fmt, rows, columns)
+    else:
+        blocks = blocks or nearest(fmt, weights, statistics.mean_square[expert], isa=isa)
+        grids = Grids.of(blocks, rows)
     if prepared is None:
         prepared = factors(
             statistics,
@@ -96,29 +84,97 @@ def feedback(
             threads=threads,
             isa=isa,
         )
-    levels = grid_data(fmt.levels)
+    codes = np.empty((rows, columns), dtype=np.uint8)
+    chunk_rows = max(CHUNK_ROWS, CHUNK_WEIGHTS // fmt.block) if options.refit else CHUNK_ROWS
 
-    def encode(factor: Factor, first: int) -> None:
-        some = slice(first, min(first + CHUNK, rows))
+    def encode(some: slice, factor: Factor, hessian: F32) -> None:
         here = slice(factor.first, factor.first + factor.order.size)
-        groups = slice(here.start // fmt.group, -(-here.stop // fmt.group))
-        every = np.arange(groups.stop - groups.start, dtype=np.uint32)
-        chunk = tiles.FeedbackTiles(
-            weights=tiles.load(weights[some, here], factor.order),
-            scales=tiles.load(scales[some, groups], every),
-            minima=None if minima is None else tiles.load(minima[some, groups], every),
-            group_of=((factor.order + here.start) // fmt.group - groups.start).astype(np.uint32),
-            coefficients=factor.coefficients,
-            isa=isa,
-        )
-        for column in range(0, factor.order.size, STEP):
-            last = min(column + STEP, factor.order.size)
-            targets = chunk.targets(column, last, (0, column))
-            chunk.round(levels, column, targets)
-        tiles.store(chunk.codes, factor.order, codes[some, here])
+        ours, grid = weights[some, here], grids.part(fmt, some, here)
+        chunk, order = _round(fmt, ours, grid, factor, options.refit, isa), factor.order
+        if options.sweeps:
+            chunk = refine(fmt, ours, chunk, grid, factor, hessian, options.sweeps)
+            order = np.arange(order.size, dtype=np.uint32)
+        tiles.store(chunk.codes, order, codes[some, here])
 
     with ThreadPoolExecutor(threads) as pool:
         for factor in prepared:
-            for done in [pool.submit(encode, factor, first) for first in range(0, rows, CHUNK)]:
+            hessian = hessian_of(factor, statistics, expert)
+            parts = [slice(first, min(first + chunk_rows, rows)) for first in range(0, rows, chunk_rows)]
+            for done in [pool.submit(encode, part, factor, hessian) for part in parts]:
                 done.result()
-    return replace(blocks, codes=codes.reshape(-1, fmt.block))
+    return grids.blocks(codes.reshape(-1, fmt.block))
+
+
+def _check(fmt: Format, weights: F32, statistics: InputStatistics, options: FeedbackOptions) -> None:
+    columns = weights.shape[1]
+    if statistics.columns != columns or not fmt.fits(columns):
+        raise CannotEncode(
+            f"{fmt.name} by error feedback: a row has {columns} weights, a block {fmt.block}, the statistics"
+            f" {statistics.columns} columns; rows must be whole blocks and as long as the statistics"
+        )
+    if statistics.block is not None and statistics.block % fmt.block:
+        raise CannotEncode(
+            f"{fmt.name} by error feedback: a block of the Hessian has {statistics.block} columns, one of the"
+            f" format {fmt.block}; the first must be a multiple of the second"
+        )
+    if weights.dtype != np.float32 or not weights.flags.c_contiguous:
+        raise CannotEncode(f"weights are {weights.dtype}; error feedback needs contiguous rows of float32")
+    if options.refit and options.order == "importance":
+        raise CannotEncode(
+            "order 'importance' mixes blocks: no scale can be fitted; use 'blocks', or no refit"
+        )
+
+
+def _round(
+    fmt: Format, weights: F32, grids: Grids, factor: Factor, refit: bool, isa: str | None
+) -> FeedbackTiles:
+    """The tiles of some rows, columns in the factor's order, rounded; ``refit`` sets ``grids``."""
+    order = factor.order
+    scales, minima = grids.effective(fmt)
+    groups = np.arange(scales.shape[1], dtype=np.uint32)
+    chunk = FeedbackTiles(
+        weights=tiles.load(weights, order),
+        scales=tiles.load(scales, groups),
+        minima=None if minima is None else tiles.load(minima, groups),
+        group_of=order // np.uint32(fmt.group),
+        coefficients=factor.coefficients,
+        isa=isa,
+    )
+    data = format_data(fmt)
+    step = fmt.block if refit else STEP
+    for first in range(0, order.size, step):
+        last = min(first + step, order.size)
+        targets = chunk.targets(first, last, (0, first))
+        if refit:
+            _fit(fmt, grids, chunk, factor, first, targets, len(weights), isa)
+        chunk.round(data, first, targets)
+    return chunk
+
+
+def _fit(
+    fmt: Format,
+    grids: Grids,
+    chunk: FeedbackTiles,
+    factor: Factor,
+    first: int,
+    targets: F32,
+    rows: int,
+    isa: str | None,
+) -> None:
+    """Fits the scales of the block whose columns are ``first`` and on in the factor's order to its
+    targets."""
+    columns = factor.order[first : first + fmt.block]
+    start = int(columns.min())
+    within = columns - np.uint32(start)
+    wanted = np.empty((rows, fmt.block), dtype=np.float32)
+    tiles.store(targets, within, wanted)
+    importance = np.empty(fmt.block, dtype=np.float32)
+    importance[within] = factor.pivots[first : first + fmt.block]
+    part = grids.part(fmt, slice(None), slice(start, start + fmt.block))
+    part.set(Grids.of(nearest(fmt, wanted, importance, isa=isa), rows))
+    scales, minima = part.effective(fmt)
+    groups = np.arange(fmt.groups, dtype=np.uint32)
+    here = slice(start // fmt.group, start // fmt.group + fmt.groups)
+    chunk.scales[:, here] = tiles.load(scales, groups)
+    if minima is not None and chunk.minima is not None:
+        chunk.minima[:, here] = tiles.load(minima, groups)

@@ -44,6 +44,8 @@ class Factor:
     """[n], in ``order``: what a squared rounding error of each column costs, S_kk^2."""
     damping: float
     """What was added to the diagonal, relative to its mean."""
+    ridge: float
+    """The same, absolute."""
 
 
 def hessians(statistics: InputStatistics, expert: int = 0) -> Iterator[tuple[int, F32]]:
@@ -54,6 +56,11 @@ def hessians(statistics: InputStatistics, expert: int = 0) -> Iterator[tuple[int
         )
     for index, block in enumerate(statistics.gram[expert]):
         yield index * block.shape[0], block
+
+
+def hessian_of(factor: Factor, statistics: InputStatistics, expert: int = 0) -> F32:
+    """The matrix [n, n] that ``factor`` was made of, its columns as they lie."""
+    return next(hessian for first, hessian in hessians(statistics, expert) if first == factor.first)
 
 
 def factors(
@@ -126,7 +133,7 @@ def factor(
         lower[row : row + 256, row + 256 :] = 0
     roots = np.diagonal(lower).copy()
     lower /= roots[:, None]
-    return Factor(first, order, lower, roots * roots, damping)
+    return Factor(first, order, lower, roots * roots, damping, added)
 
 
 def proxy_loss(weights: F32, values: F32, statistics: InputStatistics, *, expert: int = 0) -> float:

@@ -117,10 +117,11 @@ class FeedbackTiles:
     coefficients: F32
     """[columns, columns]: what the error of column i adds to the target of row k."""
     isa: str | None = None
-    errors: F32 = field(init=False)
-    """[tiles, columns, 64]: weight - value of its code, for the columns that were rounded."""
-    codes: U8 = field(init=False)
-    """[tiles, columns, 64]"""
+    errors: F32 = field(default_factory=lambda: np.empty(0, dtype=np.float32))
+    """[tiles, columns, 64]: weight - value of its code, for the columns that were rounded; made when
+    missing."""
+    codes: U8 = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
+    """[tiles, columns, 64]; made when missing."""
 
     def __post_init__(self) -> None:
         columns = self.weights.shape[1]
@@ -133,12 +134,24 @@ class FeedbackTiles:
             )
         if columns and int(self.group_of.max()) >= self.scales.shape[1]:
             raise ValueError(f"group_of names group {int(self.group_of.max())} of {self.scales.shape[1]}")
-        self.errors = aligned(self.weights.size).reshape(self.weights.shape)
-        self.codes = np.empty(self.weights.shape, dtype=np.uint8)
+        if self.errors.size == 0:
+            self.errors = aligned(self.weights.size).reshape(self.weights.shape)
+        if self.codes.size == 0:
+            self.codes = np.empty(self.weights.shape, dtype=np.uint8)
+        if self.errors.shape != self.weights.shape or self.codes.shape != self.weights.shape:
+            raise ValueError(f"errors {self.errors.shape}, codes {self.codes.shape}: not as the weights")
         self._kernels = backend(self.isa)
 
     def _data(self) -> FeedbackData:
-        for array in (self.weights, self.scales, self.minima, self.coefficients, self.group_of):
+        for array in (
+            self.weights,
+            self.scales,
+            self.minima,
+            self.coefficients,
+            self.group_of,
+            self.errors,
+            self.codes,
+        ):
             if array is not None and not array.flags.c_contiguous:
                 raise ValueError("an array of the tiles is not contiguous")
         return FeedbackData(
@@ -196,8 +209,8 @@ class FeedbackTiles:
         """Lowers the loss of the columns from ``first`` that ``outside`` [tiles, columns, 64] is of.
 
         These are whole blocks of the format, as the columns lie; the coefficients are the Hessian, symmetric.
-        ``outside`` are gradients: targets from zero of the errors outside these columns. Changes codes, errors,
-        scales and minima, ``stored`` among them; the loss does not rise but by rounding.
+        ``outside`` are gradients: targets from zero of the errors outside these columns. Changes codes,
+        errors, scales and minima, ``stored`` among them; the loss does not rise but by rounding.
         """
         last = first + outside.shape[1]
         if first % fmt.block or last % fmt.block or last > self.weights.shape[1]:
