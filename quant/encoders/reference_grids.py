@@ -15,7 +15,7 @@ F = np.float32
 """Every number is a float32: Python's own would be rounded later."""
 
 HALF_MAX, HALF_TINY, HALF_NORMAL = F(65504.0), F(2.0**-24), F(2.0**-14)
-SHAPES, SHIFTS, SHORT, PLACES, AROUND = 7, 7, 6, 5, 5
+SHAPES, SHIFTS, SHORT, PLACES, AROUND, AGAIN = 7, 7, 6, 5, 5, 2
 
 
 def choose(mask: Mask, yes: F32 | np.float32, no: F32 | np.float32) -> F32:
@@ -211,22 +211,22 @@ class Plan:
         below = bool(-low > high)
         size = -low if below else high
         end = F(fmt.levels[1] - fmt.levels[0]) if below else F(fmt.levels[-1] - fmt.levels[-2])
-        count = len(fmt.levels)
-        wide = 8 if count >= 64 else 16
+        few, many = len(fmt.levels) <= 4, len(fmt.levels) >= 64
+        wide = 8 if few or many else 16
         first = size - end
         if first > F(0.98) * size:
             first = F(0.98) * size
         if first < F(0.5) * size:
             first = F(0.5) * size
-        widen, left = F(1) + F(16) * end / size, wide
+        widen, left = F(1) + F(32) * end / size, wide
         while left > 1:
             widen, left = np.sqrt(widen), left // 2
         span = high - low
         return cls(
             wide=wide,
-            near=4 if count >= 64 else 8 if count <= 4 else 16,
-            again=0 if count >= 64 else 2,
-            mirrored=count < 64 and bool(low != -high),
+            near=4 if many else 6 if few else 16,
+            again=0 if many else AGAIN,
+            mirrored=not many and bool(low != -high),
             sign=F(-1) if below else F(1),
             first=first,
             widen=widen,
@@ -288,21 +288,23 @@ def search_grid(levels: Levels, plan: Plan, group: Group) -> Fit:
         outside = extent - scale * span
         for i in range(PLACES):
             place: np.float32 = F(i) / F(PLACES - 1)
-            search.try_grid(scale, -(low + outside * place))
+            lowest: F32 = low + outside * place
+            search.try_grid(scale, -lowest)
         shape = shape * F(1.35)
     for k in range(SHAPES):
         shape = F(0.9) + F(k) * plan.shape_step
         scale = extent * (F(1) / (span * shape))
         for i in range(SHIFTS):
-            search.try_grid(scale, scale * (F(0.5) * span + plan.shift * way(i, SHIFTS)) - middle)
+            centre: np.float32 = F(0.5) * span + plan.shift * way(i, SHIFTS)
+            search.try_grid(scale, scale * centre - middle)
     around = search.best.grid
     for k in range(AROUND):
         grown = F(0.1) * way(k, AROUND)
         scale = around.scale * (F(1) + grown)
         for i in range(AROUND):
-            moved = F(0.5) * span * grown + F(0.5) * way(i, AROUND)
-            search.try_grid(scale, around.minimum + around.scale * moved)
-    for _ in range(plan.again):
+            by: np.float32 = F(0.5) * span * grown + F(0.5) * way(i, AROUND)
+            search.try_grid(scale, around.minimum + around.scale * by)
+    for _ in range(AGAIN):
         search.try_grid(*search.best.grid)
     return search.best
 

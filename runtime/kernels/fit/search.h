@@ -13,11 +13,12 @@ namespace {
 constexpr size_t kShapes = 7, kShifts = 7;  // affine: sizes and places of a grid that covers the weights
 constexpr size_t kShort = 6, kPlaces = 5;   // affine: grids that leave outliers outside
 constexpr size_t kAround = 5;               // affine: around the best, of either number
-constexpr size_t kFineLevels = 64;          // from so many levels on, little is left to find
+constexpr size_t kAgain = 2;                // the best once more
+constexpr size_t kFewLevels = 4, kManyLevels = 64;  // with so few or many there is less to find
 
 // Where to look, from the format's levels alone.
 struct Plan {
-  size_t wide, near, again;
+  size_t wide, near, again;  // symmetric: candidates all over, beside the best of them, the best once more
   bool mirrored;       // try scales of both signs
   float sign;          // of a scale that gives the largest weight the farthest level
   float first, widen;  // largest weight / scale: of the first candidate, and from each to the next
@@ -31,16 +32,16 @@ struct Plan {
     const bool below = -low > high;
     const float size = below ? -low : high;
     const float end = below ? format.levels[1] - low : high - format.levels[last - 1];
-    const bool fine = format.level_count >= kFineLevels;
-    wide = fine ? 8 : 16;
-    near = fine ? 4 : format.level_count <= 4 ? 8 : 16;
-    again = fine ? 0 : 2;
-    mirrored = !fine && low != -high;
+    const bool few = format.level_count <= kFewLevels, many = format.level_count >= kManyLevels;
+    wide = few || many ? 8 : 16;
+    near = many ? 4 : few ? 6 : 16;
+    again = many ? 0 : kAgain;
+    mirrored = !many && low != -high;
     sign = below ? -1.0f : 1.0f;
     first = size - end;
     if (first > 0.98f * size) first = 0.98f * size;
     if (first < 0.5f * size) first = 0.5f * size;
-    widen = 1.0f + 16.0f * end / size;
+    widen = 1.0f + 32.0f * end / size;
     for (size_t count = wide; count > 1; count /= 2) widen = __builtin_sqrtf(widen);
     span = high - low;
     shape_step = (0.1f + 3.0f / span) / static_cast<float>(kShapes - 1);
@@ -116,7 +117,7 @@ Fit search_grid(const Levels& levels, const Plan& plan, const Group& group) {
       try_grid<true>(best, levels, group, {scale, around.minimum + around.scale * all(moved)});
     }
   }
-  for (size_t k = 0; k < plan.again; ++k) try_grid<true>(best, levels, group, best.grid);
+  for (size_t k = 0; k < kAgain; ++k) try_grid<true>(best, levels, group, best.grid);
   return best;
 }
 
