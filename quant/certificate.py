@@ -16,7 +16,7 @@ import msgspec
 VERSION = 1
 
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Encoder: TypeAlias = Literal["copied", "nearest", "feedback"]
 
 UNKNOWN_SHA256 = "0" * 64

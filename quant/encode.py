@@ -107,7 +107,10 @@ def encode_tensor(
 
     def work(chunk: Chunk, encoder: RowEncoder, importance: F32) -> EncodedRows:
         rows = source.rows(tensor, chunk.start, chunk.stop)
-        return encode_rows(fmt, rows, encoder, importance)
+        try:
+            return encode_rows(fmt, rows, encoder, importance)
+        except CannotEncode as error:
+            raise CannotEncode(f"{tensor.name}, rows {chunk.start} to {chunk.stop - 1}: {error}") from error
 
     def tasks() -> Iterator[tuple[Chunk, Callable[[], EncodedRows]]]:
         nonlocal kind
@@ -122,23 +125,23 @@ def encode_tensor(
 
     for chunk, encoded in in_order(pool, jobs, tasks()):
         data = encoded.data.tobytes()
-        if not np.isfinite(encoded.errors).all():
-            row = chunk.start + int(np.flatnonzero(~np.isfinite(encoded.errors))[0])
-            raise CannotEncode(
-                f"{tensor.name} has weights in row {row} that are too large for {fmt.name}; keep the tensor "
-                f"as it is with --tensor {tensor.name}=keep. Nothing was published"
-            )
         part.write(position, data)
         state.update(data)
         position += len(data)
         errors += encoded.errors.tolist()
         squares += encoded.squares.tolist()
         on_weights((chunk.stop - chunk.start) * tensor.columns)
+    error = relative(errors, squares)
+    if not math.isfinite(error):
+        raise CannotEncode(
+            f"{tensor.name} in {fmt.name} gives values that are no numbers; keep the tensor as it is with "
+            f"--tensor {tensor.name}=keep. Nothing was published"
+        )
     return FinishedTensor(
         name=tensor.name,
         sha256=state.hexdigest(),
         encoder="feedback" if kind == "feedback" else "nearest",
-        error=relative(errors, squares),
+        error=error,
     )
 
 

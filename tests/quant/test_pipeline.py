@@ -1,0 +1,455 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+from quant import encode
+from quant.certificate import from_json
+from quant.certificate_keys import read_certificate
+from quant.errors import CannotEncode, NoRoom, QuantError, SourceDamaged, WorkInUse
+from quant.formats.dequantize import dequantize
+from quant.formats.registry import BY_GGML_TYPE
+from quant.pipeline import certificate_path, quantize
+from quant.progress import Event, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent
+from quant.recipe import Override
+from quant.request import QuantizeRequest, Target
+from quant.work import PREFIX
+from runtime.errors import DoesNotFit, GgufError
+from runtime.gguf import open_gguf
+from tests.quant.source_models import Shape, put, write_source
+from tests.quant.stand_ins import made_up, request, seed_of, stand_ins
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_source(tmp_path / "source.gguf")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "small.gguf"
+
+
+def made(wanted: QuantizeRequest, **options: Any) -> bytes:
+    """Quantizes with stand-ins, and gives the file's bytes."""
+    quantize(wanted, steps=stand_ins(), **options)
+    return wanted.out.read_bytes()
+
+
+def values(path: Path, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A tensor's weights as ggml reads them."""
+    tensor = next(found for found in gguf.GGUFReader(path).tensors if found.name == name)
+    fmt = BY_GGML_TYPE.get(int(tensor.tensor_type))
+    data = np.array(tensor.data)
+    return dequantize(fmt, data) if fmt else data.astype(np.float32)
+
+
+class TestResult:
+    def test_every_matrix_gets_its_format_and_the_rest_is_copied(self, source: Path, out: Path) -> None:
+        result = quantize(request(source, out), steps=stand_ins())
+        types = {tensor.name: tensor.type.name for tensor in open_gguf(out).tensors}
+        assert types["blk.0.attn_q.weight"] == "Q4_K"
+        assert types["token_embd.weight"] == "Q6_K"
+        assert types["blk.0.attn_norm.weight"] == types["output_norm.weight"] == "F32"
+        assert Counter(facts.encoder for facts in result.certificate.tensors) == {
+            "copied": 5,
+            "feedback": 14,
+            "nearest": 1,  # the embeddings, whose input nobody saw
+        }
+        assert result.nbytes == out.stat().st_size
+
+    def test_weights_are_near_those_of_the_source(self, source: Path, out: Path) -> None:
+        certificate = quantize(request(source, out, "q6_k"), steps=stand_ins()).certificate
+        for facts in certificate.tensors:
+            before, after = values(source, facts.name), values(out, facts.name)
+            if facts.encoder == "copied":
+                assert np.array_equal(before, after)
+            else:
+                assert ((before - after) ** 2).sum() < 2e-3 * (before**2).sum()
+
+    def test_the_error_in_the_certificate_is_the_weighted_one(self, source: Path, out: Path) -> None:
+        certificate = quantize(request(source, out), steps=stand_ins()).certificate
+        facts = next(found for found in certificate.tensors if found.name == "blk.1.ffn_up.weight")
+        importance = made_up(1, 256, seed=seed_of(facts.name)).mean_square[0]
+        before, after = values(source, facts.name), values(out, facts.name)
+        expected = ((before - after) ** 2 * importance).sum() / (before**2 * importance).sum()
+        assert facts.error == pytest.approx(expected, rel=1e-5)
+
+    def test_metadata_of_the_source_is_kept(self, source: Path, out: Path) -> None:
+        made(request(source, out))
+        before, after = gguf.GGUFReader(source).fields, gguf.GGUFReader(out).fields
+        for key, field in before.items():
+            if not key.startswith("GGUF.") and key != "general.file_type":
+                assert after[key].contents() == field.contents(), key
+        assert after["general.file_type"].contents() == 14
+        assert after["general.quantization_version"].contents() == 2
+
+    def test_file_and_document_hold_the_same_certificate(self, source: Path, out: Path) -> None:
+        result = quantize(request(source, out), steps=stand_ins())
+        in_file = read_certificate(open_gguf(out))
+        beside = from_json(certificate_path(out).read_bytes())
+        assert beside == result.certificate
+        assert in_file is not None
+        assert beside.making is not None
+        assert replace_making(beside) == in_file
+        assert in_file.figures is not None
+        assert in_file.figures.kl_mean == 0.03
+        assert [text.name for text in in_file.evaluation] == ["prose", "unseen"]
+        assert [(domain.name, domain.tokens) for domain in in_file.calibration] == [
+            ("prose", 100),
+            ("code", 200),
+        ]
+
+    def test_nothing_is_left_but_the_file_and_its_certificate(self, source: Path, out: Path) -> None:
+        made(request(source, out))
+        assert sorted(path.name for path in out.parent.iterdir()) == [
+            "small.gguf",
+            "small.gguf.certificate.json",
+        ]
+
+    def test_without_texts_weights_are_rounded_for_their_own_sake(self, source: Path, out: Path) -> None:
+        wanted = request(source, out, calibration=(), evaluation=())
+        certificate = quantize(wanted, steps=stand_ins()).certificate
+        assert {facts.encoder for facts in certificate.tensors} == {"copied", "nearest"}
+        assert certificate.figures is None
+        assert read_certificate(open_gguf(out)) == replace_making(certificate)
+
+    def test_experts_are_encoded_each_with_its_own_statistics(self, tmp_path: Path, out: Path) -> None:
+        source = write_source(tmp_path / "experts.gguf", Shape(experts=3, layers=1))
+        certificate = quantize(request(source, out), steps=stand_ins()).certificate
+        kinds = {facts.name: (facts.type, facts.encoder) for facts in certificate.tensors}
+        assert kinds["blk.0.ffn_down_exps.weight"] == ("Q4_K", "feedback")
+        assert kinds["blk.0.ffn_gate_inp.weight"] == ("F16", "copied")
+        before, after = values(source, "blk.0.ffn_up_exps.weight"), values(out, "blk.0.ffn_up_exps.weight")
+        assert ((before - after) ** 2).sum() < 0.02 * (before**2).sum()
+
+    def test_parts_of_a_split_source_become_one_file(self, tmp_path: Path, out: Path) -> None:
+        from tests.app.store_kit import write_split
+
+        paths = write_split(tmp_path / "parts", 3)
+        wanted = replace(request(paths[0], out, "q8_0", calibration=(), evaluation=()), source=tuple(paths))
+        quantize(wanted, steps=stand_ins())
+        header = open_gguf(out)
+        assert not any(key.startswith("split.") for key in header.metadata)
+        assert len(header.tensors) == 4
+
+
+def replace_making(certificate: Any) -> Any:
+    import msgspec
+
+    return msgspec.structs.replace(certificate, making=None)
+
+
+class TestSizes:
+    @pytest.mark.parametrize("bits", [3.0, 4.5, 6.0])
+    def test_bits_for_each_weight_are_not_passed(self, source: Path, out: Path, bits: float) -> None:
+        certificate = quantize(request(source, out, bits), steps=stand_ins()).certificate
+        assert bits - 0.6 < certificate.bits_per_weight <= bits
+
+    def test_a_size_counts_the_whole_file(self, source: Path, out: Path) -> None:
+        for size in (400_000, 500_000, 600_000):
+            wanted = replace(request(source, out, replace=True), target=Target(size_bytes=size))
+            assert size - 40_000 < quantize(wanted, steps=stand_ins()).nbytes <= size
+
+    def test_more_bits_never_give_more_error(self, source: Path, out: Path) -> None:
+        errors = []
+        for bits in (2.5, 3.5, 4.5, 5.5):
+            certificate = quantize(request(source, out, bits, replace=True), steps=stand_ins()).certificate
+            errors.append(sum(facts.error or 0.0 for facts in certificate.tensors))
+        assert errors == sorted(errors, reverse=True)
+
+    def test_a_size_that_no_format_reaches_is_an_error_with_both_numbers(
+        self, source: Path, out: Path
+    ) -> None:
+        wanted = replace(request(source, out), target=Target(size_bytes=50_000))
+        with pytest.raises(CannotEncode, match=r"smallest formats need .* are there"):
+            quantize(wanted, steps=stand_ins())
+        assert not out.exists()
+
+    def test_a_persons_own_choices_hold_within_a_size(self, source: Path, out: Path) -> None:
+        wanted = request(source, out, 9.0, overrides=(Override("attn_q", "q8_0"), Override("ffn_up", "keep")))
+        certificate = quantize(wanted, steps=stand_ins()).certificate
+        types = {facts.name: facts.type for facts in certificate.tensors}
+        assert types["blk.0.attn_q.weight"] == "Q8_0"
+        assert types["blk.1.ffn_up.weight"] == "F16"
+        assert 6.0 < certificate.bits_per_weight <= 9.0
+        assert certificate.overrides == ("attn_q=q8_0", "ffn_up=keep")
+
+
+class TestDeterminism:
+    def test_any_number_of_jobs_gives_the_same_bytes(self, source: Path, out: Path) -> None:
+        one = made(request(source, out, "q4_k_m", jobs=1))
+        assert made(request(source, out, "q4_k_m", jobs=2, replace=True)) == one
+        assert made(request(source, out, "q4_k_m", jobs=5, replace=True)) == one
+
+    def test_any_size_of_the_chunks_gives_the_same_bytes(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = made(request(source, out))
+        monkeypatch.setattr(encode.chunks, "__defaults__", (256 * 16,))
+        assert len(encode.chunks(first_tensor(source))) == 6
+        assert made(request(source, out, replace=True)) == whole
+
+    def test_another_seed_or_name_is_in_the_certificate_only(self, source: Path, out: Path) -> None:
+        first = quantize(request(source, out), steps=stand_ins()).certificate
+        second = quantize(request(source, out, seed=1, replace=True), steps=stand_ins()).certificate
+        assert first.data_sha256 == second.data_sha256
+        assert (first.seed, second.seed) == (0, 1)
+
+    def test_one_other_weight_gives_another_digest(self, tmp_path: Path, source: Path, out: Path) -> None:
+        first = quantize(request(source, out), steps=stand_ins()).certificate
+        other = write_source(tmp_path / "other.gguf", change=put("blk.0.ffn_up.weight", 5, 0.25))
+        second = quantize(request(other, out, replace=True), steps=stand_ins()).certificate
+        assert first.data_sha256 != second.data_sha256
+        assert first.source.sha256 != second.source.sha256
+
+
+def first_tensor(path: Path) -> Any:
+    from quant.source import open_source
+
+    with open_source(path) as source:
+        return source.tensors[0]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize(
+        "tensor", ["blk.1.ffn_down.weight", "blk.0.attn_norm.weight", "output_norm.weight"]
+    )
+    def test_a_weight_that_is_no_number_names_its_tensor_and_publishes_nothing(
+        self, tmp_path: Path, out: Path, tensor: str, value: float
+    ) -> None:
+        bad = write_source(tmp_path / "bad.gguf", change=put(tensor, 0, value))
+        with pytest.raises(SourceDamaged) as caught:
+            quantize(request(bad, out), steps=stand_ins())
+        assert caught.value.tensor == tensor
+        assert not out.exists()
+        assert not certificate_path(out).exists()
+
+    def test_a_weight_that_is_no_number_is_found_where_sizes_are_chosen_too(
+        self, tmp_path: Path, out: Path
+    ) -> None:
+        bad = write_source(tmp_path / "bad.gguf", change=put("blk.1.ffn_down.weight", 100, np.nan))
+        with pytest.raises(SourceDamaged):
+            quantize(request(bad, out, 4.5), steps=stand_ins())
+        assert not out.exists()
+
+    @pytest.mark.parametrize("left", [0, 100, 5000, 200_000])
+    def test_a_truncated_source_publishes_nothing(self, source: Path, out: Path, left: int) -> None:
+        os.truncate(source, left)
+        with pytest.raises(GgufError):
+            quantize(request(source, out), steps=stand_ins())
+        assert list(out.parent.iterdir()) == []
+
+    def test_a_source_that_changes_meanwhile_publishes_nothing(self, source: Path, out: Path) -> None:
+        def change(event: Event) -> None:
+            if isinstance(event, TensorEvent) and event.number == 5:
+                with source.open("r+b") as file:
+                    file.seek(-64, os.SEEK_END)
+                    file.write(b"\1\2\3")
+                os.utime(source, ns=(1, 1))
+
+        with pytest.raises(GgufError, match="changed"):
+            quantize(request(source, out), steps=stand_ins(), on_event=change)
+        assert not out.exists()
+
+    def test_weights_beyond_half_precision_are_an_error_that_names_the_tensor(
+        self, tmp_path: Path, out: Path
+    ) -> None:
+        change = put("blk.0.ffn_up.weight", 3, 1e30)
+        bad = write_source(tmp_path / "bad.gguf", plain=np.float32, change=change)
+        with pytest.raises(CannotEncode, match=r"blk\.0\.ffn_up\.weight"):
+            quantize(request(bad, out), steps=stand_ins())
+        assert not out.exists()
+
+    def test_a_file_that_is_there_is_not_replaced_unless_asked(self, source: Path, out: Path) -> None:
+        out.write_bytes(b"mine")
+        with pytest.raises(QuantError, match="exists already"):
+            quantize(request(source, out), steps=stand_ins())
+        assert out.read_bytes() == b"mine"
+
+    def test_too_little_disk_is_told_with_both_numbers_before_the_work(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full = os.statvfs_result((4096, 4096, 10, 5, 5, 10, 10, 10, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda _path: full)
+        called: list[str] = []
+        with pytest.raises(NoRoom) as caught:
+            quantize(request(source, out), steps=stand_ins(called.append))
+        assert caught.value.available_bytes == 5 * 4096
+        assert caught.value.needed_bytes > caught.value.available_bytes
+        assert called == []
+
+    def test_too_little_memory_is_told_with_both_numbers_before_the_work(
+        self, source: Path, out: Path
+    ) -> None:
+        called: list[str] = []
+        with pytest.raises(DoesNotFit, match=r"takes up to .* available \(limited by --ram\)") as caught:
+            quantize(request(source, out, memory_bytes=100 << 20), steps=stand_ins(called.append))
+        assert caught.value.available_bytes < 100 << 20 < caught.value.needed_bytes
+        assert called == []
+
+    def test_statistics_of_another_shape_are_an_error(self, source: Path, out: Path) -> None:
+        steps = stand_ins()
+
+        def wrong(*given: Any) -> Any:
+            found = steps.calibrate(*given)
+            return replace(found, statistics=lambda _name: made_up(2, 256, seed=0))
+
+        with pytest.raises(CannotEncode, match="calibrate again with this model"):
+            quantize(request(source, out), steps=replace(steps, calibrate=wrong))
+
+    def test_an_already_quantized_source_is_a_warning_and_stands_in_the_certificate(
+        self, source: Path, out: Path
+    ) -> None:
+        first = out.with_name("first.gguf")
+        made(request(source, first, "q8_0"))
+        events: list[Event] = []
+        certificate = quantize(
+            request(first, out, "q4_k"), steps=stand_ins(), on_event=events.append
+        ).certificate
+        (warning,) = [event for event in events if isinstance(event, WarningEvent)]
+        assert "already quantized (Q8_0)" in warning.message
+        assert certificate.source.already_quantized
+        assert certificate.source.types == "Q8_0"
+
+    def test_quantizing_to_the_same_format_again_copies_every_tensor(self, source: Path, out: Path) -> None:
+        first = out.with_name("first.gguf")
+        made(request(source, first, "q4_k"))
+        certificate = quantize(request(first, out, "q4_k"), steps=stand_ins()).certificate
+        assert {facts.encoder for facts in certificate.tensors} == {"copied"}
+
+
+class TestEvents:
+    def test_every_tensor_is_told_once_and_the_last_one_has_nothing_left(
+        self, source: Path, out: Path
+    ) -> None:
+        events: list[Event] = []
+        quantize(request(source, out), steps=stand_ins(), on_event=events.append)
+        tensors = [event for event in events if isinstance(event, TensorEvent)]
+        assert [event.number for event in tensors] == list(range(1, 21))
+        assert {event.count for event in tensors} == {20}
+        assert tensors[-1].eta_seconds == 0.0
+        (planned,) = [event for event in events if isinstance(event, PlannedEvent)]
+        assert (planned.encoded, planned.copied, planned.nbytes) == (15, 5, out.stat().st_size)
+        phases = [event.phase for event in events if isinstance(event, PhaseEvent)]
+        assert list(dict.fromkeys(phases)) == ["hash", "calibrate", "encode", "evaluate"]
+        assert all(0 <= event.done <= event.total for event in events if isinstance(event, PhaseEvent))
+
+    def test_what_a_listener_raises_ends_the_run_and_keeps_what_is_finished(
+        self, source: Path, out: Path
+    ) -> None:
+        def interrupt(event: Event) -> None:
+            if isinstance(event, TensorEvent) and event.number == 8:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            quantize(request(source, out), steps=stand_ins(), on_event=interrupt)
+        assert not out.exists()
+        called: list[str] = []
+        result = quantize(request(source, out), steps=stand_ins(called.append))
+        assert result.resumed_tensors == 8
+        assert called == ["evaluate"]
+
+
+class TestWork:
+    def test_the_same_work_is_done_by_one_process_at_a_time(self, source: Path, out: Path) -> None:
+        def again(event: Event) -> None:
+            if isinstance(event, PlannedEvent):
+                quantize(request(source, out), steps=stand_ins())
+
+        with pytest.raises(WorkInUse, match="another localq process"):
+            quantize(request(source, out), steps=stand_ins(), on_event=again)
+
+    def test_a_lock_of_a_dead_process_is_no_obstacle(self, source: Path, out: Path) -> None:
+        def stop(event: Event) -> None:
+            if isinstance(event, PlannedEvent):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            quantize(request(source, out), steps=stand_ins(), on_event=stop)
+        (folder,) = out.parent.glob(f"{PREFIX}*")
+        fd = os.open(folder, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.close(fd)
+        made(request(source, out))
+
+    def test_another_request_has_a_folder_of_its_own(self, source: Path, out: Path) -> None:
+        def stop(event: Event) -> None:
+            if isinstance(event, TensorEvent):
+                raise KeyboardInterrupt
+
+        for target in ("q4_k", "q5_k"):
+            with pytest.raises(KeyboardInterrupt):
+                quantize(request(source, out, target), steps=stand_ins(), on_event=stop)
+        assert len(list(out.parent.glob(f"{PREFIX}*"))) == 2
+
+    @pytest.mark.parametrize("damage", [b"", b"{", b'{"blk.0.attn_q.weight": "q9"}', b'{"nothing": "q4_k"}'])
+    def test_a_damaged_plan_is_made_again(self, source: Path, out: Path, damage: bytes) -> None:
+        expected = made(request(source, out))
+        out.unlink()
+
+        def stop(event: Event) -> None:
+            if isinstance(event, TensorEvent) and event.number == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            quantize(request(source, out), steps=stand_ins(), on_event=stop)
+        (folder,) = out.parent.glob(f"{PREFIX}*")
+        (folder / "plan.json").write_bytes(damage)
+        with (folder / "journal.jsonl").open("ab") as journal:
+            journal.write(b'\n{"name": "blk.1.attn_q.weight", "sha2')
+        assert made(request(source, out)) == expected
+
+
+def killed(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.quant.quantize_kills",
+        *arguments[:2],
+        str(tmp_path),
+        *arguments[2:],
+    ]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+class TestKills:
+    def test_eight_kills_end_in_the_bytes_of_an_undisturbed_run(self, tmp_path: Path) -> None:
+        ran = killed(tmp_path, "8", "1")
+        assert ran.returncode == 0, ran.stderr
+        outcome = json.loads(ran.stdout)
+        assert outcome["kills"] == 8
+        assert outcome["changes"] > 40
+        assert outcome["most_in_a_row"] >= 2
+        assert outcome["left"] == []
+
+    def test_bytes_that_a_power_failure_took_are_made_again(self, tmp_path: Path) -> None:
+        ran = killed(tmp_path, "8", "2", "damage")
+        assert ran.returncode == 0, ran.stderr
+
+    def test_the_check_above_notices_a_journal_that_is_believed_blindly(self, tmp_path: Path) -> None:
+        ran = killed(tmp_path, "8", "2", "damage", "trust")
+        assert ran.returncode == 1
+        assert "the bytes differ" in ran.stderr
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", range(3, 6))
+    def test_a_hundred_kills_end_in_the_bytes_of_an_undisturbed_run(self, tmp_path: Path, seed: int) -> None:
+        ran = killed(tmp_path, "100", str(seed), *(["damage"] if seed % 2 else []))
+        assert ran.returncode == 0, ran.stderr
+        assert json.loads(ran.stdout)["kills"] == 100
