@@ -285,7 +285,7 @@ def search_grid(levels: Levels, plan: Plan, group: Group) -> Fit:
     shape: np.float32 = F(1.4)
     for _ in range(SHORT):
         scale = extent * (F(1) / (span * shape))
-        outside = extent - scale * span
+        outside: F32 = extent - scale * span
         for i in range(PLACES):
             place: np.float32 = F(i) / F(PLACES - 1)
             lowest: F32 = low + outside * place
