@@ -48,16 +48,19 @@ LOCALQ_INLINE f32x16 suiting_minimum(const Fit& fit, const Group& group, f32x16 
 
 // What the groups' models lose with a unit.
 template <bool affine>
-f32x16 predicted_loss(const Group* groups, const Fit* fits, size_t count, const Range& range, const Grid& unit) {
+f32x16 predicted_loss(const Group* groups, const Fit* fits, size_t count, const Range& range,
+                      const Grid& unit) {
   const f32x16 per_scale = inverse(unit.scale), per_minimum = inverse(unit.minimum);
   f32x16 loss = all(0.0f);
   for (size_t g = 0; g < count; ++g) {
     const Fit& fit = fits[g];
-    const f32x16 off = unit.scale * nearest_integer(fit.grid.scale * per_scale, range.low, range.high) - fit.grid.scale;
+    const f32x16 off =
+        unit.scale * nearest_integer(fit.grid.scale * per_scale, range.low, range.high) - fit.grid.scale;
     loss += (fit.ll * off) * off;
     if (affine) {
       const f32x16 wanted = suiting_minimum(fit, groups[g], off) * per_minimum;
-      const f32x16 low = unit.minimum * nearest_integer(wanted, all(0.0f), range.minimum_high) - fit.grid.minimum;
+      const f32x16 low =
+          unit.minimum * nearest_integer(wanted, all(0.0f), range.minimum_high) - fit.grid.minimum;
       loss += low * (groups[g].weight * low - (fit.l * off) * all(2.0f));
     }
   }
@@ -66,8 +69,8 @@ f32x16 predicted_loss(const Group* groups, const Fit* fits, size_t count, const 
 
 // Every group's integers for solution.unit, and their error: `reach` around those that suit `fits` are tried.
 template <bool affine, class Levels>
-void assign(const Levels& levels, const Group* groups, const Fit* fits, size_t count, const Range& range, int reach,
-            Solution& solution) {
+void assign(const Levels& levels, const Group* groups, const Fit* fits, size_t count, const Range& range,
+            int reach, Solution& solution) {
   const Grid unit = solution.unit;
   const f32x16 per_scale = inverse(unit.scale), per_minimum = inverse(unit.minimum), zero = all(0.0f);
   solution.error = zero;
@@ -81,7 +84,8 @@ void assign(const Levels& levels, const Group* groups, const Fit* fits, size_t c
       const f32x16 centre = nearest_integer(wanted, zero, range.minimum_high);
       for (int k = 0; k < (affine ? 3 : 1); ++k) {
         const f32x16 minimum = smaller(larger(centre + all(beside(k)), zero), range.minimum_high);
-        const f32x16 error = error_of<affine>(levels, groups[g], {unit.scale * scale, unit.minimum * minimum});
+        const f32x16 error =
+            error_of<affine>(levels, groups[g], {unit.scale * scale, unit.minimum * minimum});
         const i32x16 better = error < least;
         least = choose(better, error, least);
         best_scale = choose(better, scale, best_scale);
@@ -132,12 +136,14 @@ Grid refit_unit(const Levels& levels, const Group* groups, size_t count, const S
 }
 
 // The part of the integers' range that the `index`-th candidate of step 2 makes the largest group use.
-LOCALQ_INLINE float used(size_t index) { return 1.0f - 0.2f * static_cast<float>(index) / static_cast<float>(kUnits); }
+LOCALQ_INLINE float used(size_t index) {
+  return 1.0f - 0.2f * static_cast<float>(index) / static_cast<float>(kUnits);
+}
 
 // Steps 2 to 4 for units of one sign; `fits` are the groups' best grids of that sign.
 template <bool affine, class Levels>
-void solve_block(const Levels& levels, const localq_format& format, const Group* groups, const Fit* fits, size_t count,
-                 Solution& best) {
+void solve_block(const Levels& levels, const localq_format& format, const Group* groups, const Fit* fits,
+                 size_t count, Solution& best) {
   const f32x16 zero = all(0.0f);
   const Range range(format);
   f32x16 scale_top = zero, minimum_top = zero;

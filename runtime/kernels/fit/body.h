@@ -8,7 +8,8 @@ namespace {
 
 constexpr size_t kBlockMax = 256;
 
-// Importances below this part of the block's largest count as it: columns that no token used are still rounded.
+// Importances below this part of the block's largest count as it: columns that no token used are still
+// rounded.
 constexpr float kLeastImportance = 0x1p-24f;
 
 struct Tile {
@@ -16,7 +17,8 @@ struct Tile {
   float w[kBlockMax];
 };
 
-void load_tile(const float* weights, size_t rows, size_t columns, const float* importance, size_t block, Tile& tile) {
+void load_tile(const float* weights, size_t rows, size_t columns, const float* importance, size_t block,
+               Tile& tile) {
   float* x = reinterpret_cast<float*>(tile.lanes);
   for (size_t lane = 0; lane < kLanes; ++lane) {  // lanes without a row repeat the last one
     const float* row = weights + (lane < rows ? lane : rows - 1) * columns;
@@ -59,8 +61,8 @@ void store_codes(const Levels& levels, const Group& group, const Grid& grid, siz
 
 // One block of `rows` <= kLanes rows, `index` of those in a row; pointers are of the first row.
 template <bool affine, class Levels>
-void fit_block(const Levels& levels, const Plan& plan, const localq_format& format, const Tile& tile, size_t rows,
-               size_t columns, size_t index, const localq_blocks& out) {
+void fit_block(const Levels& levels, const Plan& plan, const localq_format& format, const Tile& tile,
+               size_t rows, size_t columns, size_t index, const localq_blocks& out) {
   const size_t blocks = columns / format.block, count = format.block / format.group;
   Group groups[kGroupsMax];
   for (size_t g = 0; g < count; ++g) {
@@ -82,7 +84,8 @@ void fit_block(const Levels& levels, const Plan& plan, const localq_format& form
     for (size_t g = 0; g < count; ++g) {
       store_codes<affine>(levels, groups[g], grid_of(solution, g), rows, columns, codes + g * format.group);
       store_integers(out.scales + index * count + g, blocks * count, rows, solution.of.scale[g]);
-      if (affine) store_integers(out.minima + index * count + g, blocks * count, rows, solution.of.minimum[g]);
+      if (affine)
+        store_integers(out.minima + index * count + g, blocks * count, rows, solution.of.minimum[g]);
     }
   }
   store_half(out.scale + index, blocks, rows, unit.scale);
@@ -90,8 +93,8 @@ void fit_block(const Levels& levels, const Plan& plan, const localq_format& form
 }
 
 template <bool affine, class Levels>
-void fit_matrix(const Levels& levels, const localq_format& format, const float* weights, size_t rows, size_t columns,
-                const float* importance, const localq_blocks& out) {
+void fit_matrix(const Levels& levels, const localq_format& format, const float* weights, size_t rows,
+                size_t columns, const float* importance, const localq_blocks& out) {
   const Plan plan(format);
   const size_t blocks = columns / format.block, groups = columns / format.group;
   Tile tile;
@@ -110,11 +113,12 @@ void fit_matrix(const Levels& levels, const localq_format& format, const float* 
 }
 
 bool is_uniform(const localq_format& format) {
-  return format.levels[format.level_count - 1] - format.levels[0] == static_cast<float>(format.level_count - 1);
+  return format.levels[format.level_count - 1] - format.levels[0] ==
+         static_cast<float>(format.level_count - 1);
 }
 
-void fit_any(const localq_format& format, const float* weights, size_t rows, size_t columns, const float* importance,
-             const localq_blocks& out) {
+void fit_any(const localq_format& format, const float* weights, size_t rows, size_t columns,
+             const float* importance, const localq_blocks& out) {
   if (format.affine != 0) {
     fit_matrix<true>(Uniform(format), format, weights, rows, columns, importance, out);
   } else if (is_uniform(format)) {

@@ -13,7 +13,9 @@ struct Uniform {
   f32x16 low, high;
   explicit Uniform(const localq_format& format)
       : low(all(format.levels[0])), high(all(format.levels[format.level_count - 1])) {}
-  LOCALQ_MEMBER f32x16 nearest(f32x16 value) const { return round_to_even(smaller(larger(value, low), high)); }
+  LOCALQ_MEMBER f32x16 nearest(f32x16 value) const {
+    return round_to_even(smaller(larger(value, low), high));
+  }
   LOCALQ_MEMBER f32x16 code(f32x16 value) const { return nearest(value) - low; }
 };
 

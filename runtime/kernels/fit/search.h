@@ -1,9 +1,9 @@
 // The best grid of one group, as if its scale and minimum could be any numbers.
 //
-// Candidates all over the range in which the best may lie, the densest around it; each is moved to the least-squares
-// grid of the codes that it gives, so the local optimum beside a candidate is seen too. Their numbers were
-// measured: within 0.3 % of the least error of thousands, for normal, Laplace and Student t weights, and for
-// outliers that matter little, which the best grid leaves outside.
+// Candidates all over the range in which the best may lie, the densest around it; each is moved to the
+// least-squares grid of the codes that it gives, so the local optimum beside a candidate is seen too. Their
+// numbers were measured: within 0.3 % of the least error of thousands, for normal, Laplace and Student t
+// weights, and for outliers that matter little, which the best grid leaves outside.
 #pragma once
 
 #include "group.h"
@@ -19,12 +19,12 @@ constexpr size_t kFewLevels = 4, kManyLevels = 64;  // with so few or many there
 // Where to look, from the format's levels alone.
 struct Plan {
   size_t wide, near, again;  // symmetric: candidates all over, beside the best of them, the best once more
-  bool mirrored;       // try scales of both signs
-  float sign;          // of a scale that gives the largest weight the farthest level
-  float first, widen;  // largest weight / scale: of the first candidate, and from each to the next
-  float span;          // highest level - lowest
-  float shape_step;    // from each size to the next, of 0.9 times the weights' range on
-  float shift;         // the farthest place: grid's middle - weights' middle, in scales
+  bool mirrored;             // try scales of both signs
+  float sign;                // of a scale that gives the largest weight the farthest level
+  float first, widen;        // largest weight / scale: of the first candidate, and from each to the next
+  float span;                // highest level - lowest
+  float shape_step;          // from each size to the next, of 0.9 times the weights' range on
+  float shift;               // the farthest place: grid's middle - weights' middle, in scales
 
   explicit Plan(const localq_format& format) {
     const uint32_t last = format.level_count - 1;

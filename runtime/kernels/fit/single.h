@@ -14,7 +14,8 @@ Grid settle(const Levels& levels, const Group& group, const Fit& fit) {
   for (int i = -1; i <= 1; ++i) {
     for (int k = -1; k <= 1; ++k) {
       if ((!affine && k != 0) || (i == 0 && k == 0)) continue;
-      const Grid other = {move_half(middle.scale, static_cast<float>(i)), move_half(middle.minimum, static_cast<float>(k))};
+      const Grid other = {move_half(middle.scale, static_cast<float>(i)),
+                          move_half(middle.minimum, static_cast<float>(k))};
       const f32x16 its = error_of<affine>(levels, group, other);
       const i32x16 better = its < error;
       best.scale = choose(better, other.scale, best.scale);
