@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from hashlib import sha256
-
-import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,6 @@ class CalibrationText:
 
     @property
     def sha256(self) -> str:
-        """Of the content alone: UTF-8 text, or the messages as JSON with sorted keys."""
-        content = self.text.encode() or msgspec.json.encode(self.messages, order="deterministic")
-        return sha256(content).hexdigest()
+        """Of the content alone: UTF-8 text, or the messages as JSON with sorted keys, in ASCII."""
+        content = self.text.encode("utf-8", "surrogatepass")  # what is no Unicode is refused when it is read
+        return sha256(content or json.dumps(self.messages, sort_keys=True).encode()).hexdigest()

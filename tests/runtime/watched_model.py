@@ -32,6 +32,7 @@ class WatchedLlama:
     used: int = 0
     wants_first: bool = False
     tied: bool = True
+    template: str = ""
     weights: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,6 +91,8 @@ class WatchedLlama:
         writer.add_bos_token_id(FIRST)
         writer.add_eos_token_id(FIRST + 1)
         writer.add_add_bos_token(self.wants_first)
+        if self.template:
+            writer.add_chat_template(self.template)
         for name, values in self.weights.items():
             writer.add_tensor(f"{name}.weight", values.astype(np.float32))
         writer.write_header_to_file()
