@@ -104,7 +104,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """Version of localq."""
     source: SourceFacts
     target: str
-    """As it was asked for: ``q4_k``, ``4.5 bpw``, ``2.00 GiB``."""
+    """As it was asked for: a :class:`quant.request.Target` as text."""
     overrides: tuple[str, ...] = ()
     seed: Count = 0
     options: str = ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -40,7 +40,7 @@ from quant.preflight import require_memory
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent, ignore
 from quant.request import QuantizeRequest
 from quant.source import Source, open_source
-from quant.steps import MOMENT_COLUMNS, Calibrated, Steps, real_steps
+from quant.steps import Calibrated, Steps, real_steps
 from quant.work import FinishedTensor, Work, open_work, work_key
 from quant.writer import PartFile, require_room
 from runtime.hardware.energy import EnergyMeter
@@ -100,7 +100,7 @@ class _Run:
                     "stays, and the figures compare with it, not with the model that it was made of"
                 )
             )
-        require_memory(source, request, MOMENT_COLUMNS)
+        require_memory(source, request)
         require_room(_existing(request.out.parent), RESERVE_BYTES)
         digests = self._hash()
         parent = request.work or request.out.parent
@@ -116,7 +116,7 @@ class _Run:
         plan = self._plan(work, digests, calibrated)
         certificate = first_certificate(source, request, plan, digests)
         layout = lay_out_file(source, request, plan, digests, certificate)
-        require_room(work.folder, layout.size + RESERVE_BYTES - _allocated(work.part))
+        require_room(work.folder, layout.size * request.copies + RESERVE_BYTES - _allocated(work.part))
         self.on_event(
             PlannedEvent(
                 encoded=len(plan.formats),
@@ -173,7 +173,7 @@ class _Run:
             self.source,
             self.request,
             calibrated.statistics if calibrated else _no_statistics,
-            self.steps.make_encoder(self.request),
+            self.steps.make_encoder(replace(self.request, feedback=False)),
             digests,
             lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
         )

@@ -176,6 +176,7 @@ def first_certificate(
                 "context_tokens": request.context_tokens,
                 "evaluation_chunks": request.evaluation_chunks if request.evaluation else 0,
                 "feedback": request.feedback and bool(request.calibration),
+                "moment_bytes": request.moment_bytes if request.calibration else 0,
             },
             sort_keys=True,
         ),

@@ -21,21 +21,22 @@ PROCESS_BYTES: Final = 96 << 20
 """Python, NumPy and the kernels."""
 WEIGHT_BYTES: Final = 48
 """Of a weight in a chunk: float32, codes, what feedback changes, and float64 for the error's sum."""
-MOMENT_COPIES: Final = 3
-"""Second moments as read, their factor, and the factor's inverse."""
+MOMENT_COPIES: Final = 4
+"""Second moments as read and in the order of the columns, their factor, and what it is made in."""
 
 
-def needed_memory(source: Source, request: QuantizeRequest, moment_columns: int) -> int:
-    """A bound of this process's peak, in bytes; second moments have ``moment_columns`` columns at most."""
+def needed_memory(source: Source, request: QuantizeRequest) -> int:
+    """A bound of this process's peak, in bytes."""
     longest = max((tensor.columns for tensor in source.tensors if is_encoded(tensor)), default=0)
     chunk = max(CHUNK_WEIGHTS, longest * ROWS_TOGETHER) * WEIGHT_BYTES
-    moments = min(longest, moment_columns) ** 2 * 4 * MOMENT_COPIES if request.calibration else 0
-    return PROCESS_BYTES + chunk * (request.jobs + 1) + moments
+    moments = min(longest * longest * 4, request.moment_bytes)
+    feedback = moments * MOMENT_COPIES if request.calibration and request.feedback else 0
+    return PROCESS_BYTES + chunk * (request.jobs + 1) + feedback
 
 
-def require_memory(source: Source, request: QuantizeRequest, moment_columns: int) -> None:
+def require_memory(source: Source, request: QuantizeRequest) -> None:
     """Raises :class:`DoesNotFit`, with both numbers, unless the bound is within what may be used."""
-    needed = needed_memory(source, request, moment_columns)
+    needed = needed_memory(source, request)
     report = available_memory(ram=request.memory_bytes)
     if needed > report.available:
         raise DoesNotFit(

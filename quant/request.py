@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from quant.calibration.text import CalibrationText
 from quant.evaluation import EvaluationText
-from quant.recipe import Override
-from runtime.units import format_bytes
+from quant.recipe import MIXTURES, Override
+
+_BITS: Final = " bits per weight"
+_BYTES: Final = " bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,19 @@ class Target:
         if self.mixture is not None:
             return self.mixture
         if self.bits_per_weight is not None:
-            return f"{self.bits_per_weight:g} bits per weight"
-        return f"{format_bytes(self.size_bytes or 0)} ({self.size_bytes} bytes)"
+            return f"{self.bits_per_weight!r}{_BITS}"
+        return f"{self.size_bytes}{_BYTES}"
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """The inverse of ``str``. Raises ValueError for what no target reads as."""
+        if text.endswith(_BITS):
+            return cls(bits_per_weight=float(text.removesuffix(_BITS)))
+        if text.endswith(_BYTES):
+            return cls(size_bytes=int(text.removesuffix(_BYTES)))
+        if text not in MIXTURES:
+            raise ValueError(f"{text!r} is no target that this localq knows")
+        return cls(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ class QuantizeRequest:
     """The most that may be used; None = what the machine has available."""
     work: Path | None = None
     """The folder for work under way; None = that of ``out``. On the disk of ``out`` in any case."""
+    copies: int = 1
+    """How often the file will lie on the disk for a while: twice where it is copied into a store."""
     replace: bool = False
 
     def deciding(self) -> dict[str, Any]:

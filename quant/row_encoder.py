@@ -87,9 +87,8 @@ class EncoderMaker:
         """See :class:`MakeEncoder`. An expert that saw no token is rounded to nearest, columns alike."""
         if statistics is None or not statistics.tokens[expert]:
             return NearestEncoder(fmt, None)
-        importance = statistics.mean_square[expert]
-        if not self.feedback or statistics.gram is None or fmt.bits_per_weight > FEEDBACK_BITS:
-            return NearestEncoder(fmt, importance)
+        if not self.feedback or not _feeds_back(fmt, statistics):
+            return NearestEncoder(fmt, statistics.mean_square[expert])
         prepared = self._prepare(fmt, statistics, expert)
         return FeedbackEncoder(fmt, statistics, expert, prepared, self.options)
 
@@ -110,3 +109,9 @@ class EncoderMaker:
             )
             self._of = (statistics, expert, block)
         return self._factors
+
+
+def _feeds_back(fmt: Format, statistics: InputStatistics) -> bool:
+    """Whether error feedback can pay: for few bits, with a Hessian of whole blocks of the format."""
+    block = statistics.block
+    return block is not None and block % fmt.block == 0 and fmt.bits_per_weight <= FEEDBACK_BITS

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
 from quant.evaluation import Evaluation
 from quant.request import QuantizeRequest
 from quant.row_encoder import EncoderMaker, MakeEncoder
-
-MOMENT_COLUMNS: Final = 16_384
-"""Widest block of a Hessian."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def _calibrate(
     from quant.calibration.collect import collect
 
     measured = collect(
-        request.source[0],
+        request.source,
         request.calibration,
         tokens=request.calibration_tokens,
         folder=folder,
@@ -89,7 +85,7 @@ def _evaluate(request: QuantizeRequest, path: Path, on_progress: Callable[[float
 
     return evaluate(
         path,
-        against=request.source[0],
+        against=request.source,
         texts=request.evaluation,
         context=request.context_tokens,
         chunks=request.evaluation_chunks,

@@ -31,7 +31,7 @@ CHUNK_TOKENS = 512
 
 
 def collect(
-    model: Path,
+    model: Path | Sequence[Path],
     texts: Sequence[CalibrationText],
     *,
     tokens: int,
