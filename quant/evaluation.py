@@ -87,8 +87,9 @@ class Evaluation(Figures):
     context: int = 0
     """Tokens of a chunk; its second half is scored."""
     kl_kind: DivergenceKind = "full"
-    """``"top-256"`` is a lower bound: the original's 256 likeliest tokens at each position, and all others as
-    one. Taken where two models do not fit into memory side by side."""
+    """``"top-256"`` is a lower bound, where two models do not fit into memory side by side: it is over the
+    original's 256 likeliest tokens at each position, and all others as one. Of SmolLM2-135M in 4 bits it is
+    9 % below the full one; figures of different kinds are not to be compared."""
     texts: tuple[TextFigures, ...] = ()
 
 
