@@ -11,7 +11,7 @@ import numpy as np
 
 from quant.errors import CannotEncode
 from quant.formats.format import F32, Blocks, Format
-from runtime.kernels.scale_search import Grids, fit
+from runtime.kernels.scale_search import FormatShape, fit
 
 LARGEST = 65504.0
 """The largest fp16: what every format can hold."""
@@ -47,6 +47,6 @@ def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: st
     importance = np.ascontiguousarray(importance, dtype=np.float32)
     if not (np.isfinite(importance).all() and float(importance.min()) >= 0.0):
         raise CannotEncode("an importance is negative or not finite; calibrate again")
-    grids = Grids(fmt.block, fmt.group, fmt.levels, fmt.affine, fmt.scale_range, fmt.minima_high)
-    found = fit(grids, weights, importance, isa=isa)
+    shape = FormatShape(fmt.block, fmt.group, fmt.levels, fmt.affine, fmt.scale_range, fmt.minima_high)
+    found = fit(shape, weights, importance, isa=isa)
     return Blocks(found.codes, found.scale, found.minimum, found.scales, found.minima)

@@ -20,7 +20,7 @@ BLOCK_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Grids:
+class FormatShape:
     """What the kernel has to know of a format: ``quant.formats.format.Format`` has the meanings."""
 
     block: int
@@ -73,7 +73,11 @@ class Fitted:
 
 
 def fit(
-    grids: Grids, weights: NDArray[np.float32], importance: NDArray[np.float32], *, isa: str | None = None
+    shape: FormatShape,
+    weights: NDArray[np.float32],
+    importance: NDArray[np.float32],
+    *,
+    isa: str | None = None,
 ) -> Fitted:
     """Blocks of ``weights`` [rows, columns], float32 and contiguous; ``importance`` [columns] likewise.
 
@@ -86,17 +90,17 @@ def fit(
         raise ValueError(
             f"importance is {importance.dtype} {importance.shape}; weights have {columns} columns"
         )
-    if columns % grids.block:
-        raise ValueError(f"{columns} columns are not blocks of {grids.block}")
-    blocks = rows * columns // grids.block
-    groups = (blocks, grids.block // grids.group)
-    data, two_level = grids.data(), grids.scale_range is not None
+    if columns % shape.block:
+        raise ValueError(f"{columns} columns are not blocks of {shape.block}")
+    blocks = rows * columns // shape.block
+    groups = (blocks, shape.block // shape.group)
+    data, two_level = shape.data(), shape.scale_range is not None
     found = Fitted(
-        codes=np.empty((blocks, grids.block), dtype=np.uint8),
+        codes=np.empty((blocks, shape.block), dtype=np.uint8),
         scale=np.empty(blocks, dtype=np.float16),
-        minimum=np.empty(blocks, dtype=np.float16) if grids.affine else None,
+        minimum=np.empty(blocks, dtype=np.float16) if shape.affine else None,
         scales=np.empty(groups, dtype=np.int8) if two_level else None,
-        minima=np.empty(groups, dtype=np.uint8) if grids.affine and two_level else None,
+        minima=np.empty(groups, dtype=np.uint8) if shape.affine and two_level else None,
     )
     arrays = (found.codes, found.scale, found.minimum, found.scales, found.minima)
     out = BlocksData(*(None if array is None else array.ctypes.data for array in arrays))

@@ -15,7 +15,8 @@
 
 #include "localq_kernels.h"
 
-bool check_blocks();  // kernels_check_blocks.cpp
+bool check_blocks();                           // kernels_check_blocks.cpp
+bool check_fit(const localq_backend& backend);  // kernels_check_fit.cpp
 
 namespace {
 
@@ -139,6 +140,7 @@ int main() {
     check_dot(*backend);
     check_argmax(*backend);
     check_read(*backend);
+    if (!check_fit(*backend)) ++failures;
     printf("%s: %s\n", backend->name, failures == before ? "ok" : "FAILED");
   }
   if (!check_blocks()) ++failures;
