@@ -120,8 +120,8 @@ def layer(name: str, options: FeedbackOptions, threads: int) -> None:
         spent["factors"] += time.process_time() - start
         for rows in matrices:
             weights: F32 = rng.standard_normal((rows, columns), dtype=np.float32)
-            timed("nearest", lambda w=weights, s=statistics: nearest(fmt, w, s.mean_square[0]))  # type:
-            ignore[misc] timed(
+            timed("nearest", lambda w=weights, s=statistics: nearest(fmt, w, s.mean_square[0]))  # type: ignore[misc]
+            timed(
                 "feedback",
                 lambda w=weights, s=statistics, p=prepared: feedback(  # type: ignore[misc]
                     fmt, w, s, options=options, prepared=p, threads=threads

@@ -104,8 +104,8 @@ def factor(
     """Factors ``hessian`` [n, n] (symmetric, positive semi-definite; not changed), columns in ``order``.
 
     ``damping`` times the mean of the positive diagonal is added to the diagonal. A column with 0 there (an
-    input that was never anything else) gets 1: its errors are free and reach no other column. When a pivot
-    drowns in rounding, damping is made four times as large, up to ``RETRIES`` times. Raises
+    input that was never anything else) has no more than that: its errors reach no other column. When a pivot
+    drowns in rounding, damping is made four times as large and at least 1e-4, up to ``RETRIES`` times. Raises
     :class:`CannotEncode` when that does not help, or when the Hessian is not finite.
     """
     diagonal = np.diagonal(hessian)
@@ -113,15 +113,14 @@ def factor(
         raise CannotEncode("the Hessian holds NaN or infinity; calibrate again with other texts")
     alive = diagonal > 0
     mean = math.fsum(diagonal[alive]) / alive.sum() if alive.any() else 1.0
+    drowned = float(diagonal.max()) * 2.0**-24
     for _ in range(RETRIES):
         added = damping * mean
-        lower = hessian[np.ix_(order, order)]
-        lower[np.diag_indices_from(lower)] = np.where(alive, diagonal + np.float32(added), np.float32(1))[
-            order
-        ]
-        if cholesky(lower, least=0.25 * added, threads=threads, isa=isa) is None:
+        lower = _permuted(hessian, order)
+        lower[np.diag_indices_from(lower)] += np.float32(added)
+        if cholesky(lower, least=max(0.25 * added, drowned), threads=threads, isa=isa) is None:
             break
-        damping = 4 * damping if damping > 0 else 1e-4
+        damping = max(4 * damping, 1e-4)
     else:
         raise CannotEncode(
             f"the Hessian cannot be factored even with a damping of {damping / 4:g}: it is not positive"
@@ -134,6 +133,14 @@ def factor(
     roots = np.diagonal(lower).copy()
     lower /= roots[:, None]
     return Factor(first, order, lower, roots * roots, damping, added)
+
+
+def _permuted(hessian: F32, order: U32) -> F32:
+    permuted = np.empty_like(hessian)
+    for row in range(0, order.size, 256):  # by parts: no second matrix is in memory
+        some = np.take(hessian, order[row : row + 256], axis=0)
+        np.take(some, order, axis=1, out=permuted[row : row + 256], mode="clip")  # raise would copy
+    return permuted
 
 
 def proxy_loss(weights: F32, values: F32, statistics: InputStatistics, *, expert: int = 0) -> float:
