@@ -76,6 +76,7 @@ def test_a_wrong_import_would_be_found() -> None:
         ),
         ("app.store", {"numpy", "rich", "llama_cpp", "jinja2", "psutil"}),
         ("runtime.engine.client", {"llama_cpp", "numpy", "jinja2"}),
+        ("quant.calibration.collect", {"llama_cpp", "jinja2"}),
     ],
 )
 def test_a_light_module_stays_light(module: str, heavy: set[str]) -> None:

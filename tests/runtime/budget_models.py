@@ -14,7 +14,7 @@ from pathlib import Path
 from runtime.gguf.ggml_types import GGML_TYPES_BY_NAME
 from runtime.gguf.values import ValueType
 
-Hyper = int | float | str | bool | Sequence[int] | Sequence[bool]
+Hyper = int | float | str | bool | Sequence[int] | Sequence[bool] | Sequence[str]
 ALIGNMENT = 32
 
 
@@ -64,6 +64,9 @@ def _value(value: Hyper) -> bytes:
         return struct.pack("<If", ValueType.F32, value)
     if isinstance(value, str):
         return struct.pack("<I", ValueType.STRING) + _text(value)
+    if value and isinstance(value[0], str):
+        texts = b"".join(_text(str(text)) for text in value)
+        return struct.pack("<IIQ", ValueType.ARRAY, ValueType.STRING, len(value)) + texts
     if value and isinstance(value[0], bool):
         return struct.pack(f"<IIQ{len(value)}B", ValueType.ARRAY, ValueType.BOOL, len(value), *value)
     return struct.pack(f"<IIQ{len(value)}I", ValueType.ARRAY, ValueType.U32, len(value), *value)
