@@ -17,7 +17,7 @@ from quant.calibration.collect import collect
 from quant.calibration.store import Statistics, open_statistics
 from quant.calibration.text import CalibrationText
 from quant.errors import JobFailed, QuantError, TextTooShort
-from runtime.errors import GgufError, JobCancelled
+from runtime.errors import GgufError, JobCancelled, WorkerDied
 from tests.runtime.watched_model import WatchedLlama
 
 PROSE = CalibrationText("prose", "prose", "the cat sat on the mat. " * 60)
@@ -186,6 +186,19 @@ def test_a_model_that_cannot_be_loaded_is_a_failed_job_with_its_log(gather: Coll
     with pytest.raises(JobFailed, match="could not load") as failed:
         gather(model=wanting.write(tmp_path / "wanting.gguf"))
     assert "blk.0.ffn_up.weight" in failed.value.log
+
+
+def test_the_death_of_the_process_is_a_failed_job_with_its_last_words(
+    gather: Collect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise WorkerDied("the worker process was ended by SIGKILL", returncode=-9, log="last words")
+
+    monkeypatch.setattr("quant.calibration.collect.run_job", die)
+    with pytest.raises(JobFailed, match="SIGKILL") as failed:
+        gather()
+    assert failed.value.log == "last words"
+    assert left(tmp_path) == []
 
 
 def test_text_that_is_no_unicode_is_refused(gather: Collect) -> None:
