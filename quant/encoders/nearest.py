@@ -35,7 +35,7 @@ def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: st
             f"rows of {columns} weights are not whole blocks of {fmt.name}, which has {fmt.block} to a block;"
             " choose a format whose blocks fit"
         )
-    if weights.size and not float(np.abs(weights).max()) <= LARGEST:  # False for NaN too
+    if weights.size and not (weights.min() >= -LARGEST and weights.max() <= LARGEST):  # NaN is neither
         raise CannotEncode(
             f"weights are not finite or exceed {LARGEST:g}, the largest that {fmt.name} can hold;"
             " keep this tensor in the source's type"

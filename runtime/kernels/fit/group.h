@@ -45,7 +45,7 @@ LOCALQ_INLINE f32x16 ratio(f32x16 a, f32x16 b) {
 }
 
 template <bool affine, class Levels>
-Moments moments_of(const Levels& levels, const Group& group, const Grid& grid) {
+LOCALQ_INLINE Moments moments_of(const Levels& levels, const Group& group, const Grid& grid) {
   const f32x16 inv = inverse(grid.scale);
   const f32x16 zero = all(0.0f);
   Moments sums = {zero, zero, zero, zero, zero};
@@ -68,7 +68,7 @@ Moments moments_of(const Levels& levels, const Group& group, const Grid& grid) {
 }
 
 template <bool affine, class Levels>
-f32x16 error_of(const Levels& levels, const Group& group, const Grid& grid) {
+LOCALQ_INLINE f32x16 error_of(const Levels& levels, const Group& group, const Grid& grid) {
   const f32x16 inv = inverse(grid.scale);
   f32x16 error = all(0.0f);
   for (size_t j = 0; j < group.count; ++j) {
