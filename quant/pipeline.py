@@ -11,12 +11,14 @@ at all.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -29,6 +31,7 @@ from quant.certificate import (
     TextFacts,
     TextFigures,
     data_digest,
+    from_json,
     to_json,
 )
 from quant.encode import copy_tensor, encode_tensor
@@ -63,10 +66,18 @@ class Quantized:
     """Taken from an earlier run that was interrupted."""
 
 
+Publish: TypeAlias = Callable[[PartFile, Certificate], None]
+"""Gives a finished, validated file a place. It may move the file away; what is left is removed."""
+
+
 def quantize(
-    request: QuantizeRequest, *, on_event: OnEvent = ignore, steps: Steps | None = None
+    request: QuantizeRequest,
+    *,
+    on_event: OnEvent = ignore,
+    steps: Steps | None = None,
+    publish: Publish | None = None,
 ) -> Quantized:
-    """Makes the file that ``request`` asks for, and its certificate beside it.
+    """Makes the file that ``request`` asks for, with its certificate beside it; or ``publish`` places both.
 
     Raises GgufError or SourceDamaged for a source that cannot be used, CannotEncode for a request that it
     cannot meet, DoesNotFit for too little memory and NoRoom for too little disk, both before the work begins,
@@ -74,7 +85,8 @@ def quantize(
     ``on_event`` is called in the caller's thread; what it raises, Ctrl-C included, ends the run likewise.
     """
     with open_source(request.source) as source, EnergyMeter() as energy:
-        return _Run(request, source, on_event, steps or real_steps(), energy).run()
+        run = _Run(request, source, on_event, steps or real_steps(), energy)
+        return run.run(publish or partial(publish_beside, request.out))
 
 
 class _Run:
@@ -89,7 +101,7 @@ class _Run:
         self.steps = steps
         self.energy = energy
 
-    def run(self) -> Quantized:
+    def run(self, publish: Publish) -> Quantized:
         request, source = self.request, self.source
         if request.out.exists() and not request.replace:
             raise QuantError(f"{request.out} exists already; choose another name, or remove it")
@@ -105,12 +117,12 @@ class _Run:
         digests = self._hash()
         parent = request.work or request.out.parent
         key = work_key([list(digests), request.out.name, request.deciding()])
-        with open_work(parent, key) as work:
-            quantized = self._make(work, digests)
+        with open_work(parent, key, request.out.name) as work:
+            quantized = self._make(work, digests, publish)
             work.remove()
         return quantized
 
-    def _make(self, work: Work, digests: tuple[str, ...]) -> Quantized:
+    def _make(self, work: Work, digests: tuple[str, ...], publish: Publish) -> Quantized:
         request, source = self.request, self.source
         calibrated = self._calibrate(work, digests)
         plan = self._plan(work, digests, calibrated)
@@ -136,7 +148,8 @@ class _Run:
             part.check()
             source.require_unchanged()
             certificate = msgspec.structs.replace(certificate, making=self._making())
-            _publish(part, request.out, certificate)
+            part.sync()
+            publish(part, certificate)
         return Quantized(request.out, certificate, layout.size, resumed)
 
     def _hash(self) -> tuple[str, ...]:
@@ -238,12 +251,20 @@ class _Run:
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
         if not self.request.evaluation:
             return certificate
+        try:
+            earlier = from_json(work.evaluated.read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            earlier = None
+        if earlier is not None and earlier.figures and earlier.data_sha256 == certificate.data_sha256:
+            return earlier
         evaluation = self.steps.evaluate(
             self.request,
             work.part,
             lambda share: self.on_event(PhaseEvent("evaluate", int(share * 1000), 1000)),
         )
-        return _with_figures(certificate, evaluation)
+        judged = _with_figures(certificate, evaluation)
+        work.save(work.evaluated, judged)
+        return judged
 
     def _making(self) -> Making:
         self.energy.sample()
@@ -312,13 +333,14 @@ def _figures(found: object) -> Figures:
     return msgspec.convert({name: getattr(found, name) for name in Figures.__struct_fields__}, Figures)
 
 
-def _publish(part: PartFile, out: Path, certificate: Certificate) -> None:
-    """The certificate first: a file without one would look older than it is."""
-    beside = certificate_path(out)
+def publish_beside(out: Path, part: PartFile, certificate: Certificate) -> None:
+    """Moves the file to ``out`` and its certificate beside it, on the same disk.
+
+    The certificate goes first: a file without one would look older than it is.
+    """
     temporary = part.path.with_name("certificate.json")
     temporary.write_bytes(to_json(certificate))
-    part.sync()
-    temporary.replace(beside)
+    temporary.replace(certificate_path(out))
     part.publish(out)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from quant.calibration.statistics import InputStatistics
+from quant.calibration.text import CalibrationText
 from quant.certificate import Certificate, SourceFacts, TensorFacts, TextFacts
 from quant.certificate_keys import to_keys
 from quant.encode import encode_rows, importance_of, relative
@@ -180,7 +181,7 @@ def first_certificate(
             },
             sort_keys=True,
         ),
-        calibration=_domains(request),
+        calibration=domains(request.calibration),
         statistics_sha256="0" * 64 if request.calibration else None,
         evaluation=tuple(
             TextFacts(name=text.name, sha256=text.sha256, tokens=0) for text in request.evaluation
@@ -189,10 +190,10 @@ def first_certificate(
     )
 
 
-def _domains(request: QuantizeRequest) -> tuple[TextFacts, ...]:
+def domains(calibration: Sequence[CalibrationText]) -> tuple[TextFacts, ...]:
     """The calibration texts of each domain as one: the digest is over those of its texts."""
     texts: dict[str, list[str]] = {}
-    for text in request.calibration:
+    for text in calibration:
         texts.setdefault(text.domain, []).append(text.sha256)
     return tuple(
         TextFacts(name=name, sha256=hashlib.sha256("".join(found).encode()).hexdigest(), tokens=0)

@@ -44,10 +44,17 @@ class Work:
     """A folder that this process holds."""
 
     folder: Path
+    name: str
+    """Of the file under way."""
 
     @property
     def part(self) -> Path:
-        return self.folder / "model.gguf"
+        return self.folder / self.name
+
+    @property
+    def evaluated(self) -> Path:
+        """The certificate with its figures."""
+        return self.folder / "evaluated.json"
 
     @property
     def statistics(self) -> Path:
@@ -129,8 +136,10 @@ def work_key(document: object) -> str:
 
 
 @contextmanager
-def open_work(parent: Path, key: str) -> Iterator[Work]:
+def open_work(parent: Path, key: str, name: str) -> Iterator[Work]:
     """The folder for ``key`` in ``parent``, made if it is not there, held until the block ends.
+
+    ``name`` is that of the file to make.
 
     Raises :class:`WorkInUse` while another process holds it. The lock dies with its process.
     """
@@ -150,7 +159,7 @@ def open_work(parent: Path, key: str) -> Iterator[Work]:
                 raise WorkInUse(folder) from None
             if os.fstat(fd).st_nlink == 0 or not folder.exists():
                 continue
-            yield Work(folder)
+            yield Work(folder, name)
             return
         finally:
             os.close(fd)

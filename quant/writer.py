@@ -80,8 +80,7 @@ class PartFile:
         open_model(self.path)
 
     def publish(self, target: Path) -> None:
-        """Moves the finished file to ``target`` on the same disk, over what may be there, in one step."""
-        self.sync()
+        """Moves the file, brought to the disk before, to ``target`` on the same disk in one step."""
         with _disk_errors(target, self.layout.size):
             self.path.replace(target)
             sync_folder(target.parent)

@@ -26,7 +26,10 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("cp", "app.cli.cp", "Give a model a second name."),
         Entry("rm", "app.cli.rm", "Remove models."),
     ),
-    "Quality": (Entry("eval", "app.cli.eval", "Judge a model, by itself and against its original."),),
+    "Quality": (
+        Entry("quantize", "app.cli.quantize", "Make a smaller model, judge it, and certify it."),
+        Entry("eval", "app.cli.eval", "Judge a model, by itself and against its original."),
+    ),
     "Store": (
         Entry("verify", "app.cli.verify", "Read every stored byte again and compare."),
         Entry("gc", "app.cli.gc", "Delete what no model needs."),

@@ -30,7 +30,7 @@ from app.errors import (
     UnsuitableFile,
     WrongUse,
 )
-from quant.errors import TextTooShort
+from quant.errors import CannotEncode, InvalidText, NoRoom, SourceDamaged, TextTooShort, WorkInUse
 from runtime.errors import (
     DoesNotFit,
     EngineError,
@@ -83,7 +83,9 @@ def _shorter_chunks(error: TextTooShort, front: Front) -> str:
     """For ``eval``: half of what the text has, for two chunks of it; 16 tokens are the least."""
     tokens = error.tokens // 2
     fits = tokens >= 16 and "eval" in front.arguments[:3]
-    return again(front, "--ctx", str(tokens)) if fits else "localq eval --help"
+    if fits:
+        return again(front, "--ctx", str(tokens))
+    return "localq quantize --help" if "quantize" in front.arguments[:3] else "localq eval --help"
 
 
 def _make_room(error: OSError, _front: Front) -> str:
@@ -133,6 +135,7 @@ def _debug(_error: BaseException, front: Front) -> str:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule(NoRoom, DOES_NOT_FIT, lambda error, _front: f"df -h {shlex.quote(str(error.folder))}"),
     Rule(DoesNotFit, DOES_NOT_FIT, lambda _error, front: f"localq show {_model(front)}"),
     Rule(PromptTooLong, DOES_NOT_FIT, _longer_context),
     Rule(WrongUse, WRONG_USE, _always("localq --help")),
@@ -147,6 +150,10 @@ RULES: tuple[Rule, ...] = (
     Rule(GgufError, FAILED, _invalid),
     Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),
     Rule(TextTooShort, FAILED, _shorter_chunks),
+    Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
+    Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
+    Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
+    Rule(WorkInUse, FAILED, lambda _error, front: again(front)),
     Rule(VocabulariesDiffer, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(KernelError, FAILED, _always("localq doctor")),
     Rule(EngineError, FAILED, _always("localq doctor")),

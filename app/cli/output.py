@@ -262,6 +262,10 @@ class Progress:
         """``done`` of ``total`` units are done; a total that nobody knows shows nothing."""
         self.update(done / total if total else 0.0)
 
+    def say(self, words: str) -> None:
+        """Draw ``words`` behind the label: text of ours, or made harmless by the caller."""
+        self._draw(f" {words}")
+
     def close(self) -> None:
         """Take the line away; what comes later is not drawn."""
         if self._stream is not None:

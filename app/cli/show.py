@@ -22,13 +22,20 @@ if TYPE_CHECKING:
 @click.command("show")
 @click.argument("model")
 @click.option("--template", is_flag=True, help="Print the chat template that comes with the model.")
+@click.option("--quality", is_flag=True, help="Show the certificate of a model that localq quantized.")
 @options.context_option
 @options.kv_option
 @options.ram_option
 @options.output_options
 @options.pass_front
 def command(
-    front: Front, model: str, template: bool, context: int | None, kv: str | None, ram: int | None
+    front: Front,
+    model: str,
+    template: bool,
+    quality: bool,
+    context: int | None,
+    kv: str | None,
+    ram: int | None,
 ) -> None:
     """Show MODEL's origin, licence and shape, and the memory that it would take.
 
@@ -42,6 +49,8 @@ def command(
     from runtime.gguf import open_model
     from runtime.hardware import this_machine
 
+    if template and quality:
+        raise click.UsageError("--template and --quality show different things; give one")
     settings = front.settings(context=context, kv=kv, ram=ram)
     front.model = model
     store = front.store(settings)
@@ -49,16 +58,19 @@ def command(
         found = resolve(model, store, _fetch_nothing)
         opened = open_model(found.paths)
     except _NotFetched:
-        if template:
+        if template or quality:
             raise
         _show_pinned(front)
         return
     except (StoreDamaged, GgufError):
-        if not template:
+        if not (template or quality):
             _show_manifest(front, store, model)
         raise
     if template:
         _print_template(front, found.name, opened.header.get("tokenizer.chat_template", str, ""))
+        return
+    if quality:
+        _show_quality(front, store, found)
         return
     plan = plan_model(opened, settings, this_machine(ram=settings.ram))
     summary = found.manifest.summary if found.manifest else _summarize(found)
@@ -138,6 +150,23 @@ def _print_template(front: Front, name: str, template: str) -> None:
         front.out.event({"name": name, "chat_template": template})
     else:
         front.out.text(template)
+
+
+def _show_quality(front: Front, store: Store, found: ResolvedModel) -> None:
+    import msgspec
+
+    from app.cli.quality import certificate_of, quality_blocks
+    from app.cli.rebuild import no_certificate
+
+    certificate = certificate_of(store, found)
+    if certificate is None:
+        raise no_certificate(found.name)
+    figures = certificate.figures
+    front.out.result(
+        {"name": found.name, "certificate": msgspec.to_builtins(certificate)},
+        *quality_blocks(found.name, certificate),
+        quiet=[f"{figures.kl_mean:.6g}" if figures else found.name],
+    )
 
 
 def _document(found: ResolvedModel, plan: MemoryPlan) -> dict[str, Any]:

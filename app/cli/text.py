@@ -21,6 +21,16 @@ def format_parameters(count: int) -> str:
     return str(count)
 
 
+def format_duration(seconds: float) -> str:
+    """``45 s``, ``3:12 min``, ``1:05 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+
+
 def shorten_digests(text: str) -> str:
     """``text`` with twelve digits of every SHA-256 in it."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1…", text)

@@ -17,13 +17,29 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.argument("models", nargs=-1)
+@click.option(
+    "--rebuild", is_flag=True, help="Quantize one model again from its source, and compare the weights."
+)
+@click.option("--source", metavar="SRC", help="With --rebuild: the source, where it is not in the store.")
+@click.option("--calib", metavar="FILE", help="With --rebuild: the file that was calibrated with.")
 @options.output_options
 @options.pass_front
-def command(front: Front, models: tuple[str, ...]) -> None:
+def command(
+    front: Front, models: tuple[str, ...], rebuild: bool, source: str | None, calib: str | None
+) -> None:
     """Read every byte of MODELS again, or of the whole store, and compare it with its hash.
 
-    Exit code 1 if a model cannot be used any more; what is only left over is no failure.
+    With --rebuild, MODELS is one that localq quantized, stored or a path: it is made again in a scratch
+    folder, from the same source in the same way, and its weights are compared.
+
+    Exit code 1 if a model cannot be used any more, or is not the same when made again; what is only left
+    over is no failure.
     """
+    if rebuild:
+        _rebuild(front, models, source, calib)
+        return
+    if source or calib:
+        raise click.UsageError("--source and --calib belong to --rebuild")
     import msgspec
 
     from app.cli.errors import FAILED
@@ -44,6 +60,29 @@ def command(front: Front, models: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(FAILED)
     if leftovers:
         front.out.note(f"{plural(leftovers, 'leftover')} that no model needs.", "next: localq gc")
+
+
+def _rebuild(front: Front, models: tuple[str, ...], source: str | None, calib: str | None) -> None:
+    from app.cli.errors import FAILED
+    from app.cli.output import Fields, Styled
+    from app.cli.rebuild import rebuild
+    from app.cli.text import plural, shorten_digests
+
+    if len(models) != 1:
+        raise click.UsageError("--rebuild takes one model")
+    rebuilt = rebuild(front, front.settings(), models[0], source, calib)
+    verdict = Styled("the same weights", "green") if rebuilt.same else Styled("other weights", "red")
+    rows = [
+        ("model", rebuilt.name),
+        ("verdict", verdict),
+        ("expected", f"sha256 {shorten_digests(rebuilt.expected_sha256)}"),
+        ("found", f"sha256 {shorten_digests(rebuilt.found_sha256)}"),
+        *([("reason", rebuilt.reason)] if rebuilt.reason else []),
+        *([("differ", plural(len(rebuilt.differing), "tensor"))] if rebuilt.differing else []),
+    ]
+    front.out.result(rebuilt.document(), Fields(rows), quiet=[rebuilt.found_sha256])
+    if not rebuilt.same:
+        raise click.exceptions.Exit(FAILED)
 
 
 def _blocks(problems: Sequence[Problem]) -> list[Block]:

@@ -206,7 +206,7 @@ def _orphans(layout: Layout, manifests: Iterable[Manifest]) -> list[tuple[Path, 
 
 
 def _leftovers(layout: Layout) -> list[tuple[Path, Problem]]:
-    folders = (layout.blobs, layout.manifests, layout.scratch)
+    folders = (layout.blobs, layout.manifests, layout.certificates, layout.scratch)
     return [
         (path, _loose("temporary", path, "left by a process that died; run `localq gc`"))
         for folder in folders

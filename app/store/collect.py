@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import msgspec
 
 from app.errors import StoreDamaged
 from app.store import disk
+from app.store.certificates import remove_certificates
 from app.store.layout import Layout
 from app.store.lock import exclusive
 from app.store.manifest import Manifest, read_manifest
-from app.store.temporary import dead_files, dead_folders
+from app.store.temporary import abandoned_work, dead_files, dead_folders
 
 
 class ModelUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,7 @@ def remove(layout: Layout, name: str, wait_seconds: float) -> int:
             return freed  # what the damaged ones need is not known: keep all blobs
         doomed = blobs - _needed(others)
         freed += sum(disk.unlink(layout.blob(digest)) for digest in sorted(doomed))
+        remove_certificates(layout, _needed(others))
         if doomed:
             disk.sync_directory(layout.blobs)
         return freed
@@ -86,7 +89,7 @@ def collect(layout: Layout, wait_seconds: float) -> int:
             disk.sync_directory(layout.manifests)
         needed = _needed(manifests)
         orphans = [path for path, _ in layout.blob_sizes() if path.name not in needed]
-        freed += sum(disk.unlink(path) for path in orphans)
+        freed += sum(disk.unlink(path) for path in orphans) + remove_certificates(layout, needed)
         if orphans:
             disk.sync_directory(layout.blobs)
         return freed
@@ -130,17 +133,18 @@ def _needed(manifests: Iterable[Manifest]) -> frozenset[str]:
 
 def _collect_temporary(layout: Layout) -> int:
     freed = 0
-    for path in dead_folders(layout.scratch):
+    for path in chain(dead_folders(layout.scratch), abandoned_work(layout.scratch)):
         import shutil
 
         freed += sum(map(disk.unlink, disk.files_below(path)))
         shutil.rmtree(path, ignore_errors=True)
-    for folder in (layout.blobs, layout.manifests, layout.scratch):
+    for folder in (layout.blobs, layout.manifests, layout.certificates, layout.scratch):
         freed += sum(disk.unlink(path) for path in dead_files(folder))
     return freed
 
 
 def _temporary_bytes(layout: Layout) -> int:
-    folders = (layout.blobs, layout.manifests, layout.scratch)
+    folders = (layout.blobs, layout.manifests, layout.certificates, layout.scratch)
     files = sum(disk.file_bytes(path) for folder in folders for path in dead_files(folder))
-    return files + sum(map(disk.bytes_below, dead_folders(layout.scratch)))
+    folders_left = chain(dead_folders(layout.scratch), abandoned_work(layout.scratch))
+    return files + sum(map(disk.bytes_below, folders_left))

@@ -34,6 +34,10 @@ class Layout:
         return self.home / "manifests"
 
     @property
+    def certificates(self) -> Path:
+        return self.home / "certificates"
+
+    @property
     def scratch(self) -> Path:
         return self.home / "tmp"
 

@@ -51,9 +51,9 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a model comes from."""
 
-    kind: Literal["demo", "file", "hub"]
+    kind: Literal["demo", "file", "hub", "quantized"]
     origin: str
-    """The path, or the repository, in words."""
+    """The path, or the repository, in words; of a quantized model what it was made of."""
     license: str | None = None
     url: str | None = None
     package: str | None = None

@@ -14,6 +14,7 @@ import msgspec
 
 from app.errors import NoSuchModel, StoreDamaged
 from app.store import disk
+from app.store.certificates import read_certificate, write_certificate
 from app.store.check import Problem, check_quickly, verify
 from app.store.collect import ModelUsage, Usage, collect, measure, remove
 from app.store.importing import import_model
@@ -147,6 +148,16 @@ class Store:
         return next(iter(self._places(manifest, "mmproj")), None)
 
     @_typed
+    def certificate(self, manifest: Manifest) -> bytes | None:
+        """The certificate that :meth:`keep_certificate` was given for the model's first file, if any."""
+        return read_certificate(self._layout, manifest.files[0].digest)
+
+    @_typed
+    def keep_certificate(self, manifest: Manifest, raw: bytes) -> None:
+        """Keeps ``raw`` beside the manifest, as long as a model has the bytes of this one's first file."""
+        write_certificate(self._layout, manifest.files[0].digest, raw)
+
+    @_typed
     def copy(self, src: str, dst: str) -> Manifest:
         """Gives the model ``src`` a second name; its blobs are shared.
 
@@ -197,6 +208,11 @@ class Store:
     def usage(self) -> Usage:
         """Bytes of each model and of all; a shared blob counts once."""
         return measure(self._layout)
+
+    @property
+    def work(self) -> Path:
+        """A folder on the store's disk for work that goes on after an interruption; ``gc`` empties it."""
+        return self._layout.scratch
 
     def scratch(self) -> AbstractContextManager[Path]:
         """A folder on the store's disk for a ``with`` block's own files; it is removed afterwards."""

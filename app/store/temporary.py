@@ -135,6 +135,30 @@ def dead_folders(directory: Path) -> Iterator[Path]:
                 yield path
 
 
+def abandoned_work(directory: Path) -> Iterator[Path]:
+    """Folders of quantizations that were interrupted, and that no process goes on with now."""
+    import fcntl
+
+    from quant.work import PREFIX as WORK_PREFIX
+
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.name.startswith(WORK_PREFIX))
+    except FileNotFoundError:
+        return
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield path
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
+
+
 def _temporary_paths(directory: Path) -> list[Path]:
     try:
         return sorted(path for path in directory.iterdir() if path.name.startswith(PREFIX))

@@ -99,7 +99,7 @@ def changes_of(source: Path, out: Path) -> int:
 
 def lose_bytes(folder: Path, choose: random.Random) -> None:
     """Zeros in a page of the unfinished file, as where it was never brought to the disk."""
-    for part in folder.glob(f"{PREFIX}*/model.gguf"):
+    for part in folder.glob(f"{PREFIX}*/out.gguf"):
         with part.open("r+b") as file:
             file.seek(choose.randrange(max(1, part.stat().st_size - 4096)))
             file.write(bytes(4096))

@@ -186,7 +186,7 @@ class TestDisk:
         with PartFile(tmp_path / "part", layout) as part:
             monkeypatch.setattr(os, "fsync", broken)
             with pytest.raises(QuantError, match=r"part .*cannot be written: Input/output error"):
-                part.publish(tmp_path / "out.gguf")
+                part.sync()
         assert not (tmp_path / "out.gguf").exists()
 
     def test_a_file_system_without_reservation_gets_a_file_of_the_size(

@@ -1,0 +1,165 @@
+"""``localq quantize``: a smaller model from a larger one, on this machine, and how good it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli import options
+from app.cli.front import Front
+from app.limits import MAX_THREADS
+
+if TYPE_CHECKING:
+    from quant.recipe import Override
+
+DEFAULT_TARGET = "q4_k_m"
+
+
+class Tensor(click.ParamType["Override"]):
+    """``PATTERN=FORMAT``."""
+
+    name = "pattern=format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Override:
+        from quant.recipe import Override, parse_override
+
+        if isinstance(value, Override):
+            return value
+        try:
+            return parse_override(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command("quantize")
+@click.argument("source")
+@click.option(
+    "--to",
+    "mixture",
+    metavar="FORMAT",
+    help=f"A format, such as q4_k, or a mixture of several, such as q4_k_m.  [default: {DEFAULT_TARGET}]",
+)
+@click.option(
+    "--bpw", type=options.Between(0.5, 16.0), metavar="X", help="The best mixture of X bits for each weight."
+)
+@click.option(
+    "--size", type=options.Size(), metavar="SIZE", help="The best mixture of a file of at most SIZE."
+)
+@click.option(
+    "--calib",
+    default="builtin",
+    show_default=True,
+    metavar="builtin|none|FILE",
+    help="Texts to calibrate with: .txt, .md, or .jsonl of conversations.",
+)
+@click.option(
+    "--calib-tokens",
+    type=click.IntRange(512, 1 << 24),
+    default=16_384,
+    show_default=True,
+    metavar="N",
+    help="Tokens to calibrate with, the same number of each kind of text.",
+)
+@click.option(
+    "--eval",
+    "evaluation",
+    default="builtin",
+    show_default=True,
+    metavar="builtin|none|FILE",
+    help="Texts to judge the result on; calibration must not have seen them.",
+)
+@click.option(
+    "--eval-chunks",
+    type=click.IntRange(2, 1 << 20),
+    default=24,
+    show_default=True,
+    metavar="N",
+    help="Chunks of 512 tokens to judge on.",
+)
+@click.option(
+    "--out", metavar="PATH|NAME", help="A .gguf file, or a name in the store.  [default: SOURCE:FORMAT]"
+)
+@click.option(
+    "--tensor",
+    "overrides",
+    type=Tensor(),
+    multiple=True,
+    help="Store the tensors that match in a format of your own choice, or 'keep' them; may be repeated.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, MAX_THREADS),
+    metavar="N",
+    help="Threads; the result is the same.  [default: one for each physical core]",
+)
+@click.option(
+    "--mem", type=options.Size(), metavar="SIZE", help="Memory that may be used at most, such as 4G."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Decides which parts of the texts are read.",
+)
+@click.option("--no-speed", is_flag=True, help="Do not run both models at the end to measure their speed.")
+@click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")
+@options.output_options
+@options.pass_front
+def command(
+    front: Front,
+    source: str,
+    mixture: str | None,
+    bpw: float | None,
+    size: int | None,
+    calib: str,
+    calib_tokens: int,
+    evaluation: str,
+    eval_chunks: int,
+    out: str | None,
+    overrides: tuple[Override, ...],
+    jobs: int | None,
+    mem: int | None,
+    seed: int,
+    no_speed: bool,
+    verbose: bool,
+) -> None:
+    """Make a smaller model of SOURCE, judge it, and certify it.
+
+    SOURCE is a stored name or a path to a GGUF file, best in F16 or BF16. The result runs in any llama.cpp,
+    and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
+    calibration has not seen (`localq show MODEL --quality`).
+
+    The same command goes on where an interrupted one stopped, and ends in the same bytes.
+    """
+    from app.cli.loading import find
+    from app.cli.quality import closing
+    from app.cli.quantizing import Choices, plan_request, run
+    from app.cli.speed import measure_speed
+
+    settings = front.settings(ram=mem, threads=jobs)
+    store, found = find(front, settings, source)
+    choices = Choices(
+        mixture=mixture,
+        bits_per_weight=bpw,
+        size_bytes=size,
+        calibration=calib,
+        calibration_tokens=calib_tokens,
+        evaluation=evaluation,
+        evaluation_chunks=eval_chunks,
+        out=out,
+        overrides=overrides,
+        jobs=jobs,
+        seed=seed,
+    )
+    planned = plan_request(front, store, found, choices, settings)
+    made = run(front, store, found, planned, verbose=verbose)
+    speeds = (
+        None
+        if no_speed
+        else (measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths))
+    )
+    document, blocks = closing(found, made, speeds)
+    front.out.result(document, *blocks, quiet=[made.name])

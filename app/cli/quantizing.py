@@ -1,0 +1,314 @@
+"""From the options of ``quantize`` to a request, and through its run to a published model."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cli.front import Front
+from app.errors import NameTaken, NoSuchModel, WrongUse
+
+if TYPE_CHECKING:
+    from app.cli.output import Progress
+    from app.models import ResolvedModel
+    from app.settings import Settings
+    from app.store import Store
+    from quant.calibration.text import CalibrationText
+    from quant.certificate import Certificate
+    from quant.evaluation import EvaluationText
+    from quant.progress import Event
+    from quant.recipe import Override
+    from quant.request import QuantizeRequest, Target
+    from quant.writer import PartFile
+
+BUILTIN, NONE = "builtin", "none"
+CONTEXT_TOKENS = 512
+_ORIGINAL = re.compile(r"[-_.]?(f16|bf16|f32|fp16|fp32)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a person chose; None is the default."""
+
+    mixture: str | None
+    bits_per_weight: float | None
+    size_bytes: int | None
+    calibration: str
+    calibration_tokens: int
+    evaluation: str
+    evaluation_chunks: int
+    out: str | None
+    overrides: tuple[Override, ...]
+    jobs: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A request, and the name that its result gets in the store; None for a file."""
+
+    request: QuantizeRequest
+    name: str | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A published model."""
+
+    name: str
+    """In the store, or the file's path."""
+    paths: tuple[Path, ...]
+    certificate: Certificate
+    nbytes: int
+    resumed_tensors: int
+    stored: bool
+
+
+def plan_request(
+    front: Front, store: Store, found: ResolvedModel, choices: Choices, settings: Settings
+) -> Planned:
+    """The request for ``choices``. Raises WrongUse, InvalidName, NameTaken, InvalidText and GgufError."""
+    from app.version import VERSION
+    from quant.request import QuantizeRequest
+    from runtime.gguf import open_model
+    from runtime.hardware import usable_cores
+
+    target = target_of(choices)
+    evaluation = evaluation_texts(choices.evaluation)
+    _require_chunks(front, choices.evaluation_chunks, evaluation)
+    name, path = _destination(store, found, choices.out, target)
+    header = open_model(found.paths).header
+    trained = header.hyper_int("context_length") or CONTEXT_TOKENS
+    request = QuantizeRequest(
+        source=found.paths,
+        target=target,
+        out=path,
+        tool=VERSION,
+        overrides=choices.overrides,
+        calibration=calibration_texts(choices.calibration),
+        calibration_tokens=choices.calibration_tokens,
+        evaluation=evaluation,
+        evaluation_chunks=choices.evaluation_chunks,
+        context_tokens=min(CONTEXT_TOKENS, trained),
+        seed=choices.seed,
+        jobs=choices.jobs or usable_cores().physical,
+        memory_bytes=settings.ram,
+        work=store.work if name else None,
+        copies=2 if name else 1,
+    )
+    if name is None and not path.parent.is_dir():
+        raise WrongUse(
+            f"the folder {path.parent} does not exist",
+            next_command=f"mkdir -p {shlex.quote(str(path.parent))}",
+        )
+    return Planned(request, name)
+
+
+def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]) -> None:
+    """Raises before hours of work what evaluation would raise behind them, as far as can be told."""
+    from app.cli.again import again
+    from quant.errors import TextTooShort
+    from quant.evaluation import LEAST_CHUNKS
+
+    least = LEAST_CHUNKS * len(texts)
+    if chunks < least:
+        raise WrongUse(
+            f"{chunks} chunks of {len(texts)} texts have no error bars: {least} are the least",
+            next_command=again(front, "--eval-chunks", str(least)),
+        )
+    needed = LEAST_CHUNKS * CONTEXT_TOKENS
+    for text in texts:
+        if (most := len(text.text.encode("utf-8", "replace"))) < needed:  # a token has a byte or more
+            raise TextTooShort(
+                f"the evaluation text {text.name} has {most} bytes, too few for {needed} tokens; "
+                "give a longer one",
+                tokens=most,
+                needed_tokens=needed,
+            )
+
+
+def target_of(choices: Choices) -> Target:
+    """What ``--to``, ``--bpw`` and ``--size`` ask for, of which one may be given. Raises WrongUse."""
+    from app.cli.quantize import DEFAULT_TARGET
+    from quant.recipe import MIXTURES
+    from quant.request import Target
+
+    given = [choices.mixture, choices.bits_per_weight, choices.size_bytes]
+    if given.count(None) < 2:
+        raise WrongUse(
+            "--to, --bpw and --size say the same thing in three ways; give one of them",
+            next_command="localq quantize --help",
+        )
+    if choices.bits_per_weight is not None:
+        return Target(bits_per_weight=choices.bits_per_weight)
+    if choices.size_bytes is not None:
+        return Target(size_bytes=choices.size_bytes)
+    mixture = (choices.mixture or DEFAULT_TARGET).lower()
+    if mixture not in MIXTURES:
+        import difflib
+
+        near = difflib.get_close_matches(mixture, MIXTURES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise WrongUse(
+            f"there is no format {mixture!r}{hint} There are {', '.join(MIXTURES)}",
+            next_command="localq quantize --help",
+        )
+    return Target(mixture)
+
+
+def calibration_texts(choice: str) -> tuple[CalibrationText, ...]:
+    """The texts of ``--calib``. Raises InvalidText."""
+    from quant.calibration.texts import builtin, read_texts
+
+    if choice == NONE:
+        return ()
+    return builtin("calibration") if choice == BUILTIN else read_texts(Path(choice).expanduser())
+
+
+def evaluation_texts(choice: str) -> tuple[EvaluationText, ...]:
+    """The texts of ``--eval``. Raises InvalidText."""
+    from app.cli.eval import read_texts
+
+    if choice == NONE:
+        return ()
+    return read_texts(() if choice == BUILTIN else (Path(choice).expanduser(),))
+
+
+def _destination(
+    store: Store, found: ResolvedModel, out: str | None, target: Target
+) -> tuple[str | None, Path]:
+    """A name in the store and a nominal file of that name, or None and the path of a file."""
+    from app.store.names import check_name
+
+    if out is not None and (out.endswith(".gguf") or out.startswith(("/", ".", "~"))):
+        path = Path(out).expanduser().absolute()
+        return None, path
+    name = check_name(out or default_name(found, target))
+    try:
+        store.get(name)
+    except NoSuchModel:
+        return name, store.work / f"{re.sub('[/:]', '-', name)}.gguf"
+    raise NameTaken(name)
+
+
+def default_name(found: ResolvedModel, target: Target) -> str:
+    """``smollm:q4_k_m`` for ``smollm-f16.gguf``. Raises InvalidName."""
+    from app.cli.import_ import default_name as name_of_file
+
+    base = found.manifest.name if found.manifest else name_of_file(found.paths[0])
+    stem = _ORIGINAL.sub("", base.partition(":")[0]) or base.partition(":")[0]
+    return f"{stem}:{_tag(target)}"
+
+
+def _tag(target: Target) -> str:
+    """``q4_k_m``, ``4.5bpw``, ``2g``."""
+    if target.mixture is not None:
+        return target.mixture
+    if target.bits_per_weight is not None:
+        return f"{target.bits_per_weight:g}bpw"
+    size = target.size_bytes or 0
+    for power, unit in ((30, "g"), (20, "m")):
+        if size % (1 << power) == 0:
+            return f"{size >> power}{unit}"
+    return f"{size >> 10}k"
+
+
+def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, verbose: bool) -> Made:
+    """Quantizes and publishes. Raises what :func:`quant.pipeline.quantize` and the store raise."""
+    from quant.certificate import to_json
+    from quant.pipeline import quantize
+
+    request, name = planned.request, planned.name
+    if name is not None:
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+
+    def into_store(part: PartFile, certificate: Certificate) -> None:
+        from app.store import ChatDefaults, Source
+
+        manifest = store.import_file(
+            part.path,
+            name or "",
+            source=Source(
+                kind="quantized",
+                origin=found.name if found.manifest else str(found.paths[0].absolute()),
+                license=found.manifest.source.license if found.manifest else None,
+                url=found.manifest.source.url if found.manifest else None,
+                version=str(request.target),
+            ),
+            defaults=found.manifest.defaults if found.manifest else ChatDefaults(),
+        )
+        store.keep_certificate(manifest, to_json(certificate))
+
+    with shown(front, found.name, verbose) as show:
+        try:
+            result = quantize(request, on_event=show, publish=into_store if name else None)
+        except KeyboardInterrupt:
+            front.out.note("Interrupted; the same command goes on from here.")
+            raise
+    paths = store.paths(store.get(name)) if name else (result.path,)
+    return Made(
+        name=name or str(result.path),
+        paths=paths,
+        certificate=result.certificate,
+        nbytes=result.nbytes,
+        resumed_tensors=result.resumed_tensors,
+        stored=name is not None,
+    )
+
+
+WORDS = {
+    "hash": "reading",
+    "calibrate": "calibrating",
+    "measure": "measuring formats",
+    "resume": "checking",
+    "encode": "encoding",
+    "evaluate": "evaluating",
+}
+
+
+@contextmanager
+def shown(front: Front, name: str, verbose: bool) -> Iterator[Show]:
+    """A listener for the events of a run, which ends with the block."""
+    with front.out.progress(f"quantizing {name}:") as progress:
+        yield Show(front, progress, verbose)
+
+
+class Show:
+    """Events of a run as a line on the terminal, notes and warnings."""
+
+    def __init__(self, front: Front, progress: Progress, verbose: bool) -> None:
+        self._front = front
+        self._progress = progress
+        self._verbose = verbose
+        self._tensor = ""
+
+    def __call__(self, event: Event) -> None:
+        from app.cli.text import format_bytes, format_duration
+        from quant.progress import PhaseEvent, PlannedEvent, TensorEvent
+
+        if isinstance(event, PhaseEvent):
+            share = event.done / event.total if event.total else 1.0
+            tensor = self._tensor if event.phase == "encode" else ""
+            self._progress.say(f"{WORDS[event.phase]} {share:.0%}{tensor}")
+        elif isinstance(event, TensorEvent):
+            facts = event.facts
+            eta = "" if event.eta_seconds is None else f", {format_duration(event.eta_seconds)} left"
+            self._tensor = f", tensor {event.number} of {event.count}{eta}"
+            if self._verbose and not event.resumed:
+                error = "" if facts.error is None else f", error {facts.error:.2e} ({facts.encoder})"
+                self._front.out.note(
+                    f"{event.number}/{event.count} {facts.name}: {facts.source_type} -> {facts.type}, "
+                    f"{format_bytes(facts.nbytes)}{error}"
+                )
+        elif isinstance(event, PlannedEvent):
+            self._front.out.note(
+                f"Making {format_bytes(event.nbytes)}, {event.bits_per_weight:.2f} bits per weight: "
+                f"{event.encoded} tensors to encode, {event.copied} to copy."
+            )
+        else:
+            self._front.out.warn(event.message)

@@ -1,0 +1,213 @@
+"""``localq verify MODEL --rebuild``: the same source, the same request, the same bytes?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.cli.front import Front
+from app.errors import AppError, WrongUse
+
+if TYPE_CHECKING:
+    from app.models import ResolvedModel
+    from app.settings import Settings
+    from app.store import Store
+    from quant.certificate import Certificate
+    from quant.request import QuantizeRequest
+
+_READ_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What quantizing again gave."""
+
+    name: str
+    expected_sha256: str
+    found_sha256: str
+    differing: tuple[str, ...]
+    """Tensors with other bytes."""
+    reason: str
+    """Empty where the bytes are the same."""
+
+    @property
+    def same(self) -> bool:
+        return self.expected_sha256 == self.found_sha256
+
+    def document(self) -> dict[str, Any]:
+        """As it is printed with --json."""
+        return {
+            "ok": self.same,
+            "name": self.name,
+            "expected_sha256": self.expected_sha256,
+            "found_sha256": self.found_sha256,
+            "differing_tensors": list(self.differing),
+            "reason": self.reason,
+        }
+
+
+def rebuild(
+    front: Front, settings: Settings, model: str, source: str | None, calibration: str | None
+) -> Rebuilt:
+    """Quantizes again what ``model`` was made of, in a scratch folder, and compares.
+
+    Raises WrongUse where source or calibration texts are not at hand, AppError for a model without a
+    certificate or with other data than it says, and what quantizing raises.
+    """
+    from app.cli.loading import find
+    from app.cli.quality import certificate_of
+    from app.cli.quantizing import shown
+    from quant.pipeline import quantize
+
+    store, found = find(front, settings, model)
+    certificate = certificate_of(store, found)
+    if certificate is None:
+        raise no_certificate(found.name)
+    mine = tensor_digests(front, found.paths)
+    _require_sound(found, certificate, mine)
+    paths = _source_paths(front, settings, store, found, certificate, source)
+    with store.scratch() as folder:
+        request = _request(front, settings, certificate, paths, calibration, folder)
+        with shown(front, found.name, verbose=False) as show:
+            again = quantize(request, on_event=show)
+        theirs = tensor_digests(front, (again.path,))
+    differing = tuple(name for name in mine if mine[name] != theirs.get(name))
+    return Rebuilt(
+        name=found.name,
+        expected_sha256=certificate.data_sha256,
+        found_sha256=again.certificate.data_sha256,
+        differing=differing,
+        reason=_reason(certificate, again.certificate),
+    )
+
+
+def no_certificate(name: str) -> AppError:
+    """The error for a model that localq did not make."""
+    return AppError(
+        f"{name} has no certificate: localq did not quantize it",
+        next_command=f"localq eval {shlex.quote(name)} --against ORIGINAL",
+    )
+
+
+def tensor_digests(front: Front, paths: Sequence[Path]) -> dict[str, str]:
+    """The digest of each tensor's data, by name, in the file's order."""
+    from quant.source import open_source
+
+    digests = {}
+    with open_source(tuple(paths)) as source, front.out.progress("reading the tensors") as progress:
+        for number, tensor in enumerate(source.tensors):
+            state = hashlib.sha256()
+            step = max(1, _READ_BYTES // tensor.row_bytes)
+            for row in range(0, tensor.rows, step):
+                state.update(source.raw(tensor, row, min(row + step, tensor.rows)))
+            digests[tensor.name] = state.hexdigest()
+            progress.update((number + 1) / len(source.tensors))
+    return digests
+
+
+def _require_sound(found: ResolvedModel, certificate: Certificate, mine: dict[str, str]) -> None:
+    from quant.certificate import data_digest
+
+    if data_digest(mine.values()) != certificate.data_sha256:
+        raise AppError(
+            f"{found.name} holds other data than its certificate says: it was changed, or is damaged",
+            next_command=f"localq verify {shlex.quote(found.name)}" if found.manifest else None,
+        )
+
+
+def _source_paths(
+    front: Front,
+    settings: Settings,
+    store: Store,
+    found: ResolvedModel,
+    certificate: Certificate,
+    given: str | None,
+) -> tuple[Path, ...]:
+    """Where the model's source lies: as given, in the store, or where it was."""
+    from app.cli.again import again
+    from app.cli.loading import find
+    from quant.source import open_source
+
+    wanted = certificate.source.sha256
+    if given is None:
+        for manifest in store.list():
+            digests = tuple(
+                file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
+            )
+            if digests == wanted:
+                return store.paths(manifest)
+    origin = found.manifest.source.origin if found.manifest else ""
+    if given is not None:
+        paths = find(front, settings, given)[1].paths
+    elif Path(origin).is_absolute() and Path(origin).is_file():
+        paths = (Path(origin),)
+    else:
+        raise WrongUse(
+            f"the source of {found.name}, {certificate.source.name}, is not in the store",
+            next_command=again(front, "--source", "PATH"),
+        )
+    with open_source(paths) as source, front.out.progress("reading the source"):
+        if source.sha256() != wanted:
+            raise WrongUse(
+                f"{paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                next_command=again(front, "--source", "PATH"),
+            )
+    return paths
+
+
+def _request(
+    front: Front,
+    settings: Settings,
+    certificate: Certificate,
+    source: tuple[Path, ...],
+    calibration: str | None,
+    folder: Path,
+) -> QuantizeRequest:
+    """The request that the certificate is of, without evaluation: that changes no tensor."""
+    from app.cli.again import again
+    from app.cli.quantizing import BUILTIN, calibration_texts
+    from quant.plan import domains
+    from quant.recipe import parse_override
+    from quant.request import QuantizeRequest, Target
+    from runtime.hardware import usable_cores
+
+    texts = calibration_texts(calibration or BUILTIN) if certificate.calibration else ()
+    known = {(text.name, text.sha256) for text in certificate.calibration}
+    if {(text.name, text.sha256) for text in domains(texts)} != known:
+        raise WrongUse(
+            "the calibration texts are not those of the certificate; give the file that was calibrated with",
+            next_command=again(front, "--calib", "FILE"),
+        )
+    options = json.loads(certificate.options)
+    return QuantizeRequest(
+        source=source,
+        target=Target.parse(certificate.target),
+        out=folder / "rebuilt.gguf",
+        tool=certificate.tool,
+        overrides=tuple(map(parse_override, certificate.overrides)),
+        calibration=texts,
+        calibration_tokens=options["calibration_tokens"],
+        context_tokens=options["context_tokens"],
+        moment_bytes=options["moment_bytes"] or 1 << 30,
+        feedback=options["feedback"],
+        seed=certificate.seed,
+        jobs=settings.threads or usable_cores().physical,
+        memory_bytes=settings.ram,
+    )
+
+
+def _reason(expected: Certificate, found: Certificate) -> str:
+    from app.version import VERSION
+
+    if expected.data_sha256 == found.data_sha256:
+        return ""
+    if expected.tool != VERSION:
+        return f"it was made by localq {expected.tool}, this is {VERSION}"
+    if expected.statistics_sha256 != found.statistics_sha256:
+        return "calibration measured other statistics: llama.cpp computes them as the processor allows"
+    return "the same statistics gave other weights: this should not happen; please report it"

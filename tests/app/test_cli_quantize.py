@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from app.cli import quality, speed
+from app.cli.quantizing import Choices, default_name, target_of
+from app.cli.text import format_duration
+from app.errors import WrongUse
+from app.models import ResolvedModel
+from app.store import Store
+from quant import pipeline
+from quant.certificate import from_json
+from quant.certificate_keys import read_certificate
+from quant.pipeline import certificate_path
+from quant.progress import TensorEvent
+from quant.request import Target
+from quant.work import PREFIX
+from runtime.gguf import open_gguf
+from tests.app.cli_runner import Cli
+from tests.quant.source_models import put, write_source
+from tests.quant.stand_ins import stand_ins
+
+PLAIN = ("--calib", "none", "--eval", "none")
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_source(tmp_path / "Small-F16.gguf")
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Calibration and evaluation are stand-ins; the list says which of them were called."""
+    called: list[str] = []
+    monkeypatch.setattr(pipeline, "real_steps", lambda: stand_ins(called.append))
+    return called
+
+
+class TestResult:
+    def test_the_result_is_stored_under_the_sources_name_and_the_format(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--to", "q4_k", *PLAIN, "-q")
+        assert (ran.exit_code, ran.stdout) == (0, "small:q4_k\n")
+        manifest = cli.store.get("small:q4_k")
+        assert (manifest.source.kind, manifest.source.origin) == ("quantized", str(source))
+        assert manifest.summary.file_type == "Q4_K_S"
+        (path,) = cli.store.paths(manifest)
+        raw = cli.store.certificate(manifest)
+        assert raw is not None
+        assert from_json(raw).data_sha256 == read_certificate(open_gguf(path)).data_sha256  # type: ignore[union-attr]
+        assert not list(cli.store.work.iterdir())
+
+    def test_a_path_gets_the_file_and_the_certificate_beside_it(
+        self, cli: Cli, source: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "small.gguf"
+        ran = cli.run("quantize", str(source), *PLAIN, "--out", str(out), "--json")
+        assert ran.json()["path"] == str(out)
+        assert ran.json()["name"] is None
+        assert read_certificate(open_gguf(out)) is not None
+        assert from_json(certificate_path(out).read_bytes()).target == "q4_k_m"
+        assert not cli.store.list()
+
+    def test_json_has_original_and_quantized(self, cli: Cli, source: Path, judged: list[str]) -> None:
+        document = cli.run("quantize", str(source), "--to", "q4_k", "--json").json()
+        assert judged == ["calibrate", "evaluate"]
+        before, after = document["original"], document["quantized"]
+        assert before["bits_per_weight"] > 15 > 5.5 > after["bits_per_weight"]
+        assert before["size_bytes"] == source.stat().st_size
+        assert (before["perplexity"], after["perplexity"], after["kl_mean"]) == (12.0, 12.5, 0.03)
+        assert after["decode_tokens_per_second"] == before["decode_tokens_per_second"] == 31.5
+        assert len(document["certificate"]["tensors"]) == 20
+        assert document["certificate"]["figures"]["top1_agreement"] == 0.9
+
+    def test_the_closing_table_sets_original_beside_quantized(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        ran = cli.run("quantize", str(source), "--to", "q4_k")
+        lines = {line[:15].strip(): line[15:].split() for line in ran.stdout.splitlines() if line}
+        assert lines[""] == ["ORIGINAL", "QUANTIZED"]
+        assert lines["bits per weight"][0] == "16.03"
+        assert lines["decode tok/s"] == ["31.5", "31.5"]
+        assert lines["perplexity"] == ["12.00", "±", "0.50", "12.50", "±", "0.50"]
+        assert lines["KL divergence"] == ["0.0300", "±", "0.0020"]
+        assert lines["same top token"] == ["90.0", "±", "1.0", "%"]
+        assert "15 tensors to encode, 5 to copy" in ran.stderr
+
+    def test_without_texts_it_is_said_that_nothing_was_judged(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), *PLAIN, "--no-speed")
+        assert "not evaluated" in ran.stdout
+        assert "perplexity" not in ran.stdout
+        assert cli.engines == []
+
+    def test_a_model_that_cannot_be_run_is_published_all_the_same(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from runtime.errors import ModelLoadFailed
+
+        def fail(*_: object) -> None:
+            raise ModelLoadFailed("llama.cpp does not know this architecture", log="")
+
+        monkeypatch.setattr("tests.app.fake_engine.FakeEngine.start", fail)
+        ran = cli.run("quantize", str(source), *PLAIN)
+        assert ran.exit_code == 0
+        assert "the speed could not be measured: llama.cpp does not know" in ran.stderr
+        assert [model.name for model in cli.store.list()] == ["small:q4_k_m"]
+
+    def test_verbose_says_each_tensor(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--to", "q4_k", *PLAIN, "-v")
+        assert "20/20 output_norm.weight: F32 -> F32, 1.00 KiB" in ran.stderr
+        assert "blk.0.attn_q.weight: F16 -> Q4_K, 36.0 KiB, error" in ran.stderr
+
+    def test_a_stored_model_hands_on_its_defaults_and_licence(self, cli: Cli) -> None:
+        from app.store import ChatDefaults, Source
+
+        path = write_source(cli.folder / "a.gguf")
+        origin = Source(kind="file", origin="elsewhere", license="apache-2.0", url="https://example.org")
+        cli.store.import_file(path, "mine", source=origin, defaults=ChatDefaults(system="", temperature=0.2))
+        assert cli.run("quantize", "mine", "--to", "q8_0", *PLAIN).exit_code == 0
+        manifest = cli.store.get("mine:q8_0")
+        assert manifest.defaults == ChatDefaults(system="", temperature=0.2)
+        assert (manifest.source.origin, manifest.source.license) == ("mine", "apache-2.0")
+
+    def test_an_already_quantized_source_is_said_loudly(self, cli: Cli, source: Path) -> None:
+        cli.run("quantize", str(source), "--to", "q8_0", *PLAIN, "--out", "first")
+        ran = cli.run("quantize", "first", "--to", "q4_k", *PLAIN)
+        assert "warning: the source is already quantized (Q8_0)" in ran.stderr
+        assert "Q8_0 (already quantized" in ran.stdout
+        certificate = read_certificate(open_gguf(cli.store.paths(cli.store.get("first:q4_k"))[0]))
+        assert certificate is not None
+        assert certificate.source.already_quantized
+
+
+class TestChoices:
+    def test_a_size_is_kept(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--size", "500K", *PLAIN, "--json")
+        assert 470_000 < ran.json()["quantized"]["size_bytes"] <= 500 << 10
+        assert ran.json()["name"] == "small:500k"
+
+    def test_bits_are_kept(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--bpw", "4.5", *PLAIN, "--json")
+        assert 4.0 < ran.json()["quantized"]["bits_per_weight"] <= 4.5
+        assert ran.json()["name"] == "small:4.5bpw"
+
+    def test_tensors_get_the_format_of_ones_own_choice(self, cli: Cli, source: Path) -> None:
+        words = ("--tensor", "ffn_down=q6_k", "--tensor", "token_embd=keep")
+        document = cli.run("quantize", str(source), "--to", "q4_k", *PLAIN, *words, "--json").json()
+        types = {tensor["name"]: tensor["type"] for tensor in document["certificate"]["tensors"]}
+        assert types["blk.0.ffn_down.weight"] == "Q6_K"
+        assert types["token_embd.weight"] == "F16"
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("--to", "q4_k", "--bpw", "4"), "give one of them"),
+            (("--to", "q4km"), "did you mean 'q4_k_m'"),
+            (("--bpw", "nan"), "not a number"),
+            (("--size", "small"), "is not a size"),
+            (("--tensor", "ffn_down"), "is not PATTERN=FORMAT"),
+            (("--tensor", "ffn_dwon=q6_k"), "no tensor matches 'ffn_dwon'"),
+            (("--size", "20K"), "ask for"),
+            (("--eval-chunks", "3", "--eval", "builtin"), "have no error bars"),
+            (("--out", "Bad Name"), "cannot be the name"),
+            (("--out", "./nowhere/x.gguf"), "does not exist"),
+        ],
+    )
+    def test_what_cannot_be_done_is_wrong_use(
+        self, cli: Cli, source: Path, words: tuple[str, ...], said: str
+    ) -> None:
+        ran = cli.run("quantize", str(source), *PLAIN, *words)
+        assert ran.exit_code == 2
+        assert said in ran.stderr
+        assert not cli.store.list()
+
+    @pytest.mark.parametrize("option", ["--calib", "--eval"])
+    def test_a_text_that_is_not_there_is_an_error(self, cli: Cli, source: Path, option: str) -> None:
+        ran = cli.run("quantize", str(source), option, str(cli.folder / "none.txt"))
+        assert ran.exit_code == 1
+        assert "none.txt" in ran.stderr
+        assert ran.last_line.startswith("next: ls -l")
+
+    def test_a_text_that_is_surely_too_short_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
+        short = cli.folder / "short.txt"
+        short.write_text("A few words.")
+        ran = cli.run("quantize", str(source), "--calib", "none", "--eval", str(short))
+        assert ran.exit_code == 1
+        assert "has 12 bytes, too few for 1024 tokens" in ran.stderr
+
+    def test_a_name_that_is_taken_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
+        cli.add_model("small/x")
+        ran = cli.run("quantize", str(source), "--out", "small/x")
+        assert ran.exit_code == 1
+        assert ran.last_line == "next: localq rm small/x"
+
+    @pytest.mark.parametrize(
+        ("file", "target", "expected"),
+        [
+            ("SmolLM2-135M-F16.gguf", Target("q4_k_m"), "smollm2-135m:q4_k_m"),
+            ("gemma.bf16.gguf", Target(bits_per_weight=4.25), "gemma:4.25bpw"),
+            ("f16.gguf", Target("q8_0"), "f16:q8_0"),
+            ("llama.gguf", Target(size_bytes=3 << 30), "llama:3g"),
+            ("llama.gguf", Target(size_bytes=(1 << 30) + 5), "llama:1048576k"),
+        ],
+    )
+    def test_names_are_made_of_the_source_and_the_target(
+        self, file: str, target: Target, expected: str
+    ) -> None:
+        assert default_name(ResolvedModel(file, (Path(file),)), target) == expected
+
+    def test_the_default_is_a_mixture(self) -> None:
+        fields: dict[str, Any] = dict.fromkeys(Choices.__dataclass_fields__)
+        assert target_of(Choices(**fields)) == Target("q4_k_m")
+        with pytest.raises(WrongUse):
+            target_of(Choices(**fields | {"mixture": "q4_k", "size_bytes": 5}))
+
+    @pytest.mark.parametrize(
+        "target", [Target("q4_k_m"), Target(bits_per_weight=4.25), Target(size_bytes=12345)]
+    )
+    def test_a_target_in_a_certificate_is_read_back(self, target: Target) -> None:
+        assert Target.parse(str(target)) == target
+        with pytest.raises(ValueError, match="no target"):
+            Target.parse("q9_z")
+
+
+class TestFailures:
+    def test_a_damaged_source_publishes_nothing(self, cli: Cli) -> None:
+        bad = write_source(cli.folder / "bad.gguf", change=put("blk.1.ffn_up.weight", 7, np.nan))
+        ran = cli.run("quantize", str(bad), *PLAIN, "--json")
+        assert ran.exit_code == 1
+        assert ran.error()["type"] == "SourceDamaged"
+        assert ran.error()["details"]["tensor"] == "blk.1.ffn_up.weight"
+        assert "row 7" in ran.error()["message"]
+        assert not cli.store.list()
+
+    def test_too_little_memory_does_not_fit(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), *PLAIN, "--mem", "150M", "--json")
+        assert ran.exit_code == 3
+        assert ran.error()["details"]["needed_bytes"] > 150 << 20
+
+    def test_too_little_disk_does_not_fit(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full = os.statvfs_result((4096, 4096, 10, 5, 5, 10, 10, 10, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda _path: full)
+        ran = cli.run("quantize", str(source), *PLAIN)
+        assert ran.exit_code == 3
+        assert ran.last_line.startswith("next: df -h ")
+
+    def test_an_interrupted_run_goes_on_with_the_same_command(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from app.cli.quantizing import Show
+
+        listen = Show.__call__
+
+        def interrupt(self: Show, event: Any) -> None:
+            listen(self, event)
+            if isinstance(event, TensorEvent) and event.number == 7:
+                raise KeyboardInterrupt
+
+        words = ("quantize", str(source), "--to", "q4_k", *PLAIN)
+        with monkeypatch.context() as patch:
+            patch.setattr(Show, "__call__", interrupt)
+            ran = cli.run(*words)
+        assert ran.exit_code == 130
+        assert "the same command goes on from here" in ran.stderr
+        assert next(cli.store.work.iterdir()).name.startswith(PREFIX)
+        ran = cli.run(*words, "--json")
+        assert ran.json()["resumed_tensors"] == 7
+        assert not list(cli.store.work.iterdir())
+
+    def test_what_an_interrupted_run_left_is_given_back_by_gc(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from app.cli.quantizing import Show
+
+        def interrupt(_self: Show, event: Any) -> None:
+            if isinstance(event, TensorEvent):
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Show, "__call__", interrupt)
+            cli.run("quantize", str(source), *PLAIN)
+        left = cli.store.usage().reclaimable_bytes
+        assert left > 100_000
+        assert cli.store.gc() == left
+        assert not list(cli.store.work.iterdir())
+
+    def test_work_under_way_is_left_alone_by_gc(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from app.cli.quantizing import Show
+
+        freed = []
+
+        def collect(_self: Show, event: Any) -> None:
+            if isinstance(event, TensorEvent) and event.number == 7:
+                freed.append(Store(cli.home).gc())
+
+        monkeypatch.setattr(Show, "__call__", collect)
+        assert cli.run("quantize", str(source), *PLAIN).exit_code == 0
+        assert freed == [0]
+
+
+class TestQuality:
+    def test_the_certificate_is_shown_with_its_figures_and_a_chart(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        cli.run("quantize", str(source), "--to", "q4_k")
+        ran = cli.run("show", "small:q4_k", "--quality")
+        assert ran.exit_code == 0
+        lines = ran.stdout.splitlines()
+        assert any(line.split()[:2] == ["prose", "510"] for line in lines)
+        assert any(line.split()[:3] == ["ffn_down", "2", "Q4_K"] for line in lines)
+        assert any(line.startswith("layer 1") and "█" in line for line in lines)
+        assert "Small-F16.gguf, F16, sha256" in ran.stdout
+        assert "made in" in ran.stdout
+
+    def test_json_is_the_whole_certificate(self, cli: Cli, source: Path, judged: list[str]) -> None:
+        made = cli.run("quantize", str(source), "--to", "q4_k", "--json").json()
+        shown = cli.run("show", "small:q4_k", "--quality", "--json").json()
+        assert shown["certificate"] == made["certificate"]
+        assert cli.run("show", "small:q4_k", "--quality", "-q").stdout == "0.03\n"
+
+    def test_a_copied_file_keeps_all_but_what_it_took(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), "--out", str(out))
+        whole = cli.run("show", str(out), "--quality", "--json").json()["certificate"]
+        alone = cli.folder / "alone.gguf"
+        shutil.copy(out, alone)
+        rest = cli.run("show", str(alone), "--quality", "--json").json()["certificate"]
+        assert rest == {**whole, "making": None}
+
+    def test_a_certificate_of_another_file_beside_it_is_not_believed(self, cli: Cli, source: Path) -> None:
+        one, other = cli.folder / "one.gguf", cli.folder / "other.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--out", str(one))
+        cli.run("quantize", str(source), *PLAIN, "--to", "q8_0", "--out", str(other))
+        shutil.copy(certificate_path(other), certificate_path(one))
+        shown = cli.run("show", str(one), "--quality", "--json").json()["certificate"]
+        assert (shown["target"], shown["making"]) == ("q4_k_m", None)
+
+    def test_a_model_without_a_certificate_says_so(self, cli: Cli) -> None:
+        cli.add_model("tiny")
+        ran = cli.run("show", "tiny", "--quality")
+        assert ran.exit_code == 1
+        assert "has no certificate" in ran.stderr
+
+    def test_two_views_at_once_are_wrong_use(self, cli: Cli) -> None:
+        cli.add_model("tiny")
+        assert cli.run("show", "tiny", "--quality", "--template").exit_code == 2
+
+    def test_removing_the_model_removes_its_certificate(self, cli: Cli, source: Path) -> None:
+        cli.run("quantize", str(source), *PLAIN)
+        folder = cli.home / "certificates"
+        assert len(list(folder.iterdir())) == 1
+        cli.run("cp", "small:q4_k_m", "twin")
+        cli.run("rm", "small:q4_k_m")
+        assert len(list(folder.iterdir())) == 1
+        cli.run("rm", "twin")
+        assert list(folder.iterdir()) == []
+
+    def test_bars_are_as_long_as_their_share(self) -> None:
+        assert quality.bar(1.0, 4) == "████"
+        assert quality.bar(0.5, 4) == "██"
+        assert quality.bar(0.53125, 4) == "██▏"
+        assert quality.bar(0.0, 4) == ""
+        assert quality.chart([("a", 0.0), ("bb", 0.0)]) == ["a   0.00e+00", "bb  0.00e+00"]
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (61, "1:01 min"), (3725, "1:02 h")]
+    )
+    def test_durations_read_as_people_say_them(self, seconds: float, text: str) -> None:
+        assert format_duration(seconds) == text
+
+
+class TestRebuild:
+    def test_made_again_from_the_store_the_weights_are_the_same(self, cli: Cli) -> None:
+        path = write_source(cli.folder / "a.gguf")
+        cli.store.import_file(path, "mine")
+        cli.run("quantize", "mine", "--bpw", "4.5", *PLAIN, "--tensor", "attn_v=q8_0")
+        path.unlink()
+        ran = cli.run("verify", "mine:4.5bpw", "--rebuild", "--json")
+        assert ran.exit_code == 0, ran.stderr
+        assert ran.json()["ok"] is True
+        assert ran.json()["expected_sha256"] == ran.json()["found_sha256"]
+
+    def test_made_again_with_calibration_the_weights_are_the_same(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        cli.run("quantize", str(source))
+        ran = cli.run("verify", "small:q4_k_m", "--rebuild")
+        assert ran.exit_code == 0, ran.stderr
+        assert "the same weights" in ran.stdout
+        assert judged == ["calibrate", "evaluate", "calibrate"]
+
+    def test_other_weights_are_named_with_a_reason(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps = stand_ins()
+        monkeypatch.setattr(pipeline, "real_steps", lambda: steps)
+        cli.run("quantize", str(source), "--eval", "none")
+
+        def otherwise(*given: Any) -> Any:
+            from dataclasses import replace
+
+            from tests.quant.stand_ins import made_up
+
+            found = steps.calibrate(*given)
+            changed = {"blk.0.ffn_up.weight": made_up(1, 256, seed=99)}
+            return replace(
+                found, sha256="6" * 64, statistics=lambda name: changed.get(name) or found.statistics(name)
+            )
+
+        from dataclasses import replace
+
+        monkeypatch.setattr(pipeline, "real_steps", lambda: replace(steps, calibrate=otherwise))
+        ran = cli.run("verify", "small:q4_k_m", "--rebuild", "--json")
+        assert ran.exit_code == 1
+        assert ran.json()["differing_tensors"] == ["blk.0.ffn_up.weight"]
+        assert "other statistics" in ran.json()["reason"]
+
+    def test_a_source_that_is_gone_is_asked_for(self, cli: Cli, source: Path) -> None:
+        cli.run("quantize", str(source), *PLAIN)
+        moved = source.rename(cli.folder / "moved.gguf")
+        ran = cli.run("verify", "small:q4_k_m", "--rebuild")
+        assert ran.exit_code == 2
+        assert ran.last_line == "next: localq verify small:q4_k_m --rebuild --source PATH"
+        assert cli.run("verify", "small:q4_k_m", "--rebuild", "--source", str(moved)).exit_code == 0
+
+    def test_another_source_is_refused(self, cli: Cli, source: Path) -> None:
+        cli.run("quantize", str(source), *PLAIN)
+        other = write_source(cli.folder / "other.gguf", seed=5)
+        ran = cli.run("verify", "small:q4_k_m", "--rebuild", "--source", str(other))
+        assert ran.exit_code == 2
+        assert "is not what small:q4_k_m was made of" in ran.stderr
+
+    def test_other_calibration_texts_are_refused(self, cli: Cli, source: Path, judged: list[str]) -> None:
+        mine = cli.folder / "mine.txt"
+        mine.write_text("Some words of my own.")
+        cli.run("quantize", str(source), "--calib", str(mine))
+        ran = cli.run("verify", "small:q4_k_m", "--rebuild")
+        assert ran.exit_code == 2
+        assert ran.last_line.endswith("--calib FILE")
+        assert cli.run("verify", "small:q4_k_m", "--rebuild", "--calib", str(mine)).exit_code == 0
+
+    def test_weights_that_were_changed_since_are_noticed(self, cli: Cli, source: Path) -> None:
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--out", str(out))
+        data = bytearray(out.read_bytes())
+        data[-100] ^= 1
+        out.write_bytes(data)
+        ran = cli.run("verify", str(out), "--rebuild", "--source", str(source))
+        assert ran.exit_code == 1
+        assert "holds other data than its certificate says" in ran.stderr
+
+    @pytest.mark.parametrize("words", [(), ("a", "b")])
+    def test_it_takes_one_model(self, cli: Cli, words: tuple[str, ...]) -> None:
+        assert cli.run("verify", *words, "--rebuild").exit_code == 2
+        assert cli.run("verify", "--source", "a").exit_code == 2
+
+
+class TestSpeed:
+    def test_energy_of_a_token_is_shown_where_the_machine_counts_it(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(speed, "measure_speed", lambda *_: speed.Speed(12.5, 0.75))
+        document = cli.run("quantize", str(source), *PLAIN, "--json").json()
+        assert document["quantized"]["joules_per_token"] == 0.75
+        cli.run("rm", "small:q4_k_m")
+        lines = cli.run("quantize", str(source), *PLAIN).stdout.splitlines()
+        assert ["J", "per", "token", "0.75", "0.75"] in [line.split() for line in lines]
+
+    def test_a_model_that_does_not_fit_has_no_speed(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from runtime.budget import MemoryPlan
+
+        monkeypatch.setattr(MemoryPlan, "fits", False)
+        document = cli.run("quantize", str(source), *PLAIN, "--json").json()
+        assert document["original"]["decode_tokens_per_second"] is None
+        assert cli.engines == []
+
+
+def test_a_certificate_document_is_plain_json(cli: Cli, source: Path) -> None:
+    cli.run("quantize", str(source), *PLAIN)
+    raw = cli.store.certificate(cli.store.get("small:q4_k_m"))
+    assert raw is not None
+    assert msgspec.json.decode(raw)["target"] == "q4_k_m"
