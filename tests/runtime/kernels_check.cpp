@@ -17,6 +17,7 @@
 
 bool check_blocks();                           // kernels_check_blocks.cpp
 bool check_fit(const localq_backend& backend);  // kernels_check_fit.cpp
+bool check_feedback(const localq_backend& backend);  // kernels_check_feedback.cpp
 
 namespace {
 
@@ -141,6 +142,7 @@ int main() {
     check_argmax(*backend);
     check_read(*backend);
     if (!check_fit(*backend)) ++failures;
+    if (!check_feedback(*backend)) ++failures;
     printf("%s: %s\n", backend->name, failures == before ? "ok" : "FAILED");
   }
   if (!check_blocks()) ++failures;
