@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from quant.encode import CHUNK_WEIGHTS, ROWS_TOGETHER
-from quant.recipe import is_encoded
+from quant.recipe import is_encoded, layer_of
 from quant.request import QuantizeRequest
 from quant.source import Source
 from runtime.errors import DoesNotFit
@@ -21,17 +21,33 @@ PROCESS_BYTES: Final = 96 << 20
 """Python, NumPy and the kernels."""
 WEIGHT_BYTES: Final = 48
 """Of a weight in a chunk: float32, codes, what feedback changes, and float64 for the error's sum."""
-MOMENT_COPIES: Final = 4
-"""Second moments as read and in the order of the columns, their factor, and what it is made in."""
+MOMENT_COPIES: Final = 3
+"""Second moments as read, their factor, and the one before it where factoring has to be tried again."""
+LEAST_BLOCK: Final = 512
+"""Of second moments, whatever memory calibration has for them."""
 
 
 def needed_memory(source: Source, request: QuantizeRequest) -> int:
     """A bound of this process's peak, in bytes."""
     longest = max((tensor.columns for tensor in source.tensors if is_encoded(tensor)), default=0)
     chunk = max(CHUNK_WEIGHTS, longest * ROWS_TOGETHER) * WEIGHT_BYTES
-    moments = min(longest * longest * 4, request.moment_bytes)
-    feedback = moments * MOMENT_COPIES if request.calibration and request.feedback else 0
+    feedback = _moments(source, request) * MOMENT_COPIES if request.calibration and request.feedback else 0
     return PROCESS_BYTES + chunk * (request.jobs + 1) + feedback
+
+
+def _moments(source: Source, request: QuantizeRequest) -> int:
+    """A bound for the second moments of one input, float32: calibration keeps those of all layers at once."""
+    layers: dict[int, set[int]] = {}
+    for tensor in source.tensors:
+        if is_encoded(tensor):
+            layers.setdefault(tensor.columns, set()).add(layer_of(tensor.name))
+    return max(
+        (
+            min(columns, max(request.moment_bytes // (4 * columns * len(found)), LEAST_BLOCK)) * columns * 4
+            for columns, found in layers.items()
+        ),
+        default=0,
+    )
 
 
 def require_memory(source: Source, request: QuantizeRequest) -> None:

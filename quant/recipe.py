@@ -133,7 +133,7 @@ def assign(tensors: Sequence[Shaped], target: str, overrides: Sequence[Override]
     if mixture is None:
         raise CannotEncode(f"there is no format {target!r}; there are {', '.join(MIXTURES)}")
     tied = not any(tensor.name == "output.weight" for tensor in tensors)
-    layers = 1 + max((_layer(tensor.name) for tensor in tensors), default=0)
+    layers = 1 + max((layer_of(tensor.name) for tensor in tensors), default=0)
     plan = {}
     for tensor in tensors:
         if is_encoded(tensor):
@@ -181,7 +181,7 @@ def _format_name(tensor: str, mixture: Mixture, tied: bool, layers: int) -> str:
         return _finer(OUTPUT_FORMAT, base)
     if role in ("token_embd", "per_layer_token_embd"):
         return _finer(LOOKED_UP_FORMAT, base)
-    if role in mixture.in_some and _gets_more_bits(_layer(tensor), layers):
+    if role in mixture.in_some and _gets_more_bits(layer_of(tensor), layers):
         return mixture.in_some[role]
     return mixture.everywhere.get(role, mixture.base)
 
@@ -191,7 +191,8 @@ def _finer(name: str, base: Format) -> str:
     return name if BY_NAME[name].bits_per_weight > base.bits_per_weight else base.name
 
 
-def _layer(name: str) -> int:
+def layer_of(name: str) -> int:
+    """3 of ``blk.3.attn_v.weight``; 0 outside of the layers."""
     match = _LAYER.match(name)
     return int(match[1]) if match else 0
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BUILTIN, NONE = "builtin", "none"
 CONTEXT_TOKENS = 512
+MOMENT_BYTES = 1 << 30
 _ORIGINAL = re.compile(r"[-_.]?(f16|bf16|f32|fp16|fp32)$", re.IGNORECASE)
 
 
@@ -96,6 +97,7 @@ def plan_request(
         evaluation_chunks=choices.evaluation_chunks,
         context_tokens=min(CONTEXT_TOKENS, trained),
         seed=choices.seed,
+        moment_bytes=min(MOMENT_BYTES, (settings.ram or MOMENT_BYTES * 4) // 4),
         jobs=choices.jobs or usable_cores().physical,
         memory_bytes=settings.ram,
         work=store.work if name else None,

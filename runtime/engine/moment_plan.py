@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 LEAST_BLOCK = 256
 """A Hessian of narrower blocks gains little over its diagonal."""
-GRANULE = 32
-"""A block holds whole groups of every format."""
+GRANULES = (256, 32)
+"""A block holds whole blocks of the formats that fit the columns: error feedback needs that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,9 @@ class MomentPlan:
 
 def block_sizes(columns: int) -> list[int]:
     """Sizes that blocks of an input may have, ascending; the last is the whole input."""
+    granule = next((size for size in GRANULES if columns % size == 0), GRANULES[-1])
     parts = range(2, columns // LEAST_BLOCK + 1)
-    fitting = {columns // count for count in parts if columns % (count * GRANULE) == 0}
+    fitting = {columns // count for count in parts if columns % (count * granule) == 0}
     return sorted(fitting | {columns})
 
 

@@ -29,7 +29,7 @@ def test_blocks_divide_the_columns_and_are_not_too_narrow(count: int) -> None:
 def test_known_widths_have_known_blocks() -> None:
     assert block_sizes(576) == [288, 576]
     assert block_sizes(640) == [320, 640]
-    assert block_sizes(1536) == [256, 384, 512, 768, 1536]
+    assert block_sizes(1536) == [256, 512, 768, 1536]
     assert block_sizes(14336)[0] == 256
     assert block_sizes(192) == [192]
     assert block_sizes(2 * 8191) == [2 * 8191]
