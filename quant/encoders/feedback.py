@@ -27,9 +27,12 @@ from runtime.kernels.tiles import FeedbackTiles
 STEP = 128
 """Columns whose targets are made together, where scales are not fitted."""
 CHUNK_ROWS = 256
-"""Rows that are worked on together: coefficients are read once for all of them."""
-CHUNK_WEIGHTS = 1 << 16
+"""Rows that are worked on together at least: coefficients are read once for all of them."""
+FITTED_WEIGHTS = 1 << 16
 """Weights whose scales are fitted together: of short blocks, more rows at once."""
+CHUNK_WEIGHTS = 1 << 22
+"""Weights that are worked on together at most, if that is more than ``CHUNK_ROWS``: a chunk takes 17 bytes
+each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,9 @@ def feedback(
             isa=isa,
         )
     codes = np.empty((rows, columns), dtype=np.uint8)
-    chunk_rows = max(CHUNK_ROWS, CHUNK_WEIGHTS // fmt.block) if options.refit else CHUNK_ROWS
+    chunk_rows = CHUNK_ROWS
+    if options.refit:
+        chunk_rows = max(CHUNK_ROWS, min(FITTED_WEIGHTS // fmt.block, CHUNK_WEIGHTS // columns // 64 * 64))
 
     def encode(some: slice, factor: Factor, hessian: F32) -> None:
         here = slice(factor.first, factor.first + factor.order.size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.formats.format import F32, U8, Blocks, Format
+from runtime.kernels.scale_search import FormatShape
 from runtime.kernels.signatures import FormatData
 
 
@@ -85,17 +85,8 @@ class Grids:
 
 def format_data(fmt: Format) -> FormatData:
     """``fmt`` as the kernels have it."""
-    low, high = fmt.scale_range or (0, 0)
-    return FormatData(
-        block=fmt.block,
-        group=fmt.group,
-        level_count=len(fmt.levels),
-        affine=fmt.affine,
-        scale_low=low,
-        scale_high=high,
-        minima_high=fmt.minima_high or 0,
-        levels=(ctypes.c_float * 256)(*fmt.levels),
-    )
+    shape = FormatShape(fmt.block, fmt.group, fmt.levels, fmt.affine, fmt.scale_range, fmt.minima_high)
+    return shape.data()
 
 
 def _by_row(values: NDArray[Any], rows: int) -> F32:

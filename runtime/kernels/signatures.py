@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 
 _SIZES = (ctypes.c_size_t,) * 4
 
@@ -21,11 +20,6 @@ class FormatData(ctypes.Structure):
         ("minima_high", ctypes.c_int32),
         ("levels", ctypes.c_float * 256),
     )
-
-
-def grid_data(levels: Sequence[int]) -> FormatData:
-    """A format of which only the levels count."""
-    return FormatData(level_count=len(levels), levels=(ctypes.c_float * 256)(*levels))
 
 
 class BlocksData(ctypes.Structure):

@@ -1,8 +1,9 @@
 // One step of H = S^T S, S lower triangular, from the last rows to the first.
 //
 // Rows [first, last) of the lower triangle of H become those of S: the square on the diagonal in float64, the
-// panel left of it by substitution in registers of columns. What remains, H[0..first) -= panel^T panel, is the
-// Gram kernel's. Every element is one chain of operations, so its bits do not depend on the width of a vector.
+// panel left of it by substitution in registers of columns. What remains, H[0..first) -= panel^T panel, is
+// the Gram kernel's. Every element is one chain of operations, so its bits do not depend on the width of a
+// vector.
 #pragma once
 
 #include "lanes.h"
@@ -22,7 +23,8 @@ struct Square {
 static_assert(sizeof(Square) <= 65536 * sizeof(float), "LOCALQ_CHOLESKY_WORKSPACE");
 
 // The row whose pivot is not above `least`, or -1.
-LOCALQ_INLINE int64_t factor_square(float* h, size_t n, size_t first, size_t size, double least, Square& square) {
+LOCALQ_INLINE int64_t factor_square(float* h, size_t n, size_t first, size_t size, double least,
+                                    Square& square) {
   for (size_t r = 0; r < size; ++r) {
     for (size_t c = 0; c <= r; ++c) square.lower[r][c] = static_cast<double>(h[(first + r) * n + first + c]);
   }
@@ -80,16 +82,19 @@ __attribute__((noinline)) void solve_columns(Square& square, size_t size) {
   for (; row > 0; row -= 4) solve<4>(square, row - 4, size);
 }
 
-LOCALQ_INLINE int64_t cholesky_step(float* h, size_t n, size_t first, size_t last, double least, float* workspace) {
+LOCALQ_INLINE int64_t cholesky_step(float* h, size_t n, size_t first, size_t last, double least,
+                                    float* workspace) {
   Square& square = *reinterpret_cast<Square*>(workspace);
   const size_t size = last - first;
   const int64_t broken = factor_square(h, n, first, size, least, square);
   if (broken >= 0) return broken;
   for (size_t column = 0; column < first; column += kColumns) {
     float* panel = h + first * n + column;
-    for (size_t r = 0; r < size; ++r) __builtin_memcpy(square.columns[r], panel + r * n, sizeof square.columns[r]);
+    for (size_t r = 0; r < size; ++r)
+      __builtin_memcpy(square.columns[r], panel + r * n, sizeof square.columns[r]);
     solve_columns(square, size);
-    for (size_t r = 0; r < size; ++r) __builtin_memcpy(panel + r * n, square.columns[r], sizeof square.columns[r]);
+    for (size_t r = 0; r < size; ++r)
+      __builtin_memcpy(panel + r * n, square.columns[r], sizeof square.columns[r]);
   }
   return -1;
 }

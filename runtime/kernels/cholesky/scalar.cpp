@@ -2,6 +2,7 @@
 
 #include "cholesky/cholesky.h"
 
-int64_t localq::cholesky_step_f32_scalar(float* h, size_t n, size_t first, size_t last, double least, float* workspace) {
+int64_t localq::cholesky_step_f32_scalar(float* h, size_t n, size_t first, size_t last, double least,
+                                         float* workspace) {
   return cholesky_step(h, n, first, last, least, workspace);
 }

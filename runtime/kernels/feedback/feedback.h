@@ -1,11 +1,12 @@
 // Rounding with error feedback, 64 rows in lanes.
 //
-//   target[k] = weight[k] + sum over i of error[i] * coefficient[k][i],   error[k] = weight[k] - value(code[k])
+//   target[k] = weight[k] + sum over i of error[i] * coefficient[k][i],   error[k] = weight[k] -
+//   value(code[k])
 //
-// With the unit lower factor of H = S^T S, i below k, this is LDLQ (Chee et al. 2023), which is GPTQ (Frantar et
-// al. 2022) without the inverse of H. With H itself as coefficients, sums over all i are gradients of the loss
-// (refine.h). A sum is one chain of multiply_add: its bits do not depend on how rows were split, on threads or on
-// the width of a vector.
+// With the unit lower factor of H = S^T S, i below k, this is LDLQ (Chee et al. 2023), which is GPTQ (Frantar
+// et al. 2022) without the inverse of H. With H itself as coefficients, sums over all i are gradients of the
+// loss (refine.h). A sum is one chain of multiply_add: its bits do not depend on how rows were split, on
+// threads or on the width of a vector.
 #pragma once
 
 #include "feedback/grid.h"
@@ -21,8 +22,8 @@ constexpr size_t kVectors = kPartLanes == 8 ? 2 : 4, kRows = kVectors * kPartLan
 static_assert(kTileRows % kRows == 0, "a tile is a whole number of row groups");
 
 // kQuad columns of targets += errors [count][64] * coefficients [kQuad][count].
-__attribute__((noinline)) void advance(const float* errors, const float* coefficients, size_t stride, size_t count,
-                                       float* targets) {
+__attribute__((noinline)) void advance(const float* errors, const float* coefficients, size_t stride,
+                                       size_t count, float* targets) {
   for (size_t row = 0; row < kTileRows; row += kRows, errors += kRows, targets += kRows) {
     f32part sum[kQuad][kVectors];
     for (size_t c = 0; c < kQuad; ++c) {
@@ -58,7 +59,8 @@ LOCALQ_INLINE void add_errors(const localq_feedback& f, size_t first, size_t las
       const float* errors = f.errors + (tile * f.columns + i) * kTileRows;
       float* of_tile = targets + tile * (last - first) * kTileRows;
       for (size_t k = first; k < last; k += kQuad) {
-        advance(errors, f.coefficients + k * f.columns + i, f.columns, count, of_tile + (k - first) * kTileRows);
+        advance(errors, f.coefficients + k * f.columns + i, f.columns, count,
+                of_tile + (k - first) * kTileRows);
       }
     }
   }
@@ -104,8 +106,8 @@ LOCALQ_INLINE void round_block(const localq_feedback& f, const Grid& grid, size_
   }
 }
 
-LOCALQ_INLINE void feedback_targets(const localq_feedback* f, size_t first, size_t last, size_t from, size_t to,
-                                    uint32_t start, float* targets) {
+LOCALQ_INLINE void feedback_targets(const localq_feedback* f, size_t first, size_t last, size_t from,
+                                    size_t to, uint32_t start, float* targets) {
   const size_t floats = (last - first) * kTileRows;
   for (size_t tile = 0; tile < f->tiles; ++tile) {
     float* of_tile = targets + tile * floats;
@@ -119,11 +121,12 @@ LOCALQ_INLINE void feedback_targets(const localq_feedback* f, size_t first, size
 }
 
 LOCALQ_INLINE bool are_consecutive(const localq_format& format) {
-  return format.levels[format.level_count - 1] - format.levels[0] == static_cast<float>(format.level_count - 1);
+  return format.levels[format.level_count - 1] - format.levels[0] ==
+         static_cast<float>(format.level_count - 1);
 }
 
-LOCALQ_INLINE void feedback_round(const localq_feedback* f, const localq_format* format, size_t first, size_t last,
-                                  float* targets) {
+LOCALQ_INLINE void feedback_round(const localq_feedback* f, const localq_format* format, size_t first,
+                                  size_t last, float* targets) {
   if (are_consecutive(*format)) {
     round_block(*f, Integers(*format), first, last, targets);
   } else {

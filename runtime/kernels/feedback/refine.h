@@ -1,8 +1,9 @@
 // Codes and scales one after the other where the loss of a block of columns is least, all else as it is.
 //
-// With errors e and the Hessian H, the loss of a row is e H e. Moving one weight, or one scale or minimum and with
-// it a run of weights, changes it by a quadratic function of the move: its slope is the gradient g = H e, its
-// curvature the Hessian's quadratic form of what is moved. Whatever then makes the loss smaller is kept.
+// With errors e and the Hessian H, the loss of a row is e H e. Moving one weight, or one scale or minimum and
+// with it a run of weights, changes it by a quadratic function of the move: its slope is the gradient g = H
+// e, its curvature the Hessian's quadratic form of what is moved. Whatever then makes the loss smaller is
+// kept.
 #pragma once
 
 #include "feedback/feedback.h"
@@ -14,8 +15,8 @@ constexpr size_t kRangeColumns = LOCALQ_REFINE_COLUMNS, kRangeGroups = kRangeCol
 
 struct Workspace {
   float gradient[kRangeColumns][kTileRows];
-  float moved[kRangeColumns][kTileRows];  // what one unit of a scale adds to the values
-  float image[kRangeColumns][kTileRows];  // H * moved
+  float moved[kRangeColumns][kTileRows];      // what one unit of a scale adds to the values
+  float image[kRangeColumns][kTileRows];      // H * moved
   float between[kRangeGroups][kRangeGroups];  // sums of H over the columns of two groups
 };
 static_assert(sizeof(Workspace) <= LOCALQ_REFINE_WORKSPACE * sizeof(float), "LOCALQ_REFINE_WORKSPACE");
@@ -30,7 +31,9 @@ struct Range {
   Workspace& work;
 
   float* column(float* tiles, size_t k) const { return tiles + (tile * f.columns + k) * kTileRows; }
-  const float* column(const float* tiles, size_t k) const { return tiles + (tile * f.columns + k) * kTileRows; }
+  const float* column(const float* tiles, size_t k) const {
+    return tiles + (tile * f.columns + k) * kTileRows;
+  }
   float* group(float* tiles, size_t g) const { return tiles + (tile * f.groups + g) * kTileRows; }
   float* block(float* tiles, size_t b) const {
     return tiles + (tile * (f.columns / format.block) + b) * kTileRows;
@@ -42,7 +45,8 @@ struct Range {
 LOCALQ_INLINE void make_gradients(const Range& range, size_t from, size_t to) {
   for (size_t k = from; k < to; k += kQuad) {
     float* gradient = range.work.gradient[k - range.first];
-    __builtin_memcpy(gradient, range.outside + (k - range.first) * kTileRows, kQuad * kTileRows * sizeof(float));
+    __builtin_memcpy(gradient, range.outside + (k - range.first) * kTileRows,
+                     kQuad * kTileRows * sizeof(float));
     advance(range.column(range.f.errors, range.first), range.row_of(k) + range.first, range.f.columns,
             range.last - range.first, gradient);
     for (size_t c = 0; c < kQuad; ++c) {
@@ -106,7 +110,8 @@ struct Quadratic {
 LOCALQ_INLINE Quadratic quadratic_of(const Range& range, size_t from, size_t to, size_t row, float* minima) {
   const f32x16 zero = all(0.0f);
   Quadratic q = {zero, zero, zero, zero, zero};
-  const size_t group_first = from / range.format.group, group_last = (to + range.format.group - 1) / range.format.group;
+  const size_t group_first = from / range.format.group,
+               group_last = (to + range.format.group - 1) / range.format.group;
   for (size_t g = group_first; g < group_last; ++g) {
     f32x16 gradients = zero, images = zero;
     for (size_t k = g * range.format.group; k < (g + 1) * range.format.group; ++k) {
@@ -155,7 +160,8 @@ LOCALQ_INLINE void make_errors(const Range& range, size_t from, size_t to) {
   for (size_t k = from; k < to; ++k) {
     const uint8_t* codes = range.f.codes + (range.tile * range.f.columns + k) * kTileRows;
     const float* scale = range.group(range.f.scales, k / range.format.group);
-    const float* minimum = range.format.affine ? range.group(range.f.minima, k / range.format.group) : nullptr;
+    const float* minimum =
+        range.format.affine ? range.group(range.f.minima, k / range.format.group) : nullptr;
     const float* weight = range.column(range.f.weights, k);
     float* error = range.column(range.f.errors, k);
     for (size_t row = 0; row < kTileRows; ++row) {
@@ -172,10 +178,12 @@ LOCALQ_INLINE void refine_codes(const Range& range, const Grid& grid) {
   for (size_t quad = range.first; quad < range.last; quad += kQuad) {
     const size_t behind = quad + kQuad;
     float* of_quad = range.work.gradient[quad - range.first];
-    __builtin_memcpy(of_quad, range.outside + (quad - range.first) * kTileRows, kQuad * kTileRows * sizeof(float));
+    __builtin_memcpy(of_quad, range.outside + (quad - range.first) * kTileRows,
+                     kQuad * kTileRows * sizeof(float));
     advance(errors + range.first * kTileRows, range.row_of(quad) + range.first, f.columns, quad - range.first,
             of_quad);
-    advance(errors + behind * kTileRows, range.row_of(quad) + behind, f.columns, range.last - behind, of_quad);
+    advance(errors + behind * kTileRows, range.row_of(quad) + behind, f.columns, range.last - behind,
+            of_quad);
     for (size_t k = quad; k < behind; ++k) {
       float* target = of_quad + (k - quad) * kTileRows;
       for (size_t i = quad; i < behind; ++i) {
@@ -217,10 +225,13 @@ LOCALQ_INLINE void refine_group(const Range& range, size_t g) {
       scale = choose(q.change(step, zero) < zero, scale, old_scale);
     } else {
       const f32x16 minimum_unit = load(range.block(range.r.minimum, b) + row);
-      float *minimum_at = range.group(range.r.minima, g) + row, *subtracted = range.group(range.f.minima, g) + row;
+      float *minimum_at = range.group(range.r.minima, g) + row,
+            *subtracted = range.group(range.f.minima, g) + row;
       const f32x16 old_minimum = load(minimum_at), old_subtracted = load(subtracted);
-      const f32x16 both = moved_integer(old_minimum, minimum_unit, q.best_minimum(step), 0, format.minima_high);
-      const f32x16 alone = moved_integer(old_minimum, minimum_unit, q.best_minimum(zero), 0, format.minima_high);
+      const f32x16 both =
+          moved_integer(old_minimum, minimum_unit, q.best_minimum(step), 0, format.minima_high);
+      const f32x16 alone =
+          moved_integer(old_minimum, minimum_unit, q.best_minimum(zero), 0, format.minima_high);
       const f32x16 change_both = q.change(step, minimum_unit * both - old_subtracted);
       const f32x16 change_alone = q.change(zero, minimum_unit * alone - old_subtracted);
       const i32x16 take_both = (change_both < zero) & (change_both <= change_alone);
@@ -262,7 +273,8 @@ LOCALQ_INLINE void refine_block(const Range& range, size_t b) {
     }
     store(scale_at, scale);
     for (size_t g = from / format.group; g < to / format.group; ++g) {
-      const f32x16 factor = range.r.scales != nullptr ? load(range.group(range.r.scales, g) + row) : all(1.0f);
+      const f32x16 factor =
+          range.r.scales != nullptr ? load(range.group(range.r.scales, g) + row) : all(1.0f);
       store(range.group(range.f.scales, g) + row, scale * factor);
       if (!format.affine) continue;
       const f32x16 its = range.r.minima != nullptr ? load(range.group(range.r.minima, g) + row) : all(1.0f);
@@ -277,18 +289,22 @@ LOCALQ_INLINE void refine_range(const Range& range, const Grid& grid) {
   for (uint32_t pass = 0; pass < range.r.passes; ++pass) {
     refine_codes(range, grid);
     if (range.r.scales != nullptr) {
-      for (size_t k = range.first; k < range.last; k += range.format.group) refine_group(range, k / range.format.group);
+      for (size_t k = range.first; k < range.last; k += range.format.group)
+        refine_group(range, k / range.format.group);
     }
-    for (size_t k = range.first; k < range.last; k += range.format.block) refine_block(range, k / range.format.block);
+    for (size_t k = range.first; k < range.last; k += range.format.block)
+      refine_block(range, k / range.format.block);
   }
   refine_codes(range, grid);
 }
 
-LOCALQ_INLINE void feedback_refine(const localq_feedback* f, const localq_format* format, const localq_refinement* r,
-                                   size_t first, size_t last, const float* outside, float* workspace) {
+LOCALQ_INLINE void feedback_refine(const localq_feedback* f, const localq_format* format,
+                                   const localq_refinement* r, size_t first, size_t last,
+                                   const float* outside, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
   for (size_t tile = 0; tile < f->tiles; ++tile) {
-    const Range range = {*f, *format, *r, first, last, tile, outside + tile * (last - first) * kTileRows, work};
+    const Range range = {*f,  *format, *r, first, last, tile, outside + tile * (last - first) * kTileRows,
+                         work};
     if (tile == 0 && format->affine) make_between(range);
     if (are_consecutive(*format)) {
       refine_range(range, Integers(*format));

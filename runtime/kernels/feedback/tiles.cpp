@@ -18,8 +18,8 @@ void store(const Value* tiles, size_t rows, size_t stride, const uint32_t* order
 
 }  // namespace
 
-void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order, size_t columns,
-                           float* tiles) {
+void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
+                           size_t columns, float* tiles) {
   for (size_t first = 0; first < rows; first += kTileRows, tiles += columns * kTileRows) {
     const size_t there = rows - first < kTileRows ? rows - first : kTileRows;
     for (size_t k = 0; k < columns; ++k) {
@@ -30,12 +30,12 @@ void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const 
   }
 }
 
-void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order, size_t columns,
-                            float* to) {
+void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order,
+                            size_t columns, float* to) {
   store(tiles, rows, stride, order, columns, to);
 }
 
-void localq_tiles_store_u8(const uint8_t* tiles, size_t rows, size_t stride, const uint32_t* order, size_t columns,
-                           uint8_t* to) {
+void localq_tiles_store_u8(const uint8_t* tiles, size_t rows, size_t stride, const uint32_t* order,
+                           size_t columns, uint8_t* to) {
   store(tiles, rows, stride, order, columns, to);
 }

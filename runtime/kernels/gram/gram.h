@@ -1,8 +1,9 @@
 // G += sign * X^T X, the lower triangle, in tiles of kTile x kTile.
 //
-// An element is a sum over chunks of kDepth tokens, each a chain of multiply_add from 0, added in order: the bits
-// depend on how tokens are split among calls, never on tiles, threads or the width of a vector. Both sides of a
-// tile are packed (kDepth x kTile, L2), then a register block of kRows x kColumns runs down the tokens:
+// An element is a sum over chunks of kDepth tokens, each a chain of multiply_add from 0, added in order: the
+// bits depend on how tokens are split among calls, never on tiles, threads or the width of a vector. Both
+// sides of a tile are packed (kDepth x kTile, L2), then a register block of kRows x kColumns runs down the
+// tokens:
 //
 //   per token: kColumns / kf32part loads, kRows broadcasts, kRows * kColumns / kf32part multiply_add
 #pragma once
@@ -56,7 +57,8 @@ __attribute__((noinline)) void multiply(const float* left, const float* right, s
   }
 }
 
-LOCALQ_INLINE void add(const float* sums, float sign, float* g, size_t g_stride, size_t rows, size_t columns) {
+LOCALQ_INLINE void add(const float* sums, float sign, float* g, size_t g_stride, size_t rows,
+                       size_t columns) {
   for (size_t row = 0; row < kRows && row < rows; ++row, g += g_stride, sums += kColumns) {
     if (columns >= kColumns) {
       for (size_t v = 0; v < kColumns; v += kPartLanes) {
@@ -71,8 +73,8 @@ LOCALQ_INLINE void add(const float* sums, float sign, float* g, size_t g_stride,
 }
 
 // One tile at (row, column) of the lower triangle of one block.
-LOCALQ_INLINE void add_tile(const float* x, size_t tokens, size_t stride, size_t size, size_t row, size_t column,
-                          float sign, float* g, size_t g_stride, float* workspace) {
+LOCALQ_INLINE void add_tile(const float* x, size_t tokens, size_t stride, size_t size, size_t row,
+                            size_t column, float sign, float* g, size_t g_stride, float* workspace) {
   const size_t rows = size - row < kTile ? size - row : kTile;
   const size_t columns = size - column < kTile ? size - column : kTile;
   float *left = workspace, *right = workspace + kTile * kDepth;
@@ -91,15 +93,15 @@ LOCALQ_INLINE void add_tile(const float* x, size_t tokens, size_t stride, size_t
   }
 }
 
-LOCALQ_INLINE void gram(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign, float* g,
-                      size_t g_stride, size_t part, size_t parts, float* workspace) {
+LOCALQ_INLINE void gram(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign,
+                        float* g, size_t g_stride, size_t part, size_t parts, float* workspace) {
   size_t tile = 0;
   for (size_t block = 0; block < blocks; ++block) {
     for (size_t row = 0; row < size; row += kTile) {
       for (size_t column = 0; column <= row; column += kTile) {
         if (tile++ % parts != part) continue;
-        add_tile(x + block * size, tokens, stride, size, row, column, sign, g + block * size * g_stride, g_stride,
-                 workspace);
+        add_tile(x + block * size, tokens, stride, size, row, column, sign, g + block * size * g_stride,
+                 g_stride, workspace);
       }
     }
   }
