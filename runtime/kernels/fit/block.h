@@ -178,7 +178,7 @@ void solve_block(const Levels& levels, const localq_format& format, const Group*
     keep_better(best, found, count);
   }
   for (size_t k = 0; k < kRefits; ++k) {
-    Fit around[kGroupsMax];
+    Fit around[kGroupsMax] = {};
     for (size_t g = 0; g < count; ++g) {
       around[g] = fits[g];
       around[g].grid = grid_of(best, g);
@@ -219,7 +219,7 @@ Fit with_sign(const Levels& levels, const Group& group, const Fit& fit, float sp
 template <bool affine, class Levels>
 Solution fit_groups(const Levels& levels, const Plan& plan, const localq_format& format, const Group* groups,
                     size_t count) {
-  Fit fits[kGroupsMax], turned[kGroupsMax];
+  Fit fits[kGroupsMax] = {}, turned[kGroupsMax] = {};
   for (size_t g = 0; g < count; ++g) {
     const Fit fit = affine ? search_grid(levels, plan, groups[g]) : search_scale(levels, plan, groups[g]);
     fits[g] = affine ? with_sign(levels, groups[g], fit, plan.span, 1.0f) : fit;

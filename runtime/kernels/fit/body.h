@@ -64,7 +64,7 @@ template <bool affine, class Levels>
 void fit_block(const Levels& levels, const Plan& plan, const localq_format& format, const Tile& tile,
                size_t rows, size_t columns, size_t index, const localq_blocks& out) {
   const size_t blocks = columns / format.block, count = format.block / format.group;
-  Group groups[kGroupsMax];
+  Group groups[kGroupsMax] = {};
   for (size_t g = 0; g < count; ++g) {
     float weight = 0.0f;
     for (size_t j = g * format.group; j < (g + 1) * format.group; ++j) weight += tile.w[j];
