@@ -17,3 +17,12 @@ def demo_path() -> Path:
     if not path.is_file():
         pytest.fail(f"no demo model at {path}: run `make test` once, or set LOCALQ_TEST_MODEL to its GGUF")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_path() -> Path:
+    """The tiny trained Llama (F16, 256 wide, 6 layers, context 512) that lies in the repository."""
+    path = REPOSITORY / "assets" / "tiny" / "tiny-llama-f16.gguf"
+    if not path.is_file():
+        pytest.fail(f"no tiny Llama at {path}: it belongs to the repository; run `git restore assets/tiny`")
+    return path
