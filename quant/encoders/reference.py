@@ -11,28 +11,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quant.encoders.reference_grids import (
-    F,
     Fit,
     Grid,
     Group,
     Levels,
-    Mask,
     Plan,
     at_sign,
-    choose,
     error_of,
+    moments_of,
+    search_grid,
+    search_scale,
+    solve,
+)
+from quant.encoders.reference_half import (
+    F,
+    Mask,
+    choose,
     inverse,
     larger,
     magnitude,
-    moments_of,
     move_half,
     ratio,
     round_to_half,
     round_to_half_but_zero,
-    search_grid,
-    search_scale,
     smaller,
-    solve,
 )
 from quant.formats.format import F32, U8, Blocks, Format
 
