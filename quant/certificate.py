@@ -54,7 +54,8 @@ class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     nbytes: Count
     encoder: Encoder
     error: float | None
-    """Squared error over squared weights, both weighted by the mean square of the inputs; None = copied."""
+    """Squared error of the matrix's output over its square, on calibration's inputs and 128 rows at most; of
+    the weights themselves where no input was seen. None = copied."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """One tensor of the source -> its bytes in the new file, chunk of rows by chunk of rows.
 
 Rows are encoded independently of each other, so neither the size of a chunk nor the number of threads changes
-a bit of the result: not of the codes, and not of the error, which is summed exactly.
+a bit of the result: not of the codes, and not of the error, which is measured on rows of a fixed choice and
+summed exactly.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from quant.errors import CannotEncode
 from quant.formats.dequantize import dequantize
 from quant.formats.format import F32, U8, Format
 from quant.layout import PlacedTensor
+from quant.output_energy import OutputEnergy
 from quant.row_encoder import MakeEncoder, RowEncoder
 from quant.source import NUMBERS, Source, SourceTensor
 from quant.work import FinishedTensor
@@ -32,8 +34,10 @@ F64 = NDArray[np.float64]
 
 CHUNK_WEIGHTS: Final = 1 << 21
 """Weights of a chunk: 8 MiB as float32. A row that is longer is a chunk of its own."""
-ROWS_TOGETHER: Final = 16
+ROWS_TOGETHER: Final = 64
 """The encoders work on this many rows at once."""
+MEASURED_ROWS: Final = 128
+"""A tensor's error is measured on so many rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
-    """Rows in their format, and each row's weighted squared error and weighted square."""
+    """Rows in their format; of some of them what their error, and they themselves, give in the output."""
 
     data: U8
     errors: F64
-    squares: F64
+    energies: F64
 
 
 def chunks(tensor: SourceTensor, weights: int = CHUNK_WEIGHTS) -> list[Chunk]:
@@ -65,18 +69,20 @@ def chunks(tensor: SourceTensor, weights: int = CHUNK_WEIGHTS) -> list[Chunk]:
     ]
 
 
-def encode_rows(fmt: Format, rows: F32, encoder: RowEncoder, importance: F32) -> EncodedRows:
-    """``rows`` [n, columns] in ``fmt``; ``importance`` [columns] weighs the error that is reported."""
+def encode_rows(
+    fmt: Format, rows: F32, encoder: RowEncoder, energy: OutputEnergy, measured: Sequence[int]
+) -> EncodedRows:
+    """``rows`` [n, columns] in ``fmt``; the error is measured on the rows ``measured`` of them."""
     data = fmt.pack(encoder(rows)).reshape(len(rows), fmt.row_bytes(rows.shape[1]))
-    decoded = dequantize(fmt, data)
-    return EncodedRows(data, _weighted(rows - decoded, importance), _weighted(rows, importance))
+    some = list(measured)
+    original = rows[some]
+    return EncodedRows(data, energy(original - dequantize(fmt, data[some])), energy(original))
 
 
-def _weighted(values: F32, importance: F32) -> F64:
-    """[rows]: sums over a row of ``importance * values^2``, in an order that only its length decides."""
-    wide = values.astype(np.float64)
-    total: F64 = (wide * wide * importance.astype(np.float64)).sum(axis=1)
-    return total
+def spread_rows(rows: int, count: int) -> list[int]:
+    """At most ``count`` of ``rows`` rows, spread evenly, always the same."""
+    count = min(count, rows)
+    return [(2 * index + 1) * rows // (2 * count) for index in range(count)]
 
 
 def encode_tensor(
@@ -101,27 +107,27 @@ def encode_tensor(
     state = hashlib.sha256()
     position = placed.position
     errors: list[float] = []
-    squares: list[float] = []
-    kind = "nearest"
-    encoders: dict[int, tuple[RowEncoder, F32]] = {}
+    energies: list[float] = []
+    feeds_back = False
+    measured = spread_rows(tensor.rows, MEASURED_ROWS)
+    encoders: dict[int, RowEncoder] = {}
 
-    def work(chunk: Chunk, encoder: RowEncoder, importance: F32) -> EncodedRows:
+    def work(chunk: Chunk, encoder: RowEncoder) -> EncodedRows:
         rows = source.rows(tensor, chunk.start, chunk.stop)
+        some = [row - chunk.start for row in measured if chunk.start <= row < chunk.stop]
         try:
-            return encode_rows(fmt, rows, encoder, importance)
+            return encode_rows(fmt, rows, encoder, OutputEnergy(statistics, chunk.expert), some)
         except CannotEncode as error:
             raise CannotEncode(f"{tensor.name}, rows {chunk.start} to {chunk.stop - 1}: {error}") from error
 
     def tasks() -> Iterator[tuple[Chunk, Callable[[], EncodedRows]]]:
-        nonlocal kind
+        nonlocal feeds_back
         for chunk in chunks(tensor):
             if chunk.expert not in encoders:
                 encoders.clear()  # an expert's Hessian at a time
-                encoder = make_encoder(fmt, statistics, chunk.expert, tensor.columns)
-                encoders[chunk.expert] = (encoder, importance_of(statistics, chunk.expert, tensor.columns))
-                kind = "feedback" if encoder.feeds_back else kind
-            encoder, importance = encoders[chunk.expert]
-            yield chunk, partial(work, chunk, encoder, importance)
+                encoders[chunk.expert] = make_encoder(fmt, statistics, chunk.expert, tensor.columns)
+                feeds_back |= encoders[chunk.expert].feeds_back
+            yield chunk, partial(work, chunk, encoders[chunk.expert])
 
     for chunk, encoded in in_order(pool, jobs, tasks()):
         data = encoded.data.tobytes()
@@ -129,9 +135,9 @@ def encode_tensor(
         state.update(data)
         position += len(data)
         errors += encoded.errors.tolist()
-        squares += encoded.squares.tolist()
+        energies += encoded.energies.tolist()
         on_weights((chunk.stop - chunk.start) * tensor.columns)
-    error = relative(errors, squares)
+    error = relative(errors, energies)
     if not math.isfinite(error):
         raise CannotEncode(
             f"{tensor.name} in {fmt.name} gives values that are no numbers; keep the tensor as it is with "
@@ -140,7 +146,7 @@ def encode_tensor(
     return FinishedTensor(
         name=tensor.name,
         sha256=state.hexdigest(),
-        encoder="feedback" if kind == "feedback" else "nearest",
+        encoder="feedback" if feeds_back else "nearest",
         error=error,
     )
 
@@ -166,18 +172,10 @@ def copy_tensor(
     return FinishedTensor(name=tensor.name, sha256=state.hexdigest(), encoder="copied", error=None)
 
 
-def importance_of(statistics: InputStatistics | None, expert: int, columns: int) -> F32:
-    """What an error in each column counts: the mean square of its input; 1 where nothing is known of it."""
-    if statistics is None or not statistics.tokens[expert] or not statistics.mean_square[expert].any():
-        return np.ones(columns, np.float32)
-    importance: F32 = statistics.mean_square[expert]
-    return importance
-
-
-def relative(errors: Iterable[float], squares: Iterable[float]) -> float:
-    """Error over square, both summed exactly; 0 for weights that are all 0."""
-    error, square = math.fsum(errors), math.fsum(squares)
-    return error / square if square else 0.0
+def relative(errors: Iterable[float], energies: Iterable[float]) -> float:
+    """Error over energy, both summed exactly; 0 for weights that give nothing."""
+    error, energy = math.fsum(errors), math.fsum(energies)
+    return error / energy if energy else 0.0
 
 
 def in_order(

@@ -14,12 +14,13 @@ from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
 from quant.certificate import Certificate, SourceFacts, TensorFacts, TextFacts
 from quant.certificate_keys import to_keys
-from quant.encode import encode_rows, importance_of, relative
+from quant.encode import encode_rows, relative, spread_rows
 from quant.errors import CannotEncode
 from quant.formats.format import Format
 from quant.formats.registry import BY_NAME, FORMATS, best_fit
 from quant.layout import FileLayout, Key, TensorEntry, inherited_pairs, lay_out
 from quant.mix import Option, choose
+from quant.output_energy import OutputEnergy
 from quant.recipe import FILE_TYPES, assign, is_encoded, override, role_of
 from quant.request import QuantizeRequest
 from quant.row_encoder import MakeEncoder
@@ -31,7 +32,7 @@ QUANTIZATION_VERSION: Final = 2
 """Of ggml's block formats; files of version 1 are no longer read."""
 SAMPLE_WEIGHTS: Final = 1 << 18
 SAMPLE_ROWS: Final = 32
-"""A format's error is measured on so many rows, spread evenly over the tensor."""
+"""A format's error is measured on so many rows, before one is chosen."""
 ROLE_COSTS: Final = {"output": 4.0, "token_embd": 2.0, "attn_v": 2.0, "ffn_down": 1.5, "attn_output": 1.25}
 """What a tensor's error counts beside others of its size, until it is measured on the model itself."""
 TIED_COST: Final = 4.0
@@ -102,30 +103,24 @@ def measure_options(
     weight = TIED_COST if tied and role == "token_embd" else ROLE_COSTS.get(role, 1.0)
     alignment = source.header.alignment
     options = [Option("keep", pad(tensor.nbytes, alignment), 0.0)]
-    rows = sample_rows(tensor)
+    rows = spread_rows(tensor.rows, max(1, min(SAMPLE_ROWS, SAMPLE_WEIGHTS // tensor.columns)))
     values = [source.rows(tensor, row, row + 1) for row in rows]
     per_expert = tensor.rows // tensor.experts
     for fmt in dict.fromkeys(best_fit(fmt, tensor.columns) for fmt in FORMATS):
         if fmt is None or fmt.bits_per_weight >= tensor.type.bits_per_weight:
             continue
         errors: list[float] = []
-        squares: list[float] = []
+        energies: list[float] = []
         for expert in sorted({row // per_expert for row in rows}):
             own = [value for row, value in zip(rows, values, strict=True) if row // per_expert == expert]
             encoder = make_encoder(fmt, statistics, expert, tensor.columns)
-            importance = importance_of(statistics, expert, tensor.columns)
-            encoded = encode_rows(fmt, np.concatenate(own), encoder, importance)
+            energy = OutputEnergy(statistics, expert)
+            encoded = encode_rows(fmt, np.concatenate(own), encoder, energy, range(len(own)))
             errors += encoded.errors.tolist()
-            squares += encoded.squares.tolist()
+            energies += encoded.energies.tolist()
         nbytes = pad(fmt.row_bytes(tensor.columns) * tensor.rows, alignment)
-        options.append(Option(fmt.name, nbytes, weight * relative(errors, squares)))
+        options.append(Option(fmt.name, nbytes, weight * relative(errors, energies)))
     return options
-
-
-def sample_rows(tensor: SourceTensor) -> list[int]:
-    """Rows spread evenly over a tensor, always the same."""
-    count = max(1, min(SAMPLE_ROWS, SAMPLE_WEIGHTS // tensor.columns, tensor.rows))
-    return [(2 * index + 1) * tensor.rows // (2 * count) for index in range(count)]
 
 
 def _room(source: Source, request: QuantizeRequest, digests: Sequence[str]) -> int:

@@ -156,7 +156,7 @@ def quality_blocks(name: str, certificate: Certificate) -> tuple[Block, ...]:
     blocks: list[Block] = [Fields(_about(name, certificate)), ""]
     if certificate.figures is not None:
         blocks += [_figures_table(certificate), ""]
-    blocks += [_role_table(certificate), "", "Squared error by layer, of the weights as their inputs count:"]
+    blocks += [_role_table(certificate), "", "Squared error of the matrices' outputs, by layer:"]
     blocks += chart(by_layer(certificate.tensors))
     return tuple(blocks)
 

@@ -74,7 +74,7 @@ def write_source(
     writer.add_tokenizer_pre("default")
     writer.add_token_list([f"t{index}" for index in range(VOCABULARY)])
     writer.add_token_types([1] * VOCABULARY)
-    writer.add_token_merges([])
+    writer.add_token_merges(["t 1"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_array("test.numbers", [1, 2, 3])
