@@ -11,7 +11,7 @@ from quant.encoders.hessian import Factor, factors
 from quant.encoders.nearest import nearest
 from quant.formats.format import F32, Blocks, Format
 
-FEEDBACK_BITS: Final = 7.0
+FEEDBACK_BITS: Final = 6.0
 """Formats with more bits for a weight are rounded to nearest: what feedback could gain is below the error of
 evaluation."""
 
