@@ -1,11 +1,13 @@
-"""Quality at the same types and bytes: our files against llama-quantize's, on the same originals and texts.
+"""Quality at the same types, or at the same bytes: our files against llama-quantize's, on the same originals.
 
     python -m benchmarks.bench_quantize ORIGINAL.gguf --tools DIR --types q4_0,q4_k [--json OUT]
 
 Both get the statistics of the same calibration tokens (llama-quantize as an importance matrix), store every
 tensor in the same type, and are judged on the built-in evaluation texts: prose and code, whose kinds
-calibration saw, and a third domain that it did not. ``--tools`` is a folder with llama-quantize, built from
-the llama.cpp that the pinned llama-cpp-python carries. Ratios below 1 are ours to the good.
+calibration saw, and a third domain that it did not. With ``--mixes Q4_K_M`` llama-quantize stores what its
+mixture says, and ours is the best mixture of at most as many bytes. ``--tools`` is a folder with
+llama-quantize, built from the llama.cpp that the pinned llama-cpp-python carries. Ratios below 1 are ours to
+the good.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from quant.source import open_source
 from quant.steps import from_statistics, real_steps
 
 THREADS = 2
-MEMORY_BYTES = 4 << 30
+MEMORY_BYTES = 1 << 30
 EMBEDDINGS = "q8_0"
 """The output matrix and the embeddings have this type in every file: the others are what is compared."""
 
@@ -112,21 +113,19 @@ def ours(request: QuantizeRequest, statistics: Statistics) -> tuple[Certificate,
 
 
 def theirs(
-    tool: Path, original: Path, certificate: Certificate, imatrix: Path, folder: Path, base: str
+    tool: Path, original: Path, imatrix: Path, folder: Path, base: str, certificate: Certificate | None
 ) -> tuple[Path, float]:
-    """llama-quantize's file, every tensor in the type that ours has."""
+    """llama-quantize's file: its own mixture ``base``, or every tensor in the type that ours has."""
+    chosen = {t.name: t.type for t in certificate.tensors if t.encoder != "copied"} if certificate else {}
     types = folder / "types.txt"
-    chosen = {tensor.name: tensor.type for tensor in certificate.tensors if tensor.encoder != "copied"}
     types.write_text("\n".join(f"^{re.escape(name)}$={kind.lower()}" for name, kind in chosen.items()))
+    pinned: list[str | Path] = ["--tensor-type-file", types, "--token-embedding-type", EMBEDDINGS]
+    pinned += ["--output-tensor-type", EMBEDDINGS]
     out = folder / "theirs.gguf"
     out.unlink(missing_ok=True)
     started = time.monotonic()
     done = subprocess.run(
-        [
-            *(tool, "--imatrix", imatrix, "--tensor-type-file", types),
-            *("--token-embedding-type", EMBEDDINGS, "--output-tensor-type", EMBEDDINGS),
-            *(original, out, base.upper(), str(THREADS)),
-        ],
+        [tool, "--imatrix", imatrix, *(pinned if chosen else []), original, out, base.upper(), str(THREADS)],
         capture_output=True,
         text=True,
         check=False,
@@ -142,10 +141,54 @@ def theirs(
     return out, seconds
 
 
-def compare(
-    original: Path, kinds: Sequence[str], tool: Path, folder: Path, chunks: int, tokens: int, feedback: bool
-) -> list[Comparison]:
-    """All types on one original, printed as they come."""
+@dataclass(frozen=True)
+class Bench:
+    """One original, its statistics, and the means to compare on it."""
+
+    original: Path
+    statistics: Statistics
+    imatrix: Path
+    folder: Path
+    tool: Path
+    chunks: int
+    feedback: bool
+
+    def same_type(self, kind: str) -> Comparison:
+        """Every tensor in the same type."""
+        own_output = ["output.weight"] if has_output(self.original) else []
+        pinned = tuple(Override(name, EMBEDDINGS) for name in ["token_embd.weight", *own_output])
+        certificate, mine = self._ours(Target(kind), pinned)
+        path, seconds = theirs(self.tool, self.original, self.imatrix, self.folder, kind, certificate)
+        return Comparison(self.original.stem, kind, mine, self._judge(path, seconds))
+
+    def same_bytes(self, mixture: str) -> Comparison:
+        """Their mixture, and our best in its bytes."""
+        path, seconds = theirs(self.tool, self.original, self.imatrix, self.folder, mixture, None)
+        _, mine = self._ours(Target(size_bytes=path.stat().st_size), ())
+        return Comparison(self.original.stem, f"bytes of {mixture}", mine, self._judge(path, seconds))
+
+    def _ours(self, target: Target, pinned: tuple[Override, ...]) -> tuple[Certificate, Judged]:
+        out = self.folder / "ours.gguf"
+        request = QuantizeRequest(
+            source=(self.original,),
+            target=target,
+            out=out,
+            tool="benchmark",
+            overrides=pinned,
+            calibration=builtin("calibration"),
+            feedback=self.feedback,
+            jobs=THREADS,
+            replace=True,
+        )
+        certificate, seconds = ours(request, self.statistics)
+        return certificate, self._judge(out, seconds)
+
+    def _judge(self, path: Path, seconds: float) -> Judged:
+        return judge(path, self.original, self.chunks, seconds)
+
+
+def calibrate(original: Path, folder: Path, tokens: int) -> tuple[Statistics, Path]:
+    """Statistics of the built-in texts, and the same as an importance matrix."""
     folder.mkdir(parents=True, exist_ok=True)
     statistics = collect(
         original,
@@ -157,29 +200,7 @@ def compare(
     )
     imatrix = folder / "imatrix.gguf"
     write_imatrix(imatrix, {name: statistics[name] for name in statistics}, datasets=["built-in"])
-    found = []
-    for kind in kinds:
-        out = folder / "ours.gguf"
-        request = QuantizeRequest(
-            source=(original,),
-            target=Target(kind),
-            out=out,
-            tool="benchmark",
-            overrides=(Override("token_embd.weight", EMBEDDINGS), Override("output.weight", EMBEDDINGS))
-            if has_output(original)
-            else (Override("token_embd.weight", EMBEDDINGS),),
-            calibration=builtin("calibration"),
-            feedback=feedback,
-            jobs=THREADS,
-            replace=True,
-        )
-        certificate, seconds = ours(request, statistics)
-        mine = judge(out, original, chunks, seconds)
-        their_file, seconds = theirs(tool, original, certificate, imatrix, folder, kind)
-        comparison = Comparison(original.stem, kind, mine, judge(their_file, original, chunks, seconds))
-        print(comparison.row(), flush=True)
-        found.append(comparison)
-    return found
+    return statistics, imatrix
 
 
 def has_output(path: Path) -> bool:
@@ -195,6 +216,7 @@ def main() -> None:
     parser.add_argument("originals", nargs="+", type=Path)
     parser.add_argument("--tools", type=Path, required=True, metavar="DIR")
     parser.add_argument("--types", default="q4_0,q4_1,iq4_nl,q4_k,iq4_xs,q3_k,q2_k", metavar="NAME,...")
+    parser.add_argument("--mixes", default="", metavar="NAME,...", help="of llama-quantize, such as Q4_K_M")
     parser.add_argument("--work", type=Path, default=Path(".cache/bench_quantize"), metavar="DIR")
     parser.add_argument("--chunks", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=32_768)
@@ -202,19 +224,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="OUT")
     arguments = parser.parse_args()
     print(HEADER)
-    found = [
-        comparison
-        for original in arguments.originals
-        for comparison in compare(
-            original,
-            arguments.types.split(","),
-            arguments.tools / "llama-quantize",
-            arguments.work / original.stem,
-            arguments.chunks,
-            arguments.tokens,
-            not arguments.no_feedback,
+    found: list[Comparison] = []
+    for original in arguments.originals:
+        folder = arguments.work / original.stem
+        statistics, imatrix = calibrate(original, folder, arguments.tokens)
+        bench = Bench(
+            original=original,
+            statistics=statistics,
+            imatrix=imatrix,
+            folder=folder,
+            tool=arguments.tools / "llama-quantize",
+            chunks=arguments.chunks,
+            feedback=not arguments.no_feedback,
         )
-    ]
+        for compare, names in ((bench.same_type, arguments.types), (bench.same_bytes, arguments.mixes)):
+            for name in filter(None, names.split(",")):
+                found.append(compare(name))
+                print(found[-1].row(), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(comparison) for comparison in found], indent=1))
 
