@@ -145,6 +145,7 @@ def encode_tensor(
         )
     return FinishedTensor(
         name=tensor.name,
+        position=placed.position,
         sha256=state.hexdigest(),
         encoder="feedback" if feeds_back else "nearest",
         error=error,
@@ -169,7 +170,13 @@ def copy_tensor(
         state.update(data)
         position += len(data)
         on_weights((chunk.stop - chunk.start) * tensor.columns)
-    return FinishedTensor(name=tensor.name, sha256=state.hexdigest(), encoder="copied", error=None)
+    return FinishedTensor(
+        name=tensor.name,
+        position=placed.position,
+        sha256=state.hexdigest(),
+        encoder="copied",
+        error=None,
+    )
 
 
 def relative(errors: Iterable[float], energies: Iterable[float]) -> float:

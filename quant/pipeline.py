@@ -25,24 +25,19 @@ import msgspec
 from quant.calibration.statistics import InputStatistics
 from quant.certificate import (
     Certificate,
-    Figures,
     Making,
-    TensorFacts,
-    TextFacts,
-    TextFigures,
-    data_digest,
     from_json,
     to_json,
 )
-from quant.encode import copy_tensor, encode_tensor
+from quant.certify import facts_of, has_figures_for, with_figures, with_tensors
+from quant.encode import Chunk, chunks, copy_tensor, encode_tensor
 from quant.errors import QuantError
-from quant.evaluation import Evaluation
 from quant.formats.registry import BY_NAME
 from quant.plan import Plan, first_certificate, lay_out_file, plan_tensors
 from quant.preflight import require_memory
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent, ignore
 from quant.request import QuantizeRequest
-from quant.source import Source, open_source
+from quant.source import Source, SourceTensor, open_source
 from quant.steps import Calibrated, Steps, real_steps
 from quant.work import FinishedTensor, Work, open_work, work_key
 from quant.writer import PartFile, require_room
@@ -128,6 +123,7 @@ class _Run:
         plan = self._plan(work, digests, calibrated)
         certificate = first_certificate(source, request, plan, digests)
         layout = lay_out_file(source, request, plan, digests, certificate)
+        work.set_aside(layout.size)
         require_room(work.folder, layout.size * request.copies + RESERVE_BYTES - _allocated(work.part))
         self.on_event(
             PlannedEvent(
@@ -140,7 +136,7 @@ class _Run:
         with PartFile(work.part, layout) as part:
             finished, resumed = self._encode(work, part, plan, certificate, calibrated)
             part.zero_padding()
-            certificate = _with_tensors(certificate, finished, calibrated)
+            certificate = with_tensors(certificate, finished, calibrated)
             part.rewrite(lay_out_file(source, request, plan, digests, certificate))
             part.check()
             certificate = self._evaluate(certificate, work)
@@ -166,12 +162,30 @@ class _Run:
     def _calibrate(self, work: Work, digests: tuple[str, ...]) -> Calibrated | None:
         if not self.request.calibration:
             return None
+        if not work.statistics.exists():
+            self._check_weights()  # a model whose weights are no numbers measures nonsense
         return self.steps.calibrate(
             self.request,
             digests,
             work.statistics,
             lambda share: self.on_event(PhaseEvent("calibrate", int(share * 1000), 1000)),
         )
+
+    def _check_weights(self) -> None:
+        """Reads every tensor. Raises SourceDamaged at the first weight that is no number."""
+        source = self.source
+        pieces = [(tensor, chunk) for tensor in source.tensors for chunk in chunks(tensor)]
+
+        def check(piece: tuple[SourceTensor, Chunk]) -> None:
+            source.check(piece[0], piece[1].start, piece[1].stop)
+
+        with ThreadPoolExecutor(self.request.jobs, "localq-check") as pool:
+            try:
+                for number, _ in enumerate(pool.map(check, pieces), 1):
+                    self.on_event(PhaseEvent("check", number, len(pieces)))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _plan(self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
         """The plan of an earlier run, or a new one: it is decided once."""
@@ -202,7 +216,14 @@ class _Run:
         calibrated: Calibrated | None,
     ) -> tuple[dict[str, FinishedTensor], int]:
         """All tensors, those of an earlier run included; and how many of these there were."""
-        finished = work.finished(part, lambda _count: None)
+        read = 0
+
+        def check(count: int) -> None:
+            nonlocal read
+            read += count
+            self.on_event(PhaseEvent("resume", read, max(read, part.layout.size)))
+
+        finished = work.finished(part, check)
         resumed = len(finished)
         tensors, count = self.source.tensors, len(self.source.tensors)
         facts = {tensor.name: tensor for tensor in certificate.tensors}
@@ -214,7 +235,7 @@ class _Run:
         for tensor in tensors:
             if line := finished.get(tensor.name):
                 number += 1
-                self.on_event(TensorEvent(_facts(facts[tensor.name], line), number, count, True, None))
+                self.on_event(TensorEvent(facts_of(facts[tensor.name], line), number, count, True, None))
 
         def advance(weights: int) -> None:
             pace.add(weights)
@@ -244,7 +265,7 @@ class _Run:
                 work.append(line)
                 finished[tensor.name] = line
                 number += 1
-                event = TensorEvent(_facts(facts[tensor.name], line), number, count, False, pace.eta())
+                event = TensorEvent(facts_of(facts[tensor.name], line), number, count, False, pace.eta())
                 self.on_event(event)
         return finished, resumed
 
@@ -255,14 +276,14 @@ class _Run:
             earlier = from_json(work.evaluated.read_bytes())
         except (FileNotFoundError, msgspec.DecodeError):
             earlier = None
-        if earlier is not None and earlier.figures and earlier.data_sha256 == certificate.data_sha256:
+        if earlier is not None and has_figures_for(earlier, certificate):
             return earlier
         evaluation = self.steps.evaluate(
             self.request,
             work.part,
             lambda share: self.on_event(PhaseEvent("evaluate", int(share * 1000), 1000)),
         )
-        judged = _with_figures(certificate, evaluation)
+        judged = with_figures(certificate, evaluation)
         work.save(work.evaluated, judged)
         return judged
 
@@ -290,47 +311,6 @@ class _Pace:
 
     def eta(self) -> float | None:
         return (time.monotonic() - self._began) / self._done * self.left if self._done else None
-
-
-def _facts(planned: TensorFacts, line: FinishedTensor) -> TensorFacts:
-    return msgspec.structs.replace(planned, encoder=line.encoder, error=line.error)
-
-
-def _with_tensors(
-    certificate: Certificate, finished: dict[str, FinishedTensor], calibrated: Calibrated | None
-) -> Certificate:
-    lines = [finished[tensor.name] for tensor in certificate.tensors]
-    certificate = msgspec.structs.replace(
-        certificate,
-        tensors=tuple(map(_facts, certificate.tensors, lines)),
-        data_sha256=data_digest(line.sha256 for line in lines),
-    )
-    if calibrated is None:
-        return certificate
-    return msgspec.structs.replace(
-        certificate,
-        statistics_sha256=calibrated.sha256,
-        calibration=tuple(
-            msgspec.structs.replace(domain, tokens=calibrated.domain_tokens.get(domain.name, 0))
-            for domain in certificate.calibration
-        ),
-    )
-
-
-def _with_figures(certificate: Certificate, evaluation: Evaluation) -> Certificate:
-    return msgspec.structs.replace(
-        certificate,
-        figures=_figures(evaluation),
-        kl_kind=evaluation.kl_kind,
-        by_text=tuple(TextFigures(text=text.name, figures=_figures(text)) for text in evaluation.texts),
-        evaluation=tuple(
-            TextFacts(name=text.name, sha256=text.sha256, tokens=text.tokens) for text in evaluation.texts
-        ),
-    )
-
-
-def _figures(found: object) -> Figures:
-    return msgspec.convert({name: getattr(found, name) for name in Figures.__struct_fields__}, Figures)
 
 
 def publish_beside(out: Path, part: PartFile, certificate: Certificate) -> None:

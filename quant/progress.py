@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from quant.certificate import TensorFacts
 
-Phase: TypeAlias = Literal["hash", "calibrate", "measure", "resume", "encode", "evaluate"]
+Phase: TypeAlias = Literal["hash", "check", "calibrate", "measure", "resume", "encode", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)

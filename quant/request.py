@@ -81,15 +81,18 @@ class QuantizeRequest:
     replace: bool = False
 
     def deciding(self) -> dict[str, Any]:
-        """What the bytes of the result depend on, beside the source: of JSON types."""
-        return {
+        """What the tensors of the result depend on, beside the source: of JSON types."""
+        evaluation = {
+            "evaluation": [[text.name, text.sha256] for text in self.evaluation],
+            "evaluation_chunks": self.evaluation_chunks,
+        }
+        # The evaluation's texts stand in the header, which is a part of the size.
+        return (evaluation if self.target.size_bytes is not None else {}) | {
             "tool": self.tool,
             "target": [self.target.mixture, self.target.bits_per_weight, self.target.size_bytes],
             "overrides": [[choice.pattern, choice.format] for choice in self.overrides],
             "calibration": [text.sha256 for text in self.calibration],
             "calibration_tokens": self.calibration_tokens,
-            "evaluation": [[text.name, text.sha256] for text in self.evaluation],
-            "evaluation_chunks": self.evaluation_chunks,
             "context_tokens": self.context_tokens,
             "seed": self.seed,
             "feedback": self.feedback,

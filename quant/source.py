@@ -27,6 +27,8 @@ NUMBERS: Final = frozenset({"I8", "I16", "I32", "I64", "F64"})
 """Types that no weight has; such tensors are tables for the program, and are copied."""
 
 HASH_BYTES: Final = 4 << 20
+_EXPONENTS: Final = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+"""All ones in these bits: NaN or infinity (IEEE 754)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,18 @@ class Source:
         values = read(tensor.type.id, np.frombuffer(self.raw(tensor, start, stop), np.uint8), tensor.columns)
         self._require_finite(tensor, start, values)
         return values
+
+    def check(self, tensor: SourceTensor, start: int, stop: int) -> None:
+        """Raises :class:`SourceDamaged` if rows ``start`` to ``stop`` cannot be read, or hold no numbers."""
+        exponent = _EXPONENTS.get(tensor.type.name)
+        if exponent is None:
+            if tensor.type.name not in NUMBERS:
+                self.rows(tensor, start, stop)
+            return
+        dtype, ones = exponent
+        bits = np.frombuffer(self.raw(tensor, start, stop), dtype)
+        if ((bits & ones) == ones).any():
+            self.rows(tensor, start, stop)
 
     def _require_finite(self, tensor: SourceTensor, start: int, values: NDArray[np.float32]) -> None:
         finite = np.isfinite(values)

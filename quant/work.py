@@ -13,10 +13,10 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -34,6 +34,8 @@ class FinishedTensor(msgspec.Struct, frozen=True, kw_only=True):
     """A line of the journal: the tensor's bytes lie in the part file."""
 
     name: str
+    position: int
+    """In the part file, or in the one that was set aside."""
     sha256: str
     encoder: Encoder
     error: float | None
@@ -85,14 +87,38 @@ class Work:
         finally:
             os.close(fd)
 
+    @property
+    def aside(self) -> Path:
+        """A part file with another header, whose tensors are taken over."""
+        return self.folder / "aside.gguf"
+
+    def set_aside(self, size: int) -> None:
+        """Makes room for a part file of ``size``: one of another size has the same tensors elsewhere."""
+        try:
+            if self.part.stat().st_size != size and not self.aside.exists():
+                self.part.replace(self.aside)
+        except FileNotFoundError:
+            return
+
     def finished(self, part: PartFile, on_bytes: Callable[[int], None]) -> dict[str, FinishedTensor]:
-        """The tensors whose bytes in ``part`` are still those of the journal."""
+        """The tensors whose bytes in ``part`` are still those of the journal.
+
+        Those in a part file that was set aside are taken over, and that file is removed.
+        """
         placed = {tensor.entry.name: tensor for tensor in part.layout.tensors}
         found = {}
-        for line in self._lines():
-            tensor = placed.get(line.name)
-            if tensor is not None and digest_of(part, tensor, on_bytes) == line.sha256:
-                found[line.name] = line
+        with ExitStack() as stack:
+            aside = stack.enter_context(self.aside.open("rb")) if self.aside.exists() else None
+            for line in self._lines():
+                tensor = placed.get(line.name)
+                if tensor is None:
+                    continue
+                if digest_of(part, tensor, on_bytes) == line.sha256:
+                    found[line.name] = line
+                elif aside is not None and _take_over(aside, line, part, tensor):
+                    found[line.name] = msgspec.structs.replace(line, position=tensor.position)
+                    self.append(found[line.name])
+        self.aside.unlink(missing_ok=True)
         return found
 
     def _lines(self) -> list[FinishedTensor]:
@@ -127,6 +153,17 @@ def digest_of(part: PartFile, tensor: PlacedTensor, on_bytes: Callable[[int], No
         position += len(data)
         on_bytes(len(data))
     return state.hexdigest()
+
+
+def _take_over(aside: BinaryIO, line: FinishedTensor, part: PartFile, tensor: PlacedTensor) -> bool:
+    """Copies a tensor's bytes into ``part``; whether they were those of the journal."""
+    state = hashlib.sha256()
+    aside.seek(line.position)
+    for start in range(0, tensor.entry.nbytes, _READ_BYTES):
+        data = aside.read(min(_READ_BYTES, tensor.entry.nbytes - start))
+        state.update(data)
+        part.write(tensor.position + start, data)
+    return state.hexdigest() == line.sha256
 
 
 def work_key(document: object) -> str:

@@ -265,9 +265,10 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
 
 WORDS = {
     "hash": "reading",
+    "check": "checking weights",
     "calibrate": "calibrating",
     "measure": "measuring formats",
-    "resume": "checking",
+    "resume": "checking what is there",
     "encode": "encoding",
     "evaluate": "evaluating",
 }

@@ -18,7 +18,7 @@ from quant import encode
 from quant.certificate import from_json
 from quant.certificate_keys import read_certificate
 from quant.encode import spread_rows
-from quant.errors import CannotEncode, NoRoom, QuantError, SourceDamaged, WorkInUse
+from quant.errors import CannotEncode, JobFailed, NoRoom, QuantError, SourceDamaged, WorkInUse
 from quant.formats.dequantize import dequantize
 from quant.formats.registry import BY_GGML_TYPE
 from quant.pipeline import certificate_path, quantize
@@ -239,9 +239,11 @@ class TestRefusals:
         self, tmp_path: Path, out: Path, tensor: str, value: float
     ) -> None:
         bad = write_source(tmp_path / "bad.gguf", change=put(tensor, 0, value))
+        called: list[str] = []
         with pytest.raises(SourceDamaged) as caught:
-            quantize(request(bad, out), steps=stand_ins())
+            quantize(request(bad, out), steps=stand_ins(called.append))
         assert caught.value.tensor == tensor
+        assert called == []
         assert not out.exists()
         assert not certificate_path(out).exists()
 
@@ -352,7 +354,7 @@ class TestEvents:
         (planned,) = [event for event in events if isinstance(event, PlannedEvent)]
         assert (planned.encoded, planned.copied, planned.nbytes) == (15, 5, out.stat().st_size)
         phases = [event.phase for event in events if isinstance(event, PhaseEvent)]
-        assert list(dict.fromkeys(phases)) == ["hash", "calibrate", "encode", "evaluate"]
+        assert list(dict.fromkeys(phases)) == ["hash", "check", "calibrate", "encode", "evaluate"]
         assert all(0 <= event.done <= event.total for event in events if isinstance(event, PhaseEvent))
 
     def test_what_a_listener_raises_ends_the_run_and_keeps_what_is_finished(
@@ -402,6 +404,33 @@ class TestWork:
             with pytest.raises(KeyboardInterrupt):
                 quantize(request(source, out, target), steps=stand_ins(), on_event=stop)
         assert len(list(out.parent.glob(f"{PREFIX}*"))) == 2
+
+    def test_other_texts_to_judge_on_keep_the_finished_tensors(self, source: Path, out: Path) -> None:
+        expected = made(request(source, out, evaluation=()))
+        out.unlink()
+
+        def fail(*_: object) -> Any:
+            raise JobFailed("a text is too short")
+
+        with pytest.raises(JobFailed):
+            quantize(request(source, out), steps=replace(stand_ins(), evaluate=fail))
+        called: list[str] = []
+        result = quantize(request(source, out, evaluation=()), steps=stand_ins(called.append))
+        assert result.resumed_tensors == 20
+        assert called == []
+        assert out.read_bytes() == expected
+
+    def test_figures_of_an_interrupted_publication_are_kept(self, source: Path, out: Path) -> None:
+        def refuse(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            quantize(request(source, out), steps=stand_ins(), publish=refuse)
+        called: list[str] = []
+        certificate = quantize(request(source, out), steps=stand_ins(called.append)).certificate
+        assert called == []
+        assert certificate.figures is not None
+        assert certificate.making is not None
 
     @pytest.mark.parametrize("damage", [b"", b"{", b'{"blk.0.attn_q.weight": "q9"}', b'{"nothing": "q4_k"}'])
     def test_a_damaged_plan_is_made_again(self, source: Path, out: Path, damage: bytes) -> None:
