@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeVar
 
-from quant.calibration.text import CalibrationText
+from quant.calibration.text import CHARACTERS_A_TOKEN, CalibrationText
 from runtime.engine.messages import Prompt
 from runtime.engine.observation import Passage
 from runtime.engine.templates.renderer import ChatTemplate, TemplateRenderer
+from runtime.errors import InvalidRequest, TemplateError
 from runtime.gguf import ArrayRef, GgufHeader
 
 Element = TypeVar("Element", int, bytes)
 CONTROL_KINDS: Final = frozenset({2, 3})
 """Kinds of tokens in a GGUF that only a template may write: unknown and control."""
-CHARACTERS_A_TOKEN: Final = 64
-"""Of a domain's text this much is rendered and tokenised for each token that is drawn from it, a tenth of
-which is enough for any language."""
 LEAST_CHARACTERS: Final = 256 << 10
+"""Of a domain's text this much is rendered and tokenised at least."""
 EXCERPT_CHARACTERS: Final = 16 << 10
+TODAY: Final = datetime(2024, 7, 26)
+"""What a template that asks for the date is told: the same texts give the same tokens on any day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which ``share`` of a domain is taken, its texts being laid one behind the other: excerpts of
+    ``EXCERPT_CHARACTERS``, evenly spaced, the first one at the beginning.
+
+    So of short texts whole neighbours are taken, not a few characters of each.
+    """
+
+    share: float
+
+    def excerpts(self, begin: int, length: int) -> list[slice]:
+        """The parts that are taken of a text of ``length`` characters which begins at ``begin``."""
+        if self.share >= 1:
+            return [slice(0, length)]
+        spacing = EXCERPT_CHARACTERS / self.share
+        first, last = int(begin / spacing), int((begin + length) / spacing)
+        starts = [round(number * spacing) - begin for number in range(first, last + 1)]
+        parts = [slice(max(0, start), min(length, start + EXCERPT_CHARACTERS)) for start in starts]
+        return [part for part in parts if part.start < part.stop]
 
 
 def chat_template(header: GgufHeader) -> ChatTemplate | None:
@@ -46,7 +70,8 @@ def make_passages(
 
     Nothing of a plain text is read as a control token. Without a template a conversation is its contents, one
     after the other, and the digest is empty. Of a domain with far more text than is needed there are excerpts
-    and some of the conversations, spread evenly. Raises TemplateError where the model's template fails.
+    (:class:`Sampling`), and the conversations that these meet, whole. Raises TemplateError where the model's
+    template fails, InvalidRequest for a conversation that it cannot be given.
     """
     template = chat_template(header) if any(text.messages for text in texts) else None
     lengths: dict[str, int] = {}
@@ -54,18 +79,17 @@ def make_passages(
         lengths[text.domain] = lengths.get(text.domain, 0) + length(text)
     enough = max(LEAST_CHARACTERS, CHARACTERS_A_TOKEN * tokens // max(1, len(lengths)))
     passages: list[Passage] = []
-    conversations: dict[str, int] = {}
-    with TemplateRenderer() as renderer:
+    begins = dict.fromkeys(lengths, 0)
+    with TemplateRenderer(clock=lambda: TODAY) as renderer:
         for text in texts:
-            share = min(1.0, enough / max(1, lengths[text.domain]))
-            if text.messages:
-                number = conversations[text.domain] = conversations.get(text.domain, 0) + 1
-                if int(number * share) == int((number - 1) * share):
-                    continue
-                prompt = conversation(renderer, template, text)
-            else:
-                prompt = plain(excerpts(text.text, int(len(text.text) * share)))
-            passages.append(Passage(text.domain, prompt))
+            sampling = Sampling(enough / max(1, lengths[text.domain]))
+            parts = sampling.excerpts(begins[text.domain], length(text))
+            begins[text.domain] += length(text)
+            if text.messages and parts:
+                passages.append(Passage(text.domain, conversation(renderer, template, text)))
+            elif parts:
+                content = "".join(text.text[part] for part in parts)
+                passages.append(Passage(text.domain, plain(content)))
     return tuple(passages), template.sha256 if template else ""
 
 
@@ -78,21 +102,20 @@ def conversation(renderer: TemplateRenderer, template: ChatTemplate | None, text
     """A conversation as the model was trained to read it; without a template, its contents."""
     if template is None:
         return plain("\n\n".join(message["content"] for message in text.messages) + "\n\n")
-    return renderer.render(template, text.messages, add_generation_prompt=False)
+    try:
+        return renderer.render(template, text.messages, add_generation_prompt=False)
+    except TemplateError as error:
+        raise type(error)(
+            f"the conversation {text.name} in the model's chat template: {error}; calibrate on texts of your "
+            "own that have no conversations, or none of this kind"
+        ) from error
+    except InvalidRequest as error:
+        raise InvalidRequest(f"the conversation {text.name}: {error}", field=error.field) from error
 
 
 def plain(text: str) -> Prompt:
     """A text that nobody vouches for."""
     return Prompt(text, parse_special=False)
-
-
-def excerpts(text: str, characters: int) -> str:
-    """About ``characters`` of a text, in pieces spread evenly over it; all of it where that is enough."""
-    if len(text) <= characters:
-        return text
-    count = max(1, characters // EXCERPT_CHARACTERS)
-    places = [index * len(text) // count for index in range(count)]
-    return "".join(text[at : at + characters // count] for at in places)
 
 
 def _array(header: GgufHeader, key: str, kind: type[Element]) -> list[Element]:

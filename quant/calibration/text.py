@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
+
+CHARACTERS_A_TOKEN: Final = 64
+"""No more of a text than this is tokenised for each token that is needed of it; in any language a tenth is
+enough."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from datetime import date
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant.calibration.passages import chat_template, excerpts, make_passages
+from quant.calibration.passages import (
+    EXCERPT_CHARACTERS,
+    LEAST_CHARACTERS,
+    Sampling,
+    chat_template,
+    make_passages,
+)
 from quant.calibration.text import CalibrationText
+from runtime.errors import InvalidRequest, TemplateError
 from runtime.gguf import GgufHeader, open_gguf
 from tests.runtime.watched_model import WatchedLlama
 
@@ -66,29 +74,90 @@ def test_without_a_template_a_conversation_is_its_contents(tmp_path: Path) -> No
     assert digest == ""
 
 
+def header_with(template: str, folder: Path) -> GgufHeader:
+    return open_gguf(WatchedLlama(layers=1, width=64, template=template).write(folder / "other.gguf"))
+
+
+def test_a_template_that_has_no_system_role_reads_it_in_the_first_question(tmp_path: Path) -> None:
+    refusing = header_with(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE, tmp_path
+    )
+    messages = (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "So."},
+    )
+    passages, _ = make_passages([CalibrationText("c", "d", messages=messages)], refusing, 100)
+    assert passages[0].prompt.text == "<s>[user]Be brief.\n\nWhy?</s>[assistant]So.</s>"
+
+
+def test_a_conversation_that_a_template_refuses_is_named_with_what_to_do(tmp_path: Path) -> None:
+    refusing = header_with(
+        "{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}" + TEMPLATE, tmp_path
+    )
+    long = CalibrationText("mine.jsonl/7", "d", messages=chat(1).messages + chat(2).messages)
+    assert make_passages([chat(1)], refusing, 100)[0]
+    with pytest.raises(TemplateError, match=r"mine\.jsonl/7 .*too long.*calibrate on texts"):
+        make_passages([chat(1), long], refusing, 100)
+
+
+def test_a_conversation_beyond_what_is_rendered_is_named(header: GgufHeader) -> None:
+    huge = CalibrationText("mine.jsonl/1", "d", messages=({"role": "user", "content": "x" * (5 << 20)},))
+    with pytest.raises(InvalidRequest, match=r"mine\.jsonl/1: .* characters"):
+        make_passages([huge], header, 100)
+
+
+def test_the_day_of_the_calibration_is_not_in_the_texts(tmp_path: Path) -> None:
+    dated = header_with("{{ strftime_now('%d %b %Y') }}" + TEMPLATE, tmp_path)
+    passages, _ = make_passages([chat(1)], dated, 100)
+    assert passages[0].prompt.text.startswith("26 Jul 2024")
+    assert date.today().strftime("%d %b %Y") not in passages[0].prompt.text
+
+
 def test_of_too_many_conversations_some_are_taken_evenly(tmp_path: Path) -> None:
     bare = open_gguf(WatchedLlama(layers=1, width=64).write(tmp_path / "bare.gguf"))
     texts = [chat(number, size=1000) for number in range(400)]
     passages, _ = make_passages([*texts, chat(7, "other")], bare, 100)
     taken = [int(passage.prompt.text.split("?")[0]) for passage in passages if passage.domain == "dialogue"]
-    assert 40 < len(taken) < 100
-    assert max(second - first for first, second in pairwise(taken)) <= 8
+    assert 40 < len(taken) < 150
+    assert taken[0] == 0
+    assert max(second - first for first, second in pairwise(taken)) <= 30
     assert [passage.domain for passage in passages].count("other") == 1
     assert len(make_passages(texts, bare, 1 << 20)[0]) == 400
 
 
-@given(st.integers(0, 300_000), st.integers(1, 200_000))
-def test_excerpts_are_pieces_of_the_text_in_order(length: int, characters: int) -> None:
-    text = "".join(chr(0x100 + index % 50_000) for index in range(length))
-    found = excerpts(text, characters)
-    assert len(found) == length if length <= characters else characters * 0.9 <= len(found) <= characters
-    if length <= 50_000:
-        assert list(found) == sorted(set(found))
+def test_conversations_longer_than_is_needed_are_not_all_left_out(tmp_path: Path) -> None:
+    bare = open_gguf(WatchedLlama(layers=1, width=64).write(tmp_path / "bare.gguf"))
+    texts = [chat(number, size=LEAST_CHARACTERS) for number in range(2)]
+    passages, _ = make_passages(texts, bare, 100)
+    assert [passage.prompt.text[0] for passage in passages] == ["0", "1"]
 
 
-def test_excerpts_reach_over_the_whole_text() -> None:
-    text = "".join(f"{index:07}\n" for index in range(100_000))
-    found = [int(line) for line in excerpts(text, 80_000).splitlines() if len(line) == 7]
-    assert found[0] < 1000
-    assert found[-1] > 75_000
-    assert len(found) > 9_000
+def test_of_many_short_texts_some_are_taken_whole(tmp_path: Path) -> None:
+    bare = open_gguf(WatchedLlama(layers=1, width=64).write(tmp_path / "bare.gguf"))
+    lines = [
+        f"<{number:05} says a sentence of its own that is worth reading as a whole>\n"
+        for number in range(60_000)
+    ]
+    passages, _ = make_passages([CalibrationText("t", "d", line) for line in lines], bare, 100)
+    taken = [passage.prompt.text for passage in passages]
+    whole = sorted({*taken} & {*lines})
+    assert sum(map(len, taken)) >= LEAST_CHARACTERS
+    assert len(whole) > 0.98 * len(taken)
+    assert int(whole[-1][1:6]) > 50_000
+
+
+@given(st.lists(st.integers(1, 90_000), min_size=1, max_size=30), st.floats(0.01, 1.5))
+def test_the_share_is_taken_in_order_and_wherever_texts_are_cut(lengths: list[int], share: float) -> None:
+    sampling = Sampling(share)
+    begins = [0, *accumulate(lengths)]
+    parts = [
+        (begin + part.start, begin + part.stop)
+        for begin, length in zip(begins, lengths, strict=False)
+        for part in sampling.excerpts(begin, length)
+        if 0 <= part.start < part.stop <= length
+    ]
+    assert all(before[1] <= after[0] for before, after in pairwise(parts))
+    covered = sum(end - start for start, end in parts)
+    assert abs(covered - min(1.0, share) * begins[-1]) <= EXCERPT_CHARACTERS
+    assert covered == sum(part.stop - part.start for part in sampling.excerpts(0, begins[-1]))
