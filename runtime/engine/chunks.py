@@ -37,9 +37,10 @@ def draw_chunks(
     for (domain, stream), wanted in zip(streams.items(), shares(len(streams), chunks), strict=True):
         available = len(stream) // body
         if available < wanted:
+            fewer = f", or ask for at most {available * chunk_tokens * len(streams)} tokens in all"
             raise TooFewTokens(
                 f"the texts of the domain {domain!r} have {len(stream)} tokens; {wanted * body} are needed: "
-                f"give more text, or ask for at most {available * chunk_tokens * len(streams)} tokens in all",
+                f"give more text{fewer if available else ''}",
                 tokens=len(stream),
                 needed_tokens=wanted * body,
             )

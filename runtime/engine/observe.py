@@ -25,6 +25,8 @@ from runtime.errors import DoesNotFit, EngineError, InvalidRequest
 from runtime.gguf import open_model
 from runtime.units import format_bytes
 
+LEAST_CHUNK_TOKENS = 2
+
 
 def observe(request: ObserveRequest, report: Report) -> Observed:
     """Load, read the texts, plan, pass through the texts once for each window of inputs, write.
@@ -32,8 +34,14 @@ def observe(request: ObserveRequest, report: Report) -> Observed:
     Raises ModelLoadFailed, TooFewTokens, InvalidRequest, EngineError.
     """
     started = time.perf_counter()
-    if min(request.tokens, request.chunk_tokens, request.threads) < 1 or not request.passages:
+    if min(request.tokens, request.threads) < 1 or not request.passages:
         raise InvalidRequest("calibration needs texts, tokens and threads", field="tokens")
+    if request.chunk_tokens < LEAST_CHUNK_TOKENS:
+        raise InvalidRequest(
+            f"chunks of {request.chunk_tokens} tokens cannot be read: {LEAST_CHUNK_TOKENS} are the least, one "
+            "of which a model may want in front",
+            field="chunk_tokens",
+        )
     matrices = frozenset(
         tensor.name for tensor in open_model(request.model_paths).tensors if len(tensor.shape) > 1
     )

@@ -108,3 +108,15 @@ def test_what_is_not_finite_is_noticed(value: float) -> None:
     rows[3, 5] = value
     sums.add(rows)
     assert not sums.finite
+
+
+def test_second_moments_beyond_float32_are_noticed() -> None:
+    sums = Accumulator(64, 1, 64, 1)
+    rows = np.full((200, 64), 1e18, np.float32)
+    sums.add(rows)
+    assert sums.finite
+    for _ in range(2):
+        sums.add(rows)
+    assert np.isfinite(sums.squares).all()
+    assert not np.isfinite(sums.moments).all()
+    assert not sums.finite

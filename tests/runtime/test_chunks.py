@@ -74,3 +74,8 @@ def test_a_short_domain_is_named_with_both_numbers() -> None:
     ) as short:
         draw_chunks(streams, 8, 10)
     assert (short.value.tokens, short.value.needed_tokens) == (30, 40)
+
+
+def test_of_a_domain_without_a_whole_chunk_more_text_is_wanted_and_nothing_else() -> None:
+    with pytest.raises(TooFewTokens, match=r"'code' have 9 tokens; 80 are needed: give more text$"):
+        draw_chunks({"code": np.arange(9, dtype=np.int32)}, 8, 10)

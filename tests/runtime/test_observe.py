@@ -248,9 +248,33 @@ class TestRefusals:
         assert "blk.1.attn_k.weight" in failed.value.log
 
     def test_nothing_to_read_is_refused(self, models: dict[str, Path], tmp_path: Path) -> None:
-        for changes in ({"passages": ()}, {"tokens": 0}, {"threads": 0}):
+        for changes in ({"passages": ()}, {"tokens": 0}, {"threads": 0}, {"chunk_tokens": 1}):
             with pytest.raises(InvalidRequest):
-                run(ask(models["dense"], tmp_path, **changes))
+                run(ask(models["mixture"], tmp_path, **changes))
+
+    def test_a_model_that_cannot_be_watched_is_an_error_and_not_an_empty_result(
+        self, models: dict[str, Path]
+    ) -> None:
+        from runtime.engine.llama.observing import WatchedModel
+
+        model = WatchedModel((str(models["dense"]),), frozenset({"other"}), chunk_tokens=CHUNK, threads=1)
+        with pytest.raises(EngineError, match="without calibration"):
+            model.survey([np.full(CHUNK, 97, np.int32)])
+
+    def test_an_error_while_the_graph_is_looked_at_is_raised(
+        self, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from runtime.engine.llama.observing import WatchedModel
+        from runtime.engine.llama.survey import Surveyor
+
+        def unreadable(self: Surveyor, address: int) -> None:
+            raise EngineError(f"no node at {address}")
+
+        monkeypatch.setattr(Surveyor, "offer", unreadable)
+        names = frozenset({"blk.0.attn_q.weight"})
+        model = WatchedModel((str(models["dense"]),), names, chunk_tokens=CHUNK, threads=1)
+        with pytest.raises(EngineError, match="no node at"):
+            model.survey([np.full(CHUNK, 97, np.int32)])
 
     def test_a_full_disk_is_foreseen(
         self, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

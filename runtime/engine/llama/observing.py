@@ -87,12 +87,22 @@ class WatchedModel:
         return np.array(found, dtype=np.int32)
 
     def survey(self, chunks: Sequence[Chunk]) -> Survey:
-        """What the graph of a batch multiplies. Where llama.cpp cuts such batches, they become smaller."""
+        """What the graph of a batch multiplies. Where llama.cpp cuts such batches, they become smaller.
+
+        Raises EngineError where the graph cannot be read, or multiplies with no matrix of the file.
+        """
         while True:
             surveyor = self._observer.look()
             batch = chunks[: self.batch_chunks]
             self._decode(batch)
+            if self._observer.error is not None:
+                raise self._observer.error
             survey = surveyor.survey()
+            if not survey.inputs:
+                raise EngineError(
+                    f"llama.cpp multiplies with no matrix of {self.path} where it could be watched: "
+                    "quantize it without calibration"
+                )
             if self.batch_chunks == 1 or survey.rows >= sum(map(len, batch)):
                 self._forget_logits(sum(map(len, batch)))
                 return survey
