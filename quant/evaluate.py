@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.errors import JobFailed, TextTooShort
 from quant.evaluate_memory import fit_together, plan_scoring
 from quant.evaluation import LEAST_CHUNKS, Compared, Evaluation, EvaluationText, Scores, TextFigures, figures
@@ -78,9 +79,10 @@ def evaluate(
         if files is not None
     ]
     slice_tokens = min(plan.slice_tokens for plan in plans)
+    needed = None if chunks is None else chunks * context * CHARACTERS_A_TOKEN
     request = ScoreRequest(
         config=plans[0].config,
-        texts=tuple(ScoreText(text.name, text.text) for text in texts),
+        texts=tuple(ScoreText(text.name, text.text[:needed]) for text in texts),
         chunks=chunks,
         slice_tokens=slice_tokens,
     )

@@ -109,13 +109,17 @@ def write_imatrix(
         data.append(found.tokens.astype("<f4"))
     layout = lay_out((), keys, entries, ALIGNMENT)
     temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        file.write(layout.header)
-        for placed, values in zip(layout.tensors, data, strict=True):
-            file.seek(placed.position)
-            file.write(values.tobytes())
-        file.truncate(layout.size)
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(layout.header)
+            for placed, values in zip(layout.tensors, data, strict=True):
+                file.seek(placed.position)
+                file.write(values.tobytes())
+            file.truncate(layout.size)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read_gguf(header: GgufHeader) -> Imatrix:

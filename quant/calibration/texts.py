@@ -28,6 +28,7 @@ MOST_CONVERSATIONS: Final = 100_000
 PLAIN: Final = (".txt", ".md")
 CONVERSATIONS: Final = ".jsonl"
 OWN_DOMAIN: Final = "given"
+SHAPE: Final = 'write {"messages": [{"role": "user", "content": "..."}, ...]} or {"text": "..."}'
 
 
 class TextSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,9 +103,8 @@ def read_texts(path: Path, *, domain: str = OWN_DOMAIN) -> tuple[CalibrationText
     suffix = path.suffix.lower()
     if suffix not in (*PLAIN, CONVERSATIONS):
         kinds = ", ".join((*PLAIN, CONVERSATIONS))
-        raise InvalidText(
-            f"{path}: texts are read from {kinds} files, not from {suffix or 'this'!r}", path=path
-        )
+        found = f"not from {suffix!r}" if suffix else "and this one has no ending"
+        raise InvalidText(f"{path}: texts are read from {kinds} files, {found}; rename a copy", path=path)
     content = _decode(path, _read(path))
     if suffix == CONVERSATIONS:
         return _conversations(path, path.name, domain, content)
@@ -174,9 +174,9 @@ def _conversations(path: Path, name: str, domain: str, content: str) -> tuple[Ca
         try:
             entry = decoder.decode(line)
         except (ValueError, msgspec.MsgspecError, RecursionError) as reason:
-            raise InvalidText(f"{path}: line {number}: {reason}", path=path) from reason
+            raise InvalidText(f"{path}: line {number}: {reason}; {SHAPE}", path=path) from reason
         if bool(entry.text.strip()) == bool(entry.messages):
-            raise InvalidText(f"{path}: line {number}: needs either messages or a text", path=path)
+            raise InvalidText(f"{path}: line {number}: needs either messages or a text; {SHAPE}", path=path)
         if any(not message.content.strip() for message in entry.messages):
             raise InvalidText(f"{path}: line {number}: a message has no content", path=path)
         messages = tuple({"role": message.role, "content": message.content} for message in entry.messages)

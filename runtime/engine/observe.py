@@ -38,8 +38,8 @@ def observe(request: ObserveRequest, report: Report) -> Observed:
         raise InvalidRequest("calibration needs texts, tokens and threads", field="tokens")
     if request.chunk_tokens < LEAST_CHUNK_TOKENS:
         raise InvalidRequest(
-            f"chunks of {request.chunk_tokens} tokens cannot be read: {LEAST_CHUNK_TOKENS} are the least, one "
-            "of which a model may want in front",
+            f"chunks of {request.chunk_tokens} tokens cannot be read: {LEAST_CHUNK_TOKENS} are the least, "
+            "one of which a model may want in front",
             field="chunk_tokens",
         )
     matrices = frozenset(

@@ -18,7 +18,7 @@ import numpy as np
 
 from runtime.engine.child import serve_job
 from runtime.engine.llama.logits import LogitModel, Logits, Tokens
-from runtime.engine.score_chunks import cut, first_scored, scored_positions, spread
+from runtime.engine.score_chunks import check_size, cut, first_scored, scored_positions, spread
 from runtime.engine.score_messages import KEPT, Scored, ScoreProgress, ScoreRequest
 from runtime.engine.score_record import Heading, RecordReader, RecordWriter
 from runtime.engine.score_rows import Comparison, Row, bucketed_divergence
@@ -43,10 +43,10 @@ class Tally:
         self.original_log_probability.append(original_log_probability)
         self.agrees.append(agrees)
 
-    def check(self, chunk: int) -> None:
-        """Raise EngineError where a score is no number: a weight or an activation has overflowed."""
+    def check(self, chunk: int, positions: int) -> None:
+        """Raise EngineError where one of the last scores is no number, as where an activation overflows."""
         for scores in (self.log_probability, self.original_log_probability, self.divergence):
-            if not np.isfinite(np.frombuffer(scores, dtype=np.float64)).all():
+            if not np.isfinite(np.frombuffer(scores, dtype=np.float64)[-positions:]).all():
                 raise EngineError(
                     f"a model gives NaN or infinity in chunk {chunk + 1} of the texts: its weights are "
                     "damaged, or its activations overflow 16 bits"
@@ -56,8 +56,9 @@ class Tally:
 def score(request: ScoreRequest, report: Callable[[ScoreProgress], None]) -> Scored:
     """Score the texts of the request.
 
-    Raises ModelLoadFailed; TooFewTokens for a text of less than two chunks; VocabulariesDiffer; EngineError
-    where a model gives no numbers, or the record cannot be written or read.
+    Raises ModelLoadFailed; TooFewTokens for a text of less than two chunks; InvalidRequest for more chunks
+    than an answer holds; VocabulariesDiffer; EngineError where a model gives no
+    numbers, or the record cannot be written or read.
     """
     judged = LogitModel(request.config, slice_tokens=request.slice_tokens)
     texts = [judged.tokens(text.text) for text in request.texts]
@@ -68,6 +69,7 @@ def score(request: ScoreRequest, report: Callable[[ScoreProgress], None]) -> Sco
     context = request.config.context_tokens
     _check_lengths(request, texts)
     taken = spread([len(tokens) // context for tokens in texts], request.chunks)
+    check_size(sum(taken), context)
     chunks = list(cut(texts, taken, context, judged.first_token))
     tally = Tally()
     with ExitStack() as files:
@@ -75,7 +77,7 @@ def score(request: ScoreRequest, report: Callable[[ScoreProgress], None]) -> Sco
         for number, chunk in enumerate(chunks):
             report(ScoreProgress(number, len(chunks)))
             compute(chunk)
-            tally.check(number)
+            tally.check(number, scored_positions(context))
         report(ScoreProgress(len(chunks), len(chunks)))
     return Scored(
         text_tokens=tuple(len(tokens) for tokens in texts),

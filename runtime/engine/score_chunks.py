@@ -13,7 +13,13 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.engine.wire import MAX_FRAME_BYTES
+from runtime.errors import InvalidRequest
+
 Tokens: TypeAlias = NDArray[np.int32]
+
+MOST_POSITIONS = (MAX_FRAME_BYTES - (1 << 20)) // (3 * 8 + 1)
+"""Of an answer: three scores and an agreement of each travel in one frame."""
 
 
 def first_scored(context: int) -> int:
@@ -38,6 +44,17 @@ def spread(available: Sequence[int], wanted: int | None) -> tuple[int, ...]:
                 taken[text] += 1
                 left -= 1
     return tuple(taken)
+
+
+def check_size(chunks: int, context: int) -> None:
+    """Raise InvalidRequest where the scores of ``chunks`` chunks would not fit into one answer."""
+    most = MOST_POSITIONS // scored_positions(context)
+    if chunks > most:
+        raise InvalidRequest(
+            f"{chunks:,} chunks of {context} tokens are too many to score at once: use "
+            f"--chunks {most} or fewer",
+            field="chunks",
+        )
 
 
 def cut(texts: Sequence[Tokens], taken: Sequence[int], context: int, first: int | None) -> Iterator[Tokens]:

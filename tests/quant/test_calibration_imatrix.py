@@ -87,6 +87,12 @@ class TestGguf:
             write_imatrix(tmp_path / "m.gguf", {"x" * 60: some()})
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "m.gguf").mkdir()
+        with pytest.raises(OSError):
+            write_imatrix(tmp_path / "m.gguf", {"a": some()})
+        assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
+
     def test_a_model_is_no_importance_matrix(self, tmp_path: Path) -> None:
         (tmp_path / "m.gguf").write_bytes(gguf_bytes.model())
         with pytest.raises(GgufError, match="no importance matrix"):

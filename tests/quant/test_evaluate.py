@@ -18,7 +18,9 @@ from quant.errors import JobFailed, TextTooShort
 from quant.evaluate import Evaluation, EvaluationText, evaluate
 from quant.evaluate_memory import plan_scoring
 from quant.evaluation import Compared, Figures, Scores, figures, standard_error
+from runtime.engine.job import run_job
 from runtime.engine.peak import peak_memory_bytes
+from runtime.engine.score_messages import ScoreRequest
 from runtime.errors import (
     DoesNotFit,
     GgufError,
@@ -186,6 +188,23 @@ class TestEvaluate:
 
 
 class TestRefusals:
+    def test_of_a_long_text_no_more_is_read_than_the_chunks_can_come_from(
+        self, original: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lengths: list[int] = []
+
+        def noting(job: str, request: ScoreRequest, **options: Any) -> Any:
+            lengths.extend(len(text.text) for text in request.texts)
+            return run_job(job, request, **options)
+
+        monkeypatch.setattr("quant.evaluate.run_job", noting)
+        text = EvaluationText("prose", tale(1, 1000) * 100)
+        part = EvaluationText("prose", text.text[:2000])
+        found = judge(original, texts=[text], chunks=2)
+        assert lengths == [2 * 64 * 64]
+        assert found.texts[0].sha256 == text.sha256
+        assert found.perplexity == judge(original, texts=[part], chunks=2).perplexity
+
     def test_a_text_that_is_too_short_is_named_with_both_numbers(self, original: Path) -> None:
         with pytest.raises(TextTooShort, match="note has 100 tokens, and 128 are the least") as caught:
             judge(original, texts=[EvaluationText("note", "x" * 100)], chunks=None)

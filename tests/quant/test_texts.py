@@ -192,6 +192,7 @@ def test_a_line_of_another_shape_is_named(tmp_path: Path, line: str, reason: str
     path.write_text('{"text": "fine"}\n' + line + "\n")
     with pytest.raises(InvalidText, match=rf"chats\.jsonl: {reason}") as caught:
         read_texts(path)
+    assert "no content" in str(caught.value) or str(caught.value).endswith('or {"text": "..."}')
     assert caught.value.path == path
 
 
@@ -206,7 +207,7 @@ def test_a_line_of_another_shape_is_named(tmp_path: Path, line: str, reason: str
         ("a.jsonl", b"\n\n", "holds no conversations"),
         ("a.jsonl", b'{"text": "x"}\n\xc3\x28', r"no UTF-8 at byte 14 \(0xc3\)"),
         ("a.pdf", b"%PDF", r"from \.txt, \.md, \.jsonl files, not from '\.pdf'"),
-        ("plain", b"text", r"not from 'this'"),
+        ("plain", b"text", r"this one has no ending"),
     ],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, name: str, content: bytes, reason: str) -> None:

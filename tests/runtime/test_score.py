@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from runtime.engine.config import EngineConfig
 from runtime.engine.job import run_job
-from runtime.engine.score_chunks import cut, first_scored, scored_positions, spread
+from runtime.engine.score_chunks import check_size, cut, first_scored, scored_positions, spread
 from runtime.engine.score_messages import Scored, ScoreProgress, ScoreRequest, ScoreText
 from runtime.engine.score_record import Heading, RecordReader, RecordWriter
 from runtime.engine.score_rows import Comparison, Likeliest, Row, bucketed_divergence, likeliest
-from runtime.errors import EngineError, ModelLoadFailed, TooFewTokens, VocabulariesDiffer
+from runtime.engine.wire import MAX_FRAME_BYTES, encode
+from runtime.errors import EngineError, InvalidRequest, ModelLoadFailed, TooFewTokens, VocabulariesDiffer
 from tests.runtime.byte_model import write_byte_model
 
 F32 = NDArray[np.float32]
@@ -202,6 +203,38 @@ class TestChunks:
     def test_the_second_half_of_a_chunk_is_scored_but_for_the_last_token(self) -> None:
         assert (first_scored(512), scored_positions(512)) == (256, 255)
         assert (first_scored(17), scored_positions(17)) == (8, 8)
+
+    def test_more_chunks_than_an_answer_holds_are_refused(self) -> None:
+        def answer(chunks: int) -> bytes:
+            scores = bytes(8 * 255 * chunks)
+            return encode(
+                [
+                    Scored(
+                        text_tokens=(1 << 60,),
+                        text_chunks=(chunks,),
+                        positions=255,
+                        log_probability=scores,
+                        original_log_probability=scores,
+                        divergence=scores,
+                        agrees=bytes(255 * chunks),
+                    )
+                ]
+            )
+
+        def refused(chunks: int) -> bool:
+            try:
+                check_size(chunks, 512)
+            except InvalidRequest:
+                return True
+            return False
+
+        per_chunk = len(answer(100)) - len(answer(99))
+        around = len(answer(99)) - 99 * per_chunk
+        most = next(count for count in range(41_000, 43_000) if refused(count)) - 1
+        assert MAX_FRAME_BYTES - (2 << 20) < around + most * per_chunk <= MAX_FRAME_BYTES
+        with pytest.raises(InvalidRequest, match=f"use --chunks {most} or fewer") as caught:
+            check_size(1 << 40, 512)
+        assert caught.value.field == "chunks"
 
     def test_chunks_follow_each_other_and_begin_with_the_first_token(self) -> None:
         texts = [np.arange(10, 22, dtype=np.int32), np.arange(50, 60, dtype=np.int32)]
