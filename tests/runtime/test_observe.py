@@ -151,6 +151,32 @@ class TestDense:
         assert changed.inputs == plain.inputs
         assert (changed.passes > 1) == ("memory_bytes" in changes)
 
+    def test_tokens_of_several_batches_are_all_seen(self, tmp_path: Path) -> None:
+        """The last batch has fewer chunks than the others."""
+        model = WatchedLlama(layers=1, width=64)
+        text = LETTERS + LETTERS[::-1]
+        found = [
+            run(
+                ask(
+                    model.write(tmp_path / "small.gguf"),
+                    tmp_path / name,
+                    passages=(Passage("letters", Prompt(text, parse_special=False)),),
+                    tokens=41 * CHUNK,
+                    memory_bytes=memory_bytes,
+                    hessian=False,
+                )
+            )
+            for name, memory_bytes in (("one", 1 << 30), ("several", 1000))
+        ]
+        assert [observed.passes > 1 for observed in found] == [False, True]
+        assert found[0].batch_tokens < found[0].tokens == 41 * CHUNK
+        assert found[0].inputs == found[1].inputs
+        rows = model.inputs(chunks_of(text, 41, False))
+        for observed in found[0].inputs:
+            assert observed.tokens == (41 * CHUNK,)
+            squares = (rows[observed.tensors[0]][0] ** 2).mean(axis=0)
+            assert distance(moments(tmp_path / "one", observed)[0][0], squares) < ROUNDED
+
     def test_narrow_blocks_are_the_diagonal_blocks_of_the_whole(
         self, dense: tuple[Path, Observed], models: dict[str, Path], tmp_path: Path
     ) -> None:
@@ -260,6 +286,42 @@ class TestRefusals:
         model = WatchedModel((str(models["dense"]),), frozenset({"other"}), chunk_tokens=CHUNK, threads=1)
         with pytest.raises(EngineError, match="without calibration"):
             model.survey([np.full(CHUNK, 97, np.int32)])
+
+    def test_passes_that_are_ended_early_leave_nothing_in_the_log(
+        self, models: dict[str, Path], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        from runtime.engine.accumulator import Accumulator
+        from runtime.engine.llama.observing import WatchedModel
+
+        names = frozenset({"blk.0.attn_q.weight"})
+        model = WatchedModel((str(models["dense"]),), names, chunk_tokens=CHUNK, threads=1)
+        chunks = [np.full(CHUNK, 97, np.int32)]
+        survey = model.survey(chunks)
+        model.watch(survey, {0: Accumulator(DENSE.hidden, 1, 0, 1)}, chunks, lambda share: None)
+        assert capfd.readouterr().err == ""
+        model._abort_flag.value = 0
+        model._log_error(4, b"an error of a pass that runs\n", None)
+        assert capfd.readouterr().err == "an error of a pass that runs\n"
+
+    def test_inputs_that_llama_cpp_does_not_show_are_an_error(
+        self, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from runtime.engine.accumulator import Accumulator
+        from runtime.engine.llama.observing import WatchedModel
+        from runtime.engine.llama.survey import weight_of
+
+        names = frozenset({"blk.0.attn_q.weight", "blk.1.attn_q.weight"})
+        model = WatchedModel((str(models["dense"]),), names, chunk_tokens=CHUNK, threads=1)
+        chunks = [np.full(CHUNK, 97, np.int32)]
+        survey = model.survey(chunks)
+        sums = {number: Accumulator(DENSE.hidden, 1, 0, 1) for number in range(2)}
+        model.watch(survey, sums, chunks, lambda share: None)
+        monkeypatch.setattr(
+            "runtime.engine.llama.observer.weight_of",
+            lambda node, names: weight_of(node, names - {"blk.1.attn_q.weight"}),
+        )
+        with pytest.raises(EngineError, match="1 of 2 inputs"):
+            model.watch(survey, sums, chunks, lambda share: None)
 
     def test_an_error_while_the_graph_is_looked_at_is_raised(
         self, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch

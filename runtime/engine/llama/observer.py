@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from runtime.engine.accumulator import Accumulator
 from runtime.engine.llama.graph import Tensor, at, source, values
 from runtime.engine.llama.survey import Survey, Surveyor, routed, stop_before, weight_of
+from runtime.errors import EngineError
 
 
 class Observer:
@@ -71,9 +72,18 @@ class Observer:
         self._begin()
 
     def finish(self) -> None:
-        """Behind each watched pass: takes what was computed last, when the pass was ended."""
+        """Behind each watched pass: takes what was computed last, when the pass was ended.
+
+        ``error`` is set where an input has not been seen: statistics of a part of the texts would pass for
+        those of all.
+        """
         for address in list(self._pending):
             self._take(address)
+        if len(self._taken) < self._wanted:
+            self.error = self.error or EngineError(
+                f"llama.cpp showed {len(self._taken)} of {self._wanted} inputs of a batch: it computes other "
+                "batches otherwise; quantize this model without calibration"
+            )
 
     def _begin(self) -> None:
         self._index = 0
@@ -81,6 +91,7 @@ class Observer:
         self._taken: set[tuple[int, int]] = set()
         self._pending: dict[int, tuple[int, int]] = {}
         self._armed = 0
+        self._same_graph = True
 
     def _called(self, address: int, asks: bool, _: Any) -> bool:
         try:
@@ -101,10 +112,11 @@ class Observer:
         if self._index and (node.name, node.op) == (survey.nodes[0].name, survey.nodes[0].op):
             self._begin()  # llama.cpp cut the batch: the next graph
         wanted = self._wants(survey, node, address)
-        if self._index == self._stop:
-            expected = survey.nodes[self._index]
-            if (node.name, node.op) == (expected.name, expected.op):
-                self._armed, wanted = address, True
+        expected = survey.nodes[self._index] if self._index < len(survey.nodes) else None
+        if expected is None or (node.name, node.op) != (expected.name, expected.op):
+            self._same_graph = False  # its end may be elsewhere: it is computed whole
+        elif self._same_graph and self._index == self._stop:
+            self._armed, wanted = address, True
         self._index += 1
         return wanted
 

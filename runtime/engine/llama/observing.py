@@ -28,7 +28,7 @@ LOGIT_BYTES = 512 << 20
 """llama.cpp keeps room for the logits of a whole batch, and clears it, though none is computed here."""
 DONE, ABORTED = 0, 2
 ERROR_LEVEL = 4
-"""ggml's log levels from error on; below, every pass that is ended early would be remarked on."""
+"""ggml's log levels from error on."""
 
 Chunk = NDArray[np.int32]
 
@@ -44,7 +44,8 @@ class WatchedModel:
         self, paths: tuple[str, ...], names: frozenset[str], *, chunk_tokens: int, threads: int
     ) -> None:
         check_layout()
-        self._log = native.llama_log_callback(_log_errors)
+        self._abort_flag = ctypes.c_int32(0)
+        self._log = native.llama_log_callback(self._log_error)
         native.llama_log_set(self._log, None)
         native.llama_backend_init()
         self.path = paths[0]
@@ -57,7 +58,6 @@ class WatchedModel:
         self.vocabulary = Vocabulary(self._model)
         self._chunk_tokens = chunk_tokens
         self._threads = threads
-        self._abort_flag = ctypes.c_int32(0)
         self._observer = Observer(names, self._abort_flag)
         self._context = 0
         fitting = min(MOST_BATCH_TOKENS, LOGIT_BYTES // (4 * max(self.vocabulary.size, 1))) // chunk_tokens
@@ -184,8 +184,8 @@ class WatchedModel:
             address = ctypes.addressof(logits.contents)
             drop(address, address + 4 * rows * self.vocabulary.size)
 
-
-def _log_errors(level: int, text: bytes, _: object) -> None:
-    if level >= ERROR_LEVEL:
-        sys.stderr.write(text.decode("utf-8", "replace"))
-        sys.stderr.flush()
+    def _log_error(self, level: int, text: bytes, _: object) -> None:
+        """What is worth reading behind a failure: not that a pass was ended early, as nearly all are."""
+        if level >= ERROR_LEVEL and not self._abort_flag.value:
+            sys.stderr.write(text.decode("utf-8", "replace"))
+            sys.stderr.flush()
