@@ -89,6 +89,19 @@ def test_a_model_is_calibrated_encoded_and_judged(tiny_path: Path, tmp_path: Pat
     assert in_file.figures == fed.figures
 
 
+def test_a_mixture_of_the_same_bytes_is_better_than_one_format(tiny_path: Path, tmp_path: Path) -> None:
+    uniform = quantize(real_request(tiny_path, tmp_path / "uniform.gguf", target=Target("q2_k"))).certificate
+    mixed = quantize(
+        real_request(
+            tiny_path, tmp_path / "mixed.gguf", target=Target(bits_per_weight=uniform.bits_per_weight + 0.001)
+        )
+    ).certificate
+    assert mixed.nbytes <= uniform.nbytes + 1000
+    assert uniform.figures is not None
+    assert mixed.figures is not None
+    assert mixed.figures.kl_mean < 0.9 * uniform.figures.kl_mean
+
+
 def test_the_same_request_gives_the_same_bytes_with_other_threads(tiny_path: Path, tmp_path: Path) -> None:
     first = quantize(real_request(tiny_path, tmp_path / "first.gguf", jobs=1))
     second = quantize(real_request(tiny_path, tmp_path / "second.gguf", jobs=2))
