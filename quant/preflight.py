@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from quant.encode import CHUNK_WEIGHTS, ROWS_TOGETHER
+from quant.evaluate_memory import plan_scoring
 from quant.recipe import is_encoded, layer_of
 from quant.request import QuantizeRequest
 from quant.source import Source
 from runtime.errors import DoesNotFit
-from runtime.hardware import available_memory
+from runtime.hardware import this_machine
 from runtime.units import format_bytes
 
 PROCESS_BYTES: Final = 96 << 20
@@ -51,9 +52,12 @@ def _moments(source: Source, request: QuantizeRequest) -> int:
 
 
 def require_memory(source: Source, request: QuantizeRequest) -> None:
-    """Raises :class:`DoesNotFit`, with both numbers, unless the bound is within what may be used."""
-    needed = needed_memory(source, request)
-    report = available_memory(ram=request.memory_bytes)
+    """Raises :class:`DoesNotFit`, with both numbers, unless the bounds are within what may be used.
+
+    Evaluation, which comes last, must fit too: the source is the larger of the two models.
+    """
+    machine = this_machine(ram=request.memory_bytes)
+    needed, report = needed_memory(source, request), machine.memory
     if needed > report.available:
         raise DoesNotFit(
             f"quantizing {source.header.path.name} with {request.jobs} jobs takes up to "
@@ -63,3 +67,13 @@ def require_memory(source: Source, request: QuantizeRequest) -> None:
             needed_bytes=needed,
             available_bytes=report.available,
         )
+    if request.evaluation:
+        judging = plan_scoring(source.model, request.context_tokens, request.jobs, machine).bytes
+        if judging > report.available:
+            raise DoesNotFit(
+                f"judging {source.header.path.name} takes {format_bytes(judging)} of memory; "
+                f"{format_bytes(report.available)} are available (limited by {report.binding.name}); "
+                "close other programs, or quantize with --eval none and judge on another machine",
+                needed_bytes=judging,
+                available_bytes=report.available,
+            )

@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 import pytest
 
-from quant import encode
+from quant import encode, preflight
 from quant.certificate import from_json
 from quant.certificate_keys import read_certificate
 from quant.encode import spread_rows
@@ -309,6 +309,22 @@ class TestRefusals:
             quantize(request(source, out, memory_bytes=100 << 20), steps=stand_ins(called.append))
         assert caught.value.available_bytes < 100 << 20 < caught.value.needed_bytes
         assert called == []
+
+    def test_too_little_memory_to_judge_is_told_before_the_work(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = preflight.plan_scoring
+
+        def huge(*given: Any) -> Any:
+            return replace(plan(*given), bytes=1 << 50)
+
+        monkeypatch.setattr(preflight, "plan_scoring", huge)
+        called: list[str] = []
+        with pytest.raises(DoesNotFit, match=r"judging source.gguf takes 1024 TiB .* --eval none") as caught:
+            quantize(request(source, out), steps=stand_ins(called.append))
+        assert caught.value.needed_bytes == 1 << 50
+        assert called == []
+        made(request(source, out, evaluation=()))
 
     def test_statistics_of_another_shape_are_an_error(self, source: Path, out: Path) -> None:
         steps = stand_ins()
