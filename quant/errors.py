@@ -9,6 +9,7 @@ LocalqError
     ├── NothingObserved    parameters were asked of an observer that saw no values
     ├── InvalidText        a file of texts cannot be used: not there, too large, no UTF-8, ...
     ├── TextTooShort       a calibration or evaluation text has too few tokens
+    ├── TextsOverlap       calibration would see what the evaluation is to judge on
     ├── NoRoom             the disk has less free space than the file needs (a DoesNotFit too)
     ├── WorkInUse          another process is making the same file
     └── JobFailed          a process that ran the model for calibration or evaluation failed
@@ -70,6 +71,10 @@ class TextTooShort(QuantError):
         super().__init__(message)
         self.tokens = tokens
         self.needed_tokens = needed_tokens
+
+
+class TextsOverlap(QuantError):
+    """An evaluation text shares runs of words with the calibration."""
 
 
 class NoRoom(QuantError, DoesNotFit):

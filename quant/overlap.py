@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from quant.calibration.text import CalibrationText
+from quant.errors import TextsOverlap
+from quant.evaluation import EvaluationText
 
 WORDS = 13
 _UNSPACED = (
@@ -54,6 +58,23 @@ def overlap(text: str, others: Iterable[str], words: int = WORDS) -> Overlap:
                 own[gram] = True
     shared = [gram for gram, found in own.items() if found]
     return Overlap(len(shared), len(own), " ".join(shared[0]) if shared else "")
+
+
+def require_disjoint(
+    evaluation: Sequence[EvaluationText], calibration: Sequence[CalibrationText], characters: int
+) -> None:
+    """Raises :class:`TextsOverlap` where calibration holds something of an evaluation text.
+
+    Looks at the first ``characters`` of each evaluation text: evaluation reads no further.
+    """
+    seen = [text.text or "\n".join(m["content"] for m in text.messages) for text in calibration]
+    for text in evaluation:
+        found = overlap(text.text[:characters], seen)
+        if found.shared:
+            raise TextsOverlap(
+                f"calibration would see {100 * found.share:.1f} % of the evaluation text {text.name} "
+                f'("{found.example}"), and its figures would flatter; give other texts with --calib or --eval'
+            )
 
 
 def runs(text: str, words: int = WORDS) -> Iterator[Gram]:

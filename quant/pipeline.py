@@ -23,6 +23,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from quant.calibration.statistics import InputStatistics
+from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate import (
     Certificate,
     Making,
@@ -33,6 +34,7 @@ from quant.certify import facts_of, has_figures_for, with_figures, with_tensors
 from quant.encode import Chunk, chunks, copy_tensor, encode_tensor
 from quant.errors import QuantError
 from quant.formats.registry import BY_NAME
+from quant.overlap import require_disjoint
 from quant.plan import Plan, first_certificate, lay_out_file, plan_tensors
 from quant.preflight import require_memory
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent, ignore
@@ -75,8 +77,9 @@ def quantize(
     """Makes the file that ``request`` asks for, with its certificate beside it; or ``publish`` places both.
 
     Raises GgufError or SourceDamaged for a source that cannot be used, CannotEncode for a request that it
-    cannot meet, DoesNotFit for too little memory and NoRoom for too little disk, both before the work begins,
-    WorkInUse, JobFailed. Nothing is published then, and what is finished is kept for the next try.
+    cannot meet, TextsOverlap, DoesNotFit for too little memory and NoRoom for too little disk, these three
+    before the work begins, WorkInUse, JobFailed. Nothing is published then, and what is finished is kept for
+    the next try.
     ``on_event`` is called in the caller's thread; what it raises, Ctrl-C included, ends the run likewise.
     """
     with open_source(request.source) as source, EnergyMeter() as energy:
@@ -107,6 +110,8 @@ class _Run:
                     "stays, and the figures compare with it, not with the model that it was made of"
                 )
             )
+        characters = request.evaluation_chunks * request.context_tokens * CHARACTERS_A_TOKEN
+        require_disjoint(request.evaluation, request.calibration, characters)
         require_memory(source, request)
         require_room(_existing(request.out.parent), RESERVE_BYTES)
         digests = self._hash()

@@ -22,7 +22,7 @@ from quant.errors import QuantError
 from runtime.engine.observation import ObservedInput
 
 INDEX: Final = "index.json"
-VERSION: Final = 1
+VERSION: Final = 2
 HASH_BYTES: Final = 4 << 20
 
 

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from quant.overlap import Overlap, overlap, runs
+from quant.calibration.text import CalibrationText
+from quant.errors import TextsOverlap
+from quant.evaluation import EvaluationText
+from quant.overlap import Overlap, overlap, require_disjoint, runs
 
 WORDS = [f"word{index}" for index in range(40)]
 TEXT = " ".join(WORDS)
@@ -44,3 +47,13 @@ def test_a_run_counts_once_however_often_it_comes() -> None:
 def test_a_short_text_has_no_runs() -> None:
     assert overlap("too short to say", ["too short to say"]) == Overlap(0, 0)
     assert overlap("", []).share == 0.0
+
+
+def test_a_text_that_calibration_would_see_is_refused_by_name() -> None:
+    words = " ".join(f"word{number}" for number in range(40))
+    judged = EvaluationText("mine.txt", f"An introduction. {words}")
+    conversation = CalibrationText("chat/1", "dialogue", messages=({"role": "user", "content": words},))
+    with pytest.raises(TextsOverlap, match=r"mine\.txt.*word0 word1"):
+        require_disjoint((judged,), (conversation,), 1 << 20)
+    require_disjoint((judged,), (conversation,), 20)
+    require_disjoint((judged,), (CalibrationText("other", "prose", "Quite another text."),), 1 << 20)
