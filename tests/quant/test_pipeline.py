@@ -14,11 +14,12 @@ import gguf
 import numpy as np
 import pytest
 
-from quant import encode, preflight
+from quant import encode
 from quant.certificate import from_json
 from quant.certificate_keys import read_certificate
 from quant.encode import spread_rows
 from quant.errors import CannotEncode, JobFailed, NoRoom, QuantError, SourceDamaged, WorkInUse
+from quant.evaluate_memory import plan_scoring
 from quant.formats.dequantize import dequantize
 from quant.formats.registry import BY_GGML_TYPE
 from quant.pipeline import certificate_path, quantize
@@ -313,12 +314,10 @@ class TestRefusals:
     def test_too_little_memory_to_judge_is_told_before_the_work(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plan = preflight.plan_scoring
-
         def huge(*given: Any) -> Any:
-            return replace(plan(*given), bytes=1 << 50)
+            return replace(plan_scoring(*given), bytes=1 << 50)
 
-        monkeypatch.setattr(preflight, "plan_scoring", huge)
+        monkeypatch.setattr("quant.preflight.plan_scoring", huge)
         called: list[str] = []
         with pytest.raises(DoesNotFit, match=r"judging source.gguf takes 1024 TiB .* --eval none") as caught:
             quantize(request(source, out), steps=stand_ins(called.append))
