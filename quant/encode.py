@@ -58,10 +58,11 @@ class EncodedRows:
     energies: F64
 
 
-def chunks(tensor: SourceTensor, weights: int = CHUNK_WEIGHTS) -> list[Chunk]:
-    """The tensor in pieces that hold rows of one expert each, in order."""
-    rows = max(weights // tensor.columns // ROWS_TOGETHER * ROWS_TOGETHER, ROWS_TOGETHER)
+def chunks(tensor: SourceTensor, jobs: int = 1, weights: int = CHUNK_WEIGHTS) -> list[Chunk]:
+    """The tensor in pieces that hold rows of one expert each, in order, if possible one for each job."""
     per_expert = tensor.rows // tensor.experts
+    tiles = min(weights // tensor.columns // ROWS_TOGETHER, -(-per_expert // (ROWS_TOGETHER * jobs)))
+    rows = max(tiles, 1) * ROWS_TOGETHER
     return [
         Chunk(expert, expert * per_expert + start, expert * per_expert + min(start + rows, per_expert))
         for expert in range(tensor.experts)
@@ -122,7 +123,7 @@ def encode_tensor(
 
     def tasks() -> Iterator[tuple[Chunk, Callable[[], EncodedRows]]]:
         nonlocal feeds_back
-        for chunk in chunks(tensor):
+        for chunk in chunks(tensor, jobs):
             if chunk.expert not in encoders:
                 encoders.clear()  # an expert's Hessian at a time
                 encoders[chunk.expert] = make_encoder(fmt, statistics, chunk.expert, tensor.columns)

@@ -206,7 +206,7 @@ class TestDeterminism:
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = made(request(source, out))
-        monkeypatch.setattr(encode.chunks, "__defaults__", (256 * 16,))
+        monkeypatch.setattr(encode.chunks, "__defaults__", (1, 256 * 16))
         assert len(encode.chunks(first_tensor(source))) == 2
         assert made(request(source, out, replace=True)) == whole
 
