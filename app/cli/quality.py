@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from app.store import Store
     from quant.certificate import Certificate, Figures, TensorFacts
 
-BAR_COLUMNS = 40
-_EIGHTHS = " ▏▎▍▌▋▊▉"
-
 
 def closing(
     found: ResolvedModel, made: Made, speeds: tuple[Speed | None, Speed | None] | None
@@ -151,6 +148,7 @@ def certificate_of(store: Store, found: ResolvedModel) -> Certificate | None:
 
 def quality_blocks(name: str, certificate: Certificate) -> tuple[Block, ...]:
     """A certificate: what it was made of and how, the figures by text, the error by layer and by role."""
+    from app.cli.chart import chart
     from app.cli.output import Fields
 
     blocks: list[Block] = [Fields(_about(name, certificate)), ""]
@@ -260,19 +258,3 @@ def by_layer(tensors: Sequence[TensorFacts]) -> list[tuple[str, float]]:
         return 1, int(number) if number.isdecimal() else 0
 
     return [(key, mean_error(layers[key])) for key in sorted(layers, key=place)]
-
-
-def chart(values: Sequence[tuple[str, float]]) -> list[str]:
-    """A line for each value, with a bar as long as it is beside the largest."""
-    width = max((len(name) for name, _ in values), default=0)
-    most = max((value for _, value in values), default=0.0)
-    return [
-        f"{name.ljust(width)}  {value:.2e}  {bar(value / most if most else 0.0)}".rstrip()
-        for name, value in values
-    ]
-
-
-def bar(share: float, columns: int = BAR_COLUMNS) -> str:
-    """``share`` of ``columns`` in eighths of a character."""
-    eighths = round(min(max(share, 0.0), 1.0) * columns * 8)
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

@@ -61,7 +61,7 @@ def rebuild(
     """
     from app.cli.loading import find
     from app.cli.quality import certificate_of
-    from app.cli.quantizing import shown
+    from app.cli.quantize_progress import shown
     from quant.pipeline import quantize
 
     store, found = find(front, settings, model)

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from app.cli import quality, speed
+from app.cli import chart, speed
 from app.cli.quantizing import Choices, default_name, target_of
 from app.cli.text import format_duration
 from app.errors import WrongUse
@@ -260,7 +260,7 @@ class TestFailures:
     def test_an_interrupted_run_goes_on_with_the_same_command(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from app.cli.quantizing import Show
+        from app.cli.quantize_progress import Show
 
         listen = Show.__call__
 
@@ -283,7 +283,7 @@ class TestFailures:
     def test_what_an_interrupted_run_left_is_given_back_by_gc(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from app.cli.quantizing import Show
+        from app.cli.quantize_progress import Show
 
         def interrupt(_self: Show, event: Any) -> None:
             if isinstance(event, TensorEvent):
@@ -300,7 +300,7 @@ class TestFailures:
     def test_work_under_way_is_left_alone_by_gc(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from app.cli.quantizing import Show
+        from app.cli.quantize_progress import Show
 
         freed = []
 
@@ -373,11 +373,11 @@ class TestQuality:
         assert list(folder.iterdir()) == []
 
     def test_bars_are_as_long_as_their_share(self) -> None:
-        assert quality.bar(1.0, 4) == "████"
-        assert quality.bar(0.5, 4) == "██"
-        assert quality.bar(0.53125, 4) == "██▏"
-        assert quality.bar(0.0, 4) == ""
-        assert quality.chart([("a", 0.0), ("bb", 0.0)]) == ["a   0.00e+00", "bb  0.00e+00"]
+        assert chart.bar(1.0, 4) == "████"
+        assert chart.bar(0.5, 4) == "██"
+        assert chart.bar(0.53125, 4) == "██▏"
+        assert chart.bar(0.0, 4) == ""
+        assert chart.chart([("a", 0.0), ("bb", 0.0)]) == ["a   0.00e+00", "bb  0.00e+00"]
 
     @pytest.mark.parametrize(
         ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (61, "1:01 min"), (3725, "1:02 h")]
