@@ -10,10 +10,8 @@ at all.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,24 +22,20 @@ import msgspec
 
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
-from quant.certificate import (
-    Certificate,
-    Making,
-    from_json,
-    to_json,
-)
-from quant.certify import facts_of, has_figures_for, with_figures, with_tensors
-from quant.encode import Chunk, chunks, copy_tensor, encode_tensor
+from quant.certificate import Certificate, Making, from_json, to_json
+from quant.certify import has_figures_for, with_figures, with_tensors
+from quant.encode import Chunk, chunks
+from quant.encode_all import encode_all
 from quant.errors import QuantError
 from quant.formats.registry import BY_NAME
 from quant.overlap import require_disjoint
 from quant.plan import Plan, first_certificate, lay_out_file, plan_tensors
 from quant.preflight import require_memory
-from quant.progress import OnEvent, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent, ignore
+from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.request import QuantizeRequest
 from quant.source import Source, SourceTensor, open_source
 from quant.steps import Calibrated, Steps, real_steps
-from quant.work import FinishedTensor, Work, open_work, work_key
+from quant.work import Work, open_work, work_key
 from quant.writer import PartFile, require_room
 from runtime.hardware.energy import EnergyMeter
 from runtime.kernels import active_isa
@@ -139,7 +133,17 @@ class _Run:
             )
         )
         with PartFile(work.part, layout) as part:
-            finished, resumed = self._encode(work, part, plan, certificate, calibrated)
+            finished, resumed = encode_all(
+                source,
+                plan,
+                certificate,
+                work,
+                part,
+                statistics=calibrated.statistics if calibrated else _no_statistics,
+                make_encoder=self.steps.make_encoder(request),
+                jobs=request.jobs,
+                on_event=self.on_event,
+            )
             part.zero_padding()
             certificate = with_tensors(certificate, finished, calibrated)
             part.rewrite(lay_out_file(source, request, plan, digests, certificate))
@@ -212,68 +216,6 @@ class _Run:
         work.save(work.plan, plan.document())
         return plan
 
-    def _encode(
-        self,
-        work: Work,
-        part: PartFile,
-        plan: Plan,
-        certificate: Certificate,
-        calibrated: Calibrated | None,
-    ) -> tuple[dict[str, FinishedTensor], int]:
-        """All tensors, those of an earlier run included; and how many of these there were."""
-        read = 0
-
-        def check(count: int) -> None:
-            nonlocal read
-            read += count
-            self.on_event(PhaseEvent("resume", read, max(read, part.layout.size)))
-
-        finished = work.finished(part, check)
-        resumed = len(finished)
-        tensors, count = self.source.tensors, len(self.source.tensors)
-        facts = {tensor.name: tensor for tensor in certificate.tensors}
-        pace = _Pace(sum(tensor.elements for tensor in tensors if tensor.name not in finished))
-        make_encoder = self.steps.make_encoder(self.request)
-        statistics = calibrated.statistics if calibrated else _no_statistics
-        total = pace.left
-        number = 0
-        for tensor in tensors:
-            if line := finished.get(tensor.name):
-                number += 1
-                self.on_event(TensorEvent(facts_of(facts[tensor.name], line), number, count, True, None))
-
-        def advance(weights: int) -> None:
-            pace.add(weights)
-            self.on_event(PhaseEvent("encode", total - pace.left, total))
-
-        with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(self.request.jobs, "localq-encode"))
-            for tensor, placed in zip(tensors, part.layout.tensors, strict=True):
-                if tensor.name in finished:
-                    continue
-                fmt = plan.formats.get(tensor.name)
-                if fmt is None:
-                    line = copy_tensor(self.source, tensor, part, placed, advance)
-                else:
-                    line = encode_tensor(
-                        self.source,
-                        tensor,
-                        fmt,
-                        statistics(tensor.name),
-                        part,
-                        placed,
-                        make_encoder=make_encoder,
-                        pool=pool,
-                        jobs=self.request.jobs,
-                        on_weights=advance,
-                    )
-                work.append(line)
-                finished[tensor.name] = line
-                number += 1
-                event = TensorEvent(facts_of(facts[tensor.name], line), number, count, False, pace.eta())
-                self.on_event(event)
-        return finished, resumed
-
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
         if not self.request.evaluation:
             return certificate
@@ -300,22 +242,6 @@ class _Run:
             joules=self.energy.joules,
             isa=active_isa(),
         )
-
-
-class _Pace:
-    """How many weights are left, and how long they will take at the pace so far."""
-
-    def __init__(self, weights: int) -> None:
-        self.left = weights
-        self._done = 0
-        self._began = time.monotonic()
-
-    def add(self, weights: int) -> None:
-        self._done += weights
-        self.left -= weights
-
-    def eta(self) -> float | None:
-        return (time.monotonic() - self._began) / self._done * self.left if self._done else None
 
 
 def publish_beside(out: Path, part: PartFile, certificate: Certificate) -> None:

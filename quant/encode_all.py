@@ -1,0 +1,100 @@
+"""All tensors of a model, one by one, each noted in the journal when its bytes lie in the file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from quant.calibration.statistics import InputStatistics
+from quant.certificate import Certificate
+from quant.certify import facts_of
+from quant.encode import copy_tensor, encode_tensor
+from quant.plan import Plan
+from quant.progress import OnEvent, PhaseEvent, TensorEvent
+from quant.row_encoder import MakeEncoder
+from quant.source import Source
+from quant.work import FinishedTensor, Work
+from quant.writer import PartFile
+
+
+def encode_all(
+    source: Source,
+    plan: Plan,
+    certificate: Certificate,
+    work: Work,
+    part: PartFile,
+    *,
+    statistics: Callable[[str], InputStatistics | None],
+    make_encoder: MakeEncoder,
+    jobs: int,
+    on_event: OnEvent,
+) -> tuple[dict[str, FinishedTensor], int]:
+    """Fills ``part``. All tensors, those of an earlier run included, and how many of these there were.
+
+    Raises what :func:`quant.encode.encode_tensor` raises; what is finished by then stands in the journal.
+    """
+    read = 0
+
+    def check(count: int) -> None:
+        nonlocal read
+        read += count
+        on_event(PhaseEvent("resume", read, max(read, part.layout.size)))
+
+    finished = work.finished(part, check)
+    resumed = len(finished)
+    tensors, count = source.tensors, len(source.tensors)
+    facts = {tensor.name: tensor for tensor in certificate.tensors}
+    number = 0
+    for tensor in tensors:
+        if line := finished.get(tensor.name):
+            number += 1
+            on_event(TensorEvent(facts_of(facts[tensor.name], line), number, count, True, None))
+    pace = Pace(sum(tensor.elements for tensor in tensors if tensor.name not in finished))
+
+    def advance(weights: int) -> None:
+        pace.add(weights)
+        on_event(PhaseEvent("encode", pace.done, pace.total))
+
+    with ThreadPoolExecutor(jobs, "localq-encode") as pool:
+        for tensor, placed in zip(tensors, part.layout.tensors, strict=True):
+            if tensor.name in finished:
+                continue
+            fmt = plan.formats.get(tensor.name)
+            if fmt is None:
+                line = copy_tensor(source, tensor, part, placed, advance)
+            else:
+                line = encode_tensor(
+                    source,
+                    tensor,
+                    fmt,
+                    statistics(tensor.name),
+                    part,
+                    placed,
+                    make_encoder=make_encoder,
+                    pool=pool,
+                    jobs=jobs,
+                    on_weights=advance,
+                )
+            work.append(line)
+            finished[tensor.name] = line
+            number += 1
+            on_event(TensorEvent(facts_of(facts[tensor.name], line), number, count, False, pace.eta()))
+    return finished, resumed
+
+
+class Pace:
+    """How many weights are done, and how long the others will take at the pace so far."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._began = time.monotonic()
+
+    def add(self, weights: int) -> None:
+        self.done += weights
+
+    def eta(self) -> float | None:
+        """Seconds; None before the first weight."""
+        seconds = time.monotonic() - self._began
+        return seconds / self.done * (self.total - self.done) if self.done else None
