@@ -67,7 +67,7 @@ def factors(
     statistics: InputStatistics,
     *,
     expert: int = 0,
-    damping: float = 0.1,
+    damping: float = 0.01,
     order: Order = "natural",
     block: int = 1,
     threads: int = 1,
@@ -97,7 +97,7 @@ def factor(
     order: U32,
     *,
     first: int = 0,
-    damping: float = 0.1,
+    damping: float = 0.01,
     threads: int = 1,
     isa: str | None = None,
 ) -> Factor:
