@@ -42,10 +42,11 @@ class FeedbackOptions:
     damping: float = 0.01
     """Added to the Hessian's diagonal, relative to its mean. Ten times as much lowers the loss on other texts
     and yet gives more divergence: few tokens of huge inputs make up most of some means."""
-    order: Order = "blocks"
-    refit: bool = True
+    order: Order = "importance"
+    refit: bool = False
     """Fit the scales of a block when feedback reaches it; not in order "importance", which mixes the
-    blocks."""
+    blocks. It has the least loss, but not the least divergence: SmolLM2-135M in Q4_0 0.121 with it, 0.095
+    without. The scales follow what a few tokens of huge inputs make of the Hessian."""
     sweeps: int = 2
     """How often codes and scales are refined afterwards."""
 

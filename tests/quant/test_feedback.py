@@ -20,9 +20,10 @@ from tests.quant.correlated import F32, correlated, statistics_of, weights_of
 from tests.quant.random_blocks import same_blocks
 
 FROZEN = FeedbackOptions(order="importance", refit=False, sweeps=0)
-REFITTED = FeedbackOptions(sweeps=0)
-REFINED = FeedbackOptions()
-ALL_OPTIONS = {"frozen": FROZEN, "refitted": REFITTED, "refined": REFINED}
+REFITTED = FeedbackOptions(order="blocks", refit=True, sweeps=0)
+REFINED = FeedbackOptions(order="blocks", refit=True, sweeps=2)
+SWEPT = FeedbackOptions()
+ALL_OPTIONS = {"frozen": FROZEN, "refitted": REFITTED, "refined": REFINED, "swept": SWEPT}
 EVERY_FORMAT = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.name)
 
 
@@ -34,14 +35,15 @@ def loss(fmt: Format, blocks: Blocks, weights: F32, statistics: InputStatistics)
 def test_each_step_of_feedback_lowers_the_loss_of_a_correlated_input(fmt: Format) -> None:
     weights, statistics = weights_of(96, 512), statistics_of(correlated(512))
     plain = nearest(fmt, weights, statistics.mean_square[0])
-    frozen, refitted, refined = (
+    frozen, refitted, refined, swept = (
         loss(fmt, feedback(fmt, weights, statistics, options=options), weights, statistics)
-        for options in (FROZEN, REFITTED, REFINED)
+        for options in (FROZEN, REFITTED, REFINED, SWEPT)
     )
     before = loss(fmt, plain, weights, statistics)
     assert frozen < 0.8 * before
     assert refitted < 0.8 * before
     assert refined < 0.98 * refitted
+    assert swept < frozen
 
 
 @EVERY_FORMAT
@@ -119,7 +121,7 @@ def test_columns_without_input_get_codes_near_their_weights(options: FeedbackOpt
     blocks = nearest(fmt, weights)
     found = values(fmt, feedback(fmt, weights, statistics, blocks=blocks, options=options))
     error = np.abs(found.reshape(weights.shape) - weights)
-    if not options.refit:
+    if options == FROZEN:  # refinement moves the scale that a block's columns share
         plain = np.abs(values(fmt, blocks).reshape(weights.shape) - weights)
         assert np.array_equal(error[:, 100:140], plain[:, 100:140])
     assert error[:, 256:].max() < 0.05 * np.abs(weights).max()
@@ -161,7 +163,7 @@ def test_shapes_that_do_not_fit_are_told_with_all_numbers() -> None:
     with pytest.raises(CannotEncode, match="rows of float32"):
         feedback(fmt, weights_of(4, 512).astype(np.float64), statistics)
     with pytest.raises(CannotEncode, match="mixes blocks"):
-        feedback(fmt, weights_of(4, 512), statistics, options=FeedbackOptions(order="importance"))
+        feedback(fmt, weights_of(4, 512), statistics, options=FeedbackOptions(refit=True))
     bare = InputStatistics(np.array([5]), np.ones((1, 512), dtype=np.float32))
     with pytest.raises(CannotEncode, match="kept no Hessian"):
         feedback(fmt, weights_of(4, 512), bare)
