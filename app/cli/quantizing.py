@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quant.request import QuantizeRequest, Target
     from quant.writer import PartFile
 
-BUILTIN, NONE = "builtin", "none"
+BUILTIN, NONE, CHATS = "builtin", "none", "chats"
 CONTEXT_TOKENS = 512
 MOMENT_BYTES = 1 << 30
 _ORIGINAL = re.compile(r"[-_.]?(f16|bf16|f32|fp16|fp32)$", re.IGNORECASE)
@@ -165,6 +165,12 @@ def calibration_texts(choice: str) -> tuple[CalibrationText, ...]:
 
     if choice == NONE:
         return ()
+    if choice == CHATS:
+        raise WrongUse(
+            "chats are not kept yet, there are none to calibrate with; give conversations as a .jsonl file "
+            'of lines like {"messages": [{"role": "user", "content": "..."}, ...]}',
+            next_command="localq quantize --help",
+        )
     return builtin("calibration") if choice == BUILTIN else read_texts(Path(choice).expanduser())
 
 

@@ -48,6 +48,13 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
+def test_chats_that_are_not_kept_are_no_texts_to_calibrate_with(cli: Cli, source: Path) -> None:
+    ran = cli.run("quantize", str(source), "--calib", "chats")
+    assert ran.exit_code == 2
+    assert "chats are not kept yet" in ran.stderr
+    assert ".jsonl" in ran.stderr
+
+
 class TestResult:
     def test_the_result_is_stored_under_the_sources_name_and_the_format(self, cli: Cli, source: Path) -> None:
         ran = cli.run("quantize", str(source), "--to", "q4_k", *PLAIN, "-q")
