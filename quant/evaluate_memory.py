@@ -24,11 +24,21 @@ SCORING_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class ScoringPlan:
-    """One model of an evaluation; ``bytes`` is the predicted peak of a process that scores it alone."""
+    """One model of an evaluation; ``bytes`` is the predicted peak of a process that scores it alone.
+
+    ``reclaimable`` of them are mapped weights. Without room for these the model is read from the disk again
+    in every pass: slower, but a pass is a whole chunk.
+    """
 
     config: EngineConfig
     slice_tokens: int
     bytes: int
+    reclaimable: int = 0
+
+    @property
+    def least_bytes(self) -> int:
+        """What it takes in any case."""
+        return self.bytes - self.reclaimable
 
 
 def plan_scoring(model: GgufModel, context: int, threads: int, machine: Machine) -> ScoringPlan:
@@ -59,12 +69,15 @@ def plan_scoring(model: GgufModel, context: int, threads: int, machine: Machine)
         2 * heads * config.ubatch_tokens * cells * F32
     )  # without flash attention, a score for each pair
     logits = (2 * slice_tokens + SCORING_ROWS) * row_bytes
-    return ScoringPlan(config, slice_tokens, plan.total + attention + logits)
+    return ScoringPlan(config, slice_tokens, plan.total + attention + logits, plan.reclaimable)
 
 
 def fit_together(plans: Sequence[ScoringPlan], available: int) -> bool:
-    """Whether all models fit at once. Raises DoesNotFit where one does not even fit alone."""
-    largest = max(plan.bytes for plan in plans)
+    """Whether all models fit at once.
+
+    Raises DoesNotFit where one does not even fit alone, without its weights if these are mapped.
+    """
+    largest = max(plan.least_bytes for plan in plans)
     if largest > available:
         raise DoesNotFit(
             f"scoring a model takes {format_bytes(largest)}, and {format_bytes(available)} are available: "

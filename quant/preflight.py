@@ -54,7 +54,8 @@ def _moments(source: Source, request: QuantizeRequest) -> int:
 def require_memory(source: Source, request: QuantizeRequest) -> None:
     """Raises :class:`DoesNotFit`, with both numbers, unless the bounds are within what may be used.
 
-    Evaluation, which comes last, must fit too: the source is the larger of the two models.
+    Evaluation, which comes last, must fit too: the source is the larger of the two models. A source that is
+    larger than the memory is read from the disk again for every chunk.
     """
     machine = this_machine(ram=request.memory_bytes)
     needed, report = needed_memory(source, request), machine.memory
@@ -68,7 +69,7 @@ def require_memory(source: Source, request: QuantizeRequest) -> None:
             available_bytes=report.available,
         )
     if request.evaluation:
-        judging = plan_scoring(source.model, request.context_tokens, request.jobs, machine).bytes
+        judging = plan_scoring(source.model, request.context_tokens, request.jobs, machine).least_bytes
         if judging > report.available:
             raise DoesNotFit(
                 f"judging {source.header.path.name} takes {format_bytes(judging)} of memory; "

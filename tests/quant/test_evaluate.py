@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 import threading
-from dataclasses import asdict
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ class TestEvaluate:
     def test_models_that_do_not_fit_together_are_read_in_turn(self, original: Path, rounded: Path) -> None:
         machine = this_machine()
         plans = [plan_scoring(open_model(path), 64, 2, machine) for path in (rounded, original)]
-        enough, one = sum(plan.bytes for plan in plans), max(plan.bytes for plan in plans)
+        enough, one = sum(plan.bytes for plan in plans), max(plan.least_bytes for plan in plans)
         heard: list[float] = []
         full = judge(rounded, against=original, memory_bytes=enough)
         low = judge(rounded, against=original, memory_bytes=enough - 1, on_progress=heard.append)
@@ -177,6 +177,12 @@ class TestEvaluate:
         with pytest.raises(DoesNotFit) as caught:
             judge(rounded, against=original, memory_bytes=one - 1)
         assert (caught.value.needed_bytes, caught.value.available_bytes) == (one, one - 1)
+
+    def test_mapped_weights_larger_than_the_memory_are_read_again(self, original: Path) -> None:
+        plan = plan_scoring(open_model(original), 64, 2, this_machine())
+        assert plan.config.mmap
+        assert 0 < plan.reclaimable < plan.bytes
+        assert judge(original, memory_bytes=plan.least_bytes) == judge(original)
 
     def test_one_model_alone_must_fit_too(self, original: Path) -> None:
         with pytest.raises(DoesNotFit, match=r"1\.00 MiB are available"):

@@ -315,7 +315,7 @@ class TestRefusals:
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def huge(*given: Any) -> Any:
-            return replace(plan_scoring(*given), bytes=1 << 50)
+            return replace(plan_scoring(*given), bytes=1 << 50, reclaimable=0)
 
         monkeypatch.setattr("quant.preflight.plan_scoring", huge)
         called: list[str] = []
