@@ -20,10 +20,10 @@ import numpy as np
 from benchmarks.bench_kernels import processor
 from benchmarks.originals import weights as original_rows
 from quant.encoders.nearest import nearest
+from quant.files.source import open_source
 from quant.formats.dequantize import values
 from quant.formats.format import F32, Format
 from quant.formats.registry import BY_NAME, FORMATS
-from quant.source import open_source
 from runtime.kernels import active_isa
 from tests.quant.ggml_quantize import ggml_error, ggml_quantize, weighted_error
 

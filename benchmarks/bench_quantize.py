@@ -20,17 +20,17 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from quant.allocation.recipe import Override
 from quant.calibration.collect import collect
 from quant.calibration.imatrix import write_imatrix
 from quant.calibration.store import Statistics
 from quant.calibration.texts import builtin
-from quant.certificate import Certificate
-from quant.evaluate import evaluate
-from quant.evaluation import Evaluation, EvaluationText
+from quant.certificate.document import Certificate
+from quant.evaluation.evaluate import evaluate
+from quant.evaluation.result import Evaluation, EvaluationText
+from quant.files.source import open_source
 from quant.pipeline import quantize
-from quant.recipe import Override
 from quant.request import QuantizeRequest, Target
-from quant.source import open_source
 from quant.steps import from_statistics, real_steps
 
 THREADS = 2

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from quant.files.layout import Key, TensorEntry, inherited_pairs, lay_out
+from quant.files.source import Source, SourceTensor, open_source
+from quant.files.writer import PartFile
 from quant.formats.format import Format
 from quant.formats.registry import BY_GGML_TYPE
-from quant.layout import Key, TensorEntry, inherited_pairs, lay_out
-from quant.source import Source, SourceTensor, open_source
-from quant.writer import PartFile
 from runtime.gguf.values import ValueType
 
 F32_TYPE, F16_TYPE = 0, 1

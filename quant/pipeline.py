@@ -20,23 +20,23 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from quant.allocation.plan import Plan, first_certificate, lay_out_file, plan_tensors
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
-from quant.certificate import Certificate, Making, from_json, to_json
-from quant.certify import has_figures_for, with_figures, with_tensors
-from quant.encode import Chunk, chunks
-from quant.encode_all import encode_all
+from quant.certificate.certify import has_figures_for, with_figures, with_tensors
+from quant.certificate.document import Certificate, Making, from_json, to_json
+from quant.encoders.model import encode_all
+from quant.encoders.tensor import Chunk, chunks
 from quant.errors import QuantError
+from quant.evaluation.overlap import require_disjoint
+from quant.files.source import Source, SourceTensor, open_source
+from quant.files.work import Work, open_work, work_key
+from quant.files.writer import PartFile, require_room
 from quant.formats.registry import BY_NAME
-from quant.overlap import require_disjoint
-from quant.plan import Plan, first_certificate, lay_out_file, plan_tensors
 from quant.preflight import require_memory
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.request import QuantizeRequest
-from quant.source import Source, SourceTensor, open_source
 from quant.steps import Calibrated, Steps, real_steps
-from quant.work import Work, open_work, work_key
-from quant.writer import PartFile, require_room
 from runtime.hardware.energy import EnergyMeter
 from runtime.kernels import active_isa
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from quant.encode import CHUNK_WEIGHTS, ROWS_TOGETHER
-from quant.evaluate_memory import plan_scoring
-from quant.recipe import is_encoded, layer_of
+from quant.allocation.recipe import is_encoded, layer_of
+from quant.encoders.tensor import CHUNK_WEIGHTS, ROWS_TOGETHER
+from quant.evaluation.memory import plan_scoring
+from quant.files.source import Source
 from quant.request import QuantizeRequest
-from quant.source import Source
 from runtime.errors import DoesNotFit
 from runtime.hardware import this_machine
 from runtime.units import format_bytes

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from quant.certificate import TensorFacts
+from quant.certificate.document import TensorFacts
 
 Phase: TypeAlias = Literal["hash", "check", "calibrate", "measure", "resume", "encode", "evaluate"]
 

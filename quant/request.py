@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from quant.allocation.recipe import MIXTURES, Override
 from quant.calibration.text import CalibrationText
-from quant.evaluation import EvaluationText
-from quant.recipe import MIXTURES, Override
+from quant.evaluation.result import EvaluationText
 
 _BITS: Final = " bits per weight"
 _BYTES: Final = " bytes"

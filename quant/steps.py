@@ -8,9 +8,9 @@ from pathlib import Path
 
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
-from quant.evaluation import Evaluation
+from quant.encoders.rows import EncoderMaker, MakeEncoder
+from quant.evaluation.result import Evaluation
 from quant.request import QuantizeRequest
-from quant.row_encoder import EncoderMaker, MakeEncoder
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def from_statistics(measured: Statistics) -> Calibrated:
 
 
 def _evaluate(request: QuantizeRequest, path: Path, on_progress: Callable[[float], None]) -> Evaluation:
-    from quant.evaluate import evaluate
+    from quant.evaluation.evaluate import evaluate
 
     return evaluate(
         path,

@@ -15,7 +15,7 @@ from app.limits import MAX_CONTEXT_TOKENS
 
 if TYPE_CHECKING:
     from app.cli.output import Block
-    from quant.evaluation import Evaluation, EvaluationText, Figures
+    from quant.evaluation.result import Evaluation, EvaluationText, Figures
 
 DEFAULT_CHUNKS = 24
 LOWER_BOUND = (
@@ -77,8 +77,8 @@ def command(
     from app.cli.again import again
     from app.cli.loading import find
     from app.errors import WrongUse
-    from quant.evaluate import evaluate
-    from quant.evaluation import LEAST_CHUNKS
+    from quant.evaluation.evaluate import evaluate
+    from quant.evaluation.result import LEAST_CHUNKS
     from runtime.errors import InvalidRequest
     from runtime.hardware import this_machine
 
@@ -113,7 +113,7 @@ def read_texts(files: tuple[Path, ...]) -> tuple[EvaluationText, ...]:
     """The built-in texts by domain, or each of ``files`` as a text of its own. Raises InvalidText."""
     from quant.calibration import texts
     from quant.calibration.domains import by_domain
-    from quant.evaluation import EvaluationText
+    from quant.evaluation.result import EvaluationText
 
     running: dict[str, str] = {} if files else by_domain(texts.builtin("evaluation"))
     for path in files:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from app.cli.speed import Speed
     from app.models import ResolvedModel
     from app.store import Store
-    from quant.certificate import Certificate, Figures, TensorFacts
+    from quant.certificate.document import Certificate, Figures, TensorFacts
 
 
 def closing(
@@ -126,8 +126,8 @@ def certificate_of(store: Store, found: ResolvedModel) -> Certificate | None:
     """
     import msgspec
 
-    from quant.certificate import from_json
-    from quant.certificate_keys import read_certificate
+    from quant.certificate.document import from_json
+    from quant.certificate.keys import read_certificate
     from quant.pipeline import certificate_path
     from runtime.gguf import open_model
 
@@ -212,7 +212,7 @@ def _figures_table(certificate: Certificate) -> Block:
 def _role_table(certificate: Certificate) -> Block:
     from app.cli.output import Table
     from app.cli.text import format_bytes
-    from quant.recipe import role_of
+    from quant.allocation.recipe import role_of
 
     roles: dict[str, list[TensorFacts]] = {}
     for tensor in certificate.tensors:

@@ -11,7 +11,7 @@ from app.cli.front import Front
 from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
-    from quant.recipe import Override
+    from quant.allocation.recipe import Override
 
 DEFAULT_TARGET = "q4_k_m"
 
@@ -22,7 +22,7 @@ class Tensor(click.ParamType["Override"]):
     name = "pattern=format"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Override:
-        from quant.recipe import Override, parse_override
+        from quant.allocation.recipe import Override, parse_override
 
         if isinstance(value, Override):
             return value

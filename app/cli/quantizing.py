@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
     from app.store import Store
+    from quant.allocation.recipe import Override
     from quant.calibration.text import CalibrationText
-    from quant.certificate import Certificate
-    from quant.evaluation import EvaluationText
-    from quant.recipe import Override
+    from quant.certificate.document import Certificate
+    from quant.evaluation.result import EvaluationText
+    from quant.files.writer import PartFile
     from quant.request import QuantizeRequest, Target
-    from quant.writer import PartFile
 
 BUILTIN, NONE, CHATS = "builtin", "none", "chats"
 CONTEXT_TOKENS = 512
@@ -111,7 +111,7 @@ def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]
     """Raises before hours of work what evaluation would raise behind them, as far as can be told."""
     from app.cli.again import again
     from quant.errors import TextTooShort
-    from quant.evaluation import LEAST_CHUNKS
+    from quant.evaluation.result import LEAST_CHUNKS
 
     least = LEAST_CHUNKS * len(texts)
     if chunks < least:
@@ -133,7 +133,7 @@ def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]
 def target_of(choices: Choices) -> Target:
     """What ``--to``, ``--bpw`` and ``--size`` ask for, of which one may be given. Raises WrongUse."""
     from app.cli.quantize import DEFAULT_TARGET
-    from quant.recipe import MIXTURES
+    from quant.allocation.recipe import MIXTURES
     from quant.request import Target
 
     given = [choices.mixture, choices.bits_per_weight, choices.size_bytes]
@@ -225,7 +225,7 @@ def _tag(target: Target) -> str:
 def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, verbose: bool) -> Made:
     """Quantizes and publishes. Raises what :func:`quant.pipeline.quantize` and the store raise."""
     from app.cli.quantize_progress import shown
-    from quant.certificate import to_json
+    from quant.certificate.document import to_json
     from quant.pipeline import quantize
 
     request, name = planned.request, planned.name

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
     from app.store import Store
-    from quant.certificate import Certificate
+    from quant.certificate.document import Certificate
     from quant.request import QuantizeRequest
 
 _READ_BYTES = 4 << 20
@@ -96,7 +96,7 @@ def no_certificate(name: str) -> AppError:
 
 def tensor_digests(front: Front, paths: Sequence[Path]) -> dict[str, str]:
     """The digest of each tensor's data, by name, in the file's order."""
-    from quant.source import open_source
+    from quant.files.source import open_source
 
     digests = {}
     with open_source(tuple(paths)) as source, front.out.progress("reading the tensors") as progress:
@@ -111,7 +111,7 @@ def tensor_digests(front: Front, paths: Sequence[Path]) -> dict[str, str]:
 
 
 def _require_sound(found: ResolvedModel, certificate: Certificate, mine: dict[str, str]) -> None:
-    from quant.certificate import data_digest
+    from quant.certificate.document import data_digest
 
     if data_digest(mine.values()) != certificate.data_sha256:
         raise AppError(
@@ -131,7 +131,7 @@ def _source_paths(
     """Where the model's source lies: as given, in the store, or where it was."""
     from app.cli.again import again
     from app.cli.loading import find
-    from quant.source import open_source
+    from quant.files.source import open_source
 
     wanted = certificate.source.sha256
     if given is None:
@@ -171,8 +171,8 @@ def _request(
     """The request that the certificate is of, without evaluation: that changes no tensor."""
     from app.cli.again import again
     from app.cli.quantizing import BUILTIN, calibration_texts
-    from quant.plan import domains
-    from quant.recipe import parse_override
+    from quant.allocation.plan import domains
+    from quant.allocation.recipe import parse_override
     from quant.request import QuantizeRequest, Target
     from runtime.hardware import usable_cores
 

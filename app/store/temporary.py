@@ -139,7 +139,7 @@ def abandoned_work(directory: Path) -> Iterator[Path]:
     """Folders of quantizations that were interrupted, and that no process goes on with now."""
     import fcntl
 
-    from quant.work import PREFIX as WORK_PREFIX
+    from quant.files.work import PREFIX as WORK_PREFIX
 
     try:
         paths = sorted(path for path in directory.iterdir() if path.name.startswith(WORK_PREFIX))

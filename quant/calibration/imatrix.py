@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
 from quant.errors import QuantError
-from quant.layout import Key, TensorEntry, lay_out
+from quant.files.layout import Key, TensorEntry, lay_out
 from runtime.gguf import ArrayRef, GgufHeader, GgufModel, open_gguf
 from runtime.gguf import limits as gguf_limits
 from runtime.gguf.header import file_identity

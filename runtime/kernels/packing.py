@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from runtime.errors import KernelError
 from runtime.kernels.library import find, load
+from runtime.kernels.signatures import BlocksData
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,6 @@ class _Layout(ctypes.Structure):
     )
 
 
-class _Blocks(ctypes.Structure):
-    """``localq_blocks``."""
-
-    _fields_ = (
-        ("codes", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("minimum", ctypes.c_void_p),
-        ("scales", ctypes.c_void_p),
-        ("minima", ctypes.c_void_p),
-    )
-
-
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = load()
@@ -67,7 +56,7 @@ def _library() -> ctypes.CDLL:
         #                         uint8_t* data);
         library.localq_pack_blocks.argtypes = (
             ctypes.c_uint32,
-            ctypes.POINTER(_Blocks),
+            ctypes.POINTER(BlocksData),
             ctypes.c_size_t,
             ctypes.c_void_p,
         )
@@ -120,7 +109,7 @@ def pack_blocks(
     layout = block_layout(ggml_type)
     count = len(codes)
     groups = (count, layout.groups)
-    blocks = _Blocks(
+    blocks = BlocksData(
         codes=_address("codes", codes, np.uint8, (count, layout.weights)),
         scale=_address("scale", scale, np.float16, (count,)),
         minimum=_address("minimum", minimum, np.float16, (count,) if layout.minimum else None),

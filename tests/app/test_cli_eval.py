@@ -93,7 +93,7 @@ def test_quiet_prints_the_divergence(cli: Cli, tmp_path: Path) -> None:
 def test_models_that_do_not_fit_together_are_compared_with_a_note(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quant.evaluate.fit_together", lambda plans, available: False)
+    monkeypatch.setattr("quant.evaluation.evaluate.fit_together", lambda plans, available: False)
     words = ("eval", "rounded", "--against", "original", "--text", str(tmp_path / "tale.txt"), *SMALL)
     assert cli.run(*words, "--json").json()["kl_kind"] == "top-256"
     assert "the divergence is a lower bound" in cli.run(*words).stdout

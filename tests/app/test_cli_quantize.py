@@ -16,12 +16,12 @@ from app.errors import WrongUse
 from app.models import ResolvedModel
 from app.store import Store
 from quant import pipeline
-from quant.certificate import from_json
-from quant.certificate_keys import read_certificate
+from quant.certificate.document import from_json
+from quant.certificate.keys import read_certificate
+from quant.files.work import PREFIX
 from quant.pipeline import certificate_path
 from quant.progress import TensorEvent
 from quant.request import Target
-from quant.work import PREFIX
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
 from tests.quant.source_models import put, write_source

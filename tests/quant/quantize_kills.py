@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quant import work
+from quant.files import work
+from quant.files.work import PREFIX
+from quant.files.writer import PartFile
 from quant.pipeline import quantize
-from quant.work import PREFIX
-from quant.writer import PartFile
 from tests.quant.source_models import write_source
 from tests.quant.stand_ins import made_up, request, stand_ins
 

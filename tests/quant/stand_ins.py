@@ -11,10 +11,10 @@ import numpy as np
 
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
-from quant.evaluation import Evaluation, EvaluationText, TextFigures
+from quant.encoders.rows import EncoderMaker
+from quant.evaluation.result import Evaluation, EvaluationText, TextFigures
+from quant.files.source import open_source
 from quant.request import QuantizeRequest, Target
-from quant.row_encoder import EncoderMaker
-from quant.source import open_source
 from quant.steps import Calibrated, Steps
 
 TEXTS = (CalibrationText("a", "prose", "to calibrate"), CalibrationText("b", "code", "x = 1"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from quant.certificate import (
+from quant.certificate.document import (
     Certificate,
     Figures,
     Making,
@@ -19,9 +19,9 @@ from quant.certificate import (
     from_json,
     to_json,
 )
-from quant.certificate_keys import read_certificate, to_keys
-from quant.layout import Key, TensorEntry, inherited_pairs, lay_out
-from quant.writer import PartFile
+from quant.certificate.keys import read_certificate, to_keys
+from quant.files.layout import Key, TensorEntry, inherited_pairs, lay_out
+from quant.files.writer import PartFile
 from runtime.errors import GgufError
 from runtime.gguf import GgufHeader, open_gguf
 from runtime.gguf.values import ValueType

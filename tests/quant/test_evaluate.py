@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from quant.errors import JobFailed, TextTooShort
-from quant.evaluate import Evaluation, EvaluationText, evaluate
-from quant.evaluate_memory import plan_scoring
-from quant.evaluation import Compared, Figures, Scores, figures, standard_error
+from quant.evaluation.evaluate import Evaluation, EvaluationText, evaluate
+from quant.evaluation.memory import plan_scoring
+from quant.evaluation.result import Compared, Figures, Scores, figures, standard_error
 from runtime.engine.job import run_job
 from runtime.engine.peak import peak_memory_bytes
 from runtime.engine.score_messages import ScoreRequest
@@ -204,7 +204,7 @@ class TestRefusals:
             lengths.extend(len(text.text) for text in request.texts)
             return run_job(job, request, **options)
 
-        monkeypatch.setattr("quant.evaluate.run_job", noting)
+        monkeypatch.setattr("quant.evaluation.evaluate.run_job", noting)
         text = EvaluationText("prose", tale(1, 1000) * 100)
         part = EvaluationText("prose", text.text[:2000])
         found = judge(original, texts=[text], chunks=2)

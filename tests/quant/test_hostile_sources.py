@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quant.errors import SourceDamaged
-from quant.source import open_source
+from quant.files.source import open_source
 from runtime.errors import GgufError
 from runtime.gguf import open_gguf
 from tests.hostile.sources import MATRICES, NUMBERS, DamagedSource, damaged_sources, write_source

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quant.allocation.mix import Option, choose, lower_hull
 from quant.errors import CannotEncode
-from quant.mix import Option, choose, lower_hull
 
 
 def total(chosen: dict[str, Option]) -> tuple[int, float]:

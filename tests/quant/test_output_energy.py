@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
-from quant.encode import relative, spread_rows
-from quant.output_energy import OutputEnergy, product
+from quant.encoders.output_energy import OutputEnergy, product
+from quant.encoders.tensor import relative, spread_rows
 from tests.quant.stand_ins import made_up
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from quant.calibration.text import CalibrationText
 from quant.errors import TextsOverlap
-from quant.evaluation import EvaluationText
-from quant.overlap import Overlap, overlap, require_disjoint, runs
+from quant.evaluation.overlap import Overlap, overlap, require_disjoint, runs
+from quant.evaluation.result import EvaluationText
 
 WORDS = [f"word{index}" for index in range(40)]
 TEXT = " ".join(WORDS)

@@ -14,19 +14,19 @@ import gguf
 import numpy as np
 import pytest
 
-from quant import encode
-from quant.certificate import from_json
-from quant.certificate_keys import read_certificate
-from quant.encode import spread_rows
+from quant.allocation.recipe import Override
+from quant.certificate.document import from_json
+from quant.certificate.keys import read_certificate
+from quant.encoders import tensor as encode
+from quant.encoders.tensor import spread_rows
 from quant.errors import CannotEncode, JobFailed, NoRoom, QuantError, SourceDamaged, WorkInUse
-from quant.evaluate_memory import plan_scoring
+from quant.evaluation.memory import plan_scoring
+from quant.files.work import PREFIX
 from quant.formats.dequantize import dequantize
 from quant.formats.registry import BY_GGML_TYPE
 from quant.pipeline import certificate_path, quantize
 from quant.progress import Event, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent
-from quant.recipe import Override
 from quant.request import QuantizeRequest, Target
-from quant.work import PREFIX
 from runtime.errors import DoesNotFit, GgufError
 from runtime.gguf import open_gguf
 from tests.quant.source_models import Shape, put, write_source
@@ -225,7 +225,7 @@ class TestDeterminism:
 
 
 def first_tensor(path: Path) -> Any:
-    from quant.source import open_source
+    from quant.files.source import open_source
 
     with open_source(path) as source:
         return source.tensors[0]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from quant.calibration.texts import builtin
-from quant.certificate_keys import read_certificate
-from quant.evaluation import EvaluationText
+from quant.certificate.keys import read_certificate
+from quant.evaluation.result import EvaluationText
 from quant.pipeline import quantize
 from quant.request import QuantizeRequest, Target
 from runtime.engine.client import Engine

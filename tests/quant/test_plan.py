@@ -4,13 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from quant.certificate_keys import to_keys
-from quant.mix import Option
-from quant.plan import Plan, cost_of, domains, file_type, first_certificate, lay_out_file, measure_options
-from quant.recipe import assign
+from quant.allocation.mix import Option
+from quant.allocation.plan import (
+    Plan,
+    cost_of,
+    domains,
+    file_type,
+    first_certificate,
+    lay_out_file,
+    measure_options,
+)
+from quant.allocation.recipe import assign
+from quant.certificate.keys import to_keys
+from quant.encoders.rows import EncoderMaker
+from quant.files.source import open_source
 from quant.request import Target
-from quant.row_encoder import EncoderMaker
-from quant.source import open_source
 from tests.quant.source_models import Shape, write_source
 from tests.quant.stand_ins import TEXTS, made_up, request
 
@@ -24,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 class TestOptions:
     def test_errors_fall_with_bytes_along_the_options_worth_having(self, path: Path) -> None:
-        from quant.mix import lower_hull
+        from quant.allocation.mix import lower_hull
 
         with open_source(path) as source:
             tensor = next(found for found in source.tensors if found.name == "blk.0.attn_q.weight")

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from quant.errors import CannotEncode
-from quant.formats.registry import BY_NAME, FORMATS
-from quant.recipe import (
+from quant.allocation.recipe import (
     FILE_TYPES,
     MIXTURES,
     Override,
@@ -15,6 +13,8 @@ from quant.recipe import (
     parse_override,
     role_of,
 )
+from quant.errors import CannotEncode
+from quant.formats.registry import BY_NAME, FORMATS
 from runtime.gguf.ggml_types import FILE_TYPES as FILE_TYPE_NAMES
 from runtime.gguf.ggml_types import GGML_TYPES_BY_NAME, GgmlType
 

@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType
 from gguf.quants import quantize as reference_quantize
 
 from quant.errors import SourceDamaged
-from quant.source import Source, open_source
+from quant.files.source import Source, open_source
 from runtime.errors import GgufError
 from tests.app.store_kit import write_split
 from tests.quant.source_models import VOCABULARY, Shape, put, write_source

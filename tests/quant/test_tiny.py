@@ -10,8 +10,8 @@ import pytest
 
 from quant.calibration.domains import by_domain
 from quant.calibration.texts import builtin
-from quant.evaluate import evaluate
-from quant.evaluation import Evaluation, EvaluationText
+from quant.evaluation.evaluate import evaluate
+from quant.evaluation.result import Evaluation, EvaluationText
 from runtime.gguf import open_model
 
 TOKENS = 3072

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from quant.errors import NoRoom, QuantError
-from quant.layout import FileLayout, Key, TensorEntry, encode_key, inherited_pairs, lay_out
-from quant.writer import PartFile, require_room
+from quant.files.layout import FileLayout, Key, TensorEntry, encode_key, inherited_pairs, lay_out
+from quant.files.writer import PartFile, require_room
 from runtime.errors import GgufError
 from runtime.gguf import open_gguf
 from runtime.gguf.values import ValueType

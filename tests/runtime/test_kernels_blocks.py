@@ -50,7 +50,7 @@ def run(number, at_end, excess):
     fields.append(filled(count, np.uint16) if layout.minimum else None)
     fields.append(filled(count * layout.groups, np.int8) if layout.scales else None)
     fields.append(filled(count * layout.groups, np.uint8) if layout.minima else None)
-    blocks = packing._Blocks(*(None if field is None else field.ctypes.data for field in fields))
+    blocks = packing.BlocksData(*(None if field is None else field.ctypes.data for field in fields))
     data = guarded(count * layout.nbytes, np.uint8, at_end)
     values = guarded(count * layout.weights, np.float32, at_end)
     assert library.localq_pack_blocks(number, ctypes.byref(blocks), count + excess, data.ctypes.data)

@@ -405,6 +405,7 @@ def test_the_demo_agrees_with_itself_for_any_number_of_threads(demo_path: Path) 
 
 
 def test_the_module_that_is_asked_is_never_loaded_here() -> None:
-    code = "import sys, runtime.engine.score_messages, quant.evaluate; print('llama_cpp' in sys.modules)"
+    modules = "runtime.engine.score_messages, quant.evaluation.evaluate"
+    code = f"import sys, {modules}; print('llama_cpp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"

@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
+from quant.encoders.output_energy import OutputEnergy
+from quant.encoders.rows import MakeEncoder, RowEncoder
 from quant.errors import CannotEncode
+from quant.files.layout import PlacedTensor
+from quant.files.source import NUMBERS, Source, SourceTensor
+from quant.files.work import FinishedTensor
+from quant.files.writer import PartFile
 from quant.formats.dequantize import dequantize
 from quant.formats.format import F32, U8, Format
-from quant.layout import PlacedTensor
-from quant.output_energy import OutputEnergy
-from quant.row_encoder import MakeEncoder, RowEncoder
-from quant.source import NUMBERS, Source, SourceTensor
-from quant.work import FinishedTensor
-from quant.writer import PartFile
 
 F64 = NDArray[np.float64]
 

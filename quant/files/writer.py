@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from quant.errors import NoRoom, QuantError
-from quant.layout import FileLayout
+from quant.files.layout import FileLayout
 from runtime.gguf import open_model
 from runtime.gguf.source import pread
 from runtime.units import format_bytes

@@ -22,8 +22,16 @@ from numpy.typing import NDArray
 
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.errors import JobFailed, TextTooShort
-from quant.evaluate_memory import fit_together, plan_scoring
-from quant.evaluation import LEAST_CHUNKS, Compared, Evaluation, EvaluationText, Scores, TextFigures, figures
+from quant.evaluation.memory import fit_together, plan_scoring
+from quant.evaluation.result import (
+    LEAST_CHUNKS,
+    Compared,
+    Evaluation,
+    EvaluationText,
+    Scores,
+    TextFigures,
+    figures,
+)
 from runtime.engine.config import EngineConfig
 from runtime.engine.job import run_job
 from runtime.engine.score_messages import Scored, ScoreProgress, ScoreRequest, ScoreText

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from quant.calibration.text import CalibrationText
 from quant.errors import TextsOverlap
-from quant.evaluation import EvaluationText
+from quant.evaluation.result import EvaluationText
 
 WORDS = 13
 _UNSPACED = (

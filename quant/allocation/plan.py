@@ -10,21 +10,21 @@ from typing import Final
 
 import numpy as np
 
+from quant.allocation.mix import Option, choose
+from quant.allocation.recipe import FILE_TYPES, assign, is_encoded, layer_of, override, role_of
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
-from quant.certificate import Certificate, SourceFacts, TensorFacts, TextFacts
-from quant.certificate_keys import to_keys
-from quant.encode import encode_rows, relative, spread_rows
+from quant.certificate.document import Certificate, SourceFacts, TensorFacts, TextFacts
+from quant.certificate.keys import to_keys
+from quant.encoders.output_energy import OutputEnergy
+from quant.encoders.rows import MakeEncoder
+from quant.encoders.tensor import encode_rows, relative, spread_rows
 from quant.errors import CannotEncode
+from quant.files.layout import FileLayout, Key, TensorEntry, inherited_pairs, lay_out
+from quant.files.source import Source, SourceTensor
 from quant.formats.format import Format
 from quant.formats.registry import BY_NAME, FORMATS, best_fit
-from quant.layout import FileLayout, Key, TensorEntry, inherited_pairs, lay_out
-from quant.mix import Option, choose
-from quant.output_energy import OutputEnergy
-from quant.recipe import FILE_TYPES, assign, is_encoded, layer_of, override, role_of
 from quant.request import QuantizeRequest
-from quant.row_encoder import MakeEncoder
-from quant.source import Source, SourceTensor
 from runtime.gguf.tensors import pad
 from runtime.gguf.values import ValueType
 

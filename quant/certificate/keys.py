@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from quant.certificate import VERSION, Certificate, Encoder, Figures, TextFacts
-from quant.layout import Key
+from quant.certificate.document import VERSION, Certificate, Encoder, Figures, TextFacts
+from quant.files.layout import Key
 from runtime.errors import GgufError
 from runtime.gguf import ArrayRef, GgufHeader
 from runtime.gguf.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME

@@ -20,10 +20,10 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from quant.certificate import Encoder
+from quant.certificate.document import Encoder
 from quant.errors import QuantError, WorkInUse
-from quant.layout import PlacedTensor
-from quant.writer import PartFile
+from quant.files.layout import PlacedTensor
+from quant.files.writer import PartFile
 
 PREFIX: Final = ".localq-quantize-"
 _KEY_DIGITS: Final = 16

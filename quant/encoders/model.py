@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from quant.allocation.plan import Plan
 from quant.calibration.statistics import InputStatistics
-from quant.certificate import Certificate
-from quant.certify import facts_of
-from quant.encode import copy_tensor, encode_tensor
-from quant.plan import Plan
+from quant.certificate.certify import facts_of
+from quant.certificate.document import Certificate
+from quant.encoders.rows import MakeEncoder
+from quant.encoders.tensor import copy_tensor, encode_tensor
+from quant.files.source import Source
+from quant.files.work import FinishedTensor, Work
+from quant.files.writer import PartFile
 from quant.progress import OnEvent, PhaseEvent, TensorEvent
-from quant.row_encoder import MakeEncoder
-from quant.source import Source
-from quant.work import FinishedTensor, Work
-from quant.writer import PartFile
 
 
 def encode_all(
@@ -32,7 +32,8 @@ def encode_all(
 ) -> tuple[dict[str, FinishedTensor], int]:
     """Fills ``part``. All tensors, those of an earlier run included, and how many of these there were.
 
-    Raises what :func:`quant.encode.encode_tensor` raises; what is finished by then stands in the journal.
+    Raises what :func:`quant.encoders.tensor.encode_tensor` raises; what is finished by then stands in the
+    journal.
     """
     read = 0
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from quant.certificate import Certificate, Figures, TensorFacts, TextFacts, TextFigures, data_digest
-from quant.evaluation import Evaluation
+from quant.certificate.document import Certificate, Figures, TensorFacts, TextFacts, TextFigures, data_digest
+from quant.evaluation.result import Evaluation
+from quant.files.work import FinishedTensor
 from quant.steps import Calibrated
-from quant.work import FinishedTensor
 
 
 def facts_of(planned: TensorFacts, line: FinishedTensor) -> TensorFacts:

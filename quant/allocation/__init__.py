@@ -1,0 +1,1 @@
+"""Which tensor gets which format, within how many bytes."""

@@ -1,0 +1,1 @@
+"""What a quantized file says of itself."""

@@ -1,0 +1,1 @@
+"""What a quantization reads, and the GGUF that it writes."""
