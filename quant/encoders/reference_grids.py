@@ -159,8 +159,6 @@ class Plan:
         few, many = len(fmt.levels) <= 4, len(fmt.levels) >= 64
         wide = 4 if many else 8 if few else 16
         first = size - end
-        if first > F(0.98) * size:
-            first = F(0.98) * size
         if first < F(0.5) * size:
             first = F(0.5) * size
         widen, left = F(1) + F(32) * end / size, wide

@@ -41,7 +41,6 @@ struct Plan {
     mirrored = !many && low != -high;
     sign = below ? -1.0f : 1.0f;
     first = size - end;
-    if (first > 0.98f * size) first = 0.98f * size;
     if (first < 0.5f * size) first = 0.5f * size;
     widen = 1.0f + 32.0f * end / size;
     for (size_t count = wide; count > 1; count /= 2) widen = __builtin_sqrtf(widen);
