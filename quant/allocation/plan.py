@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from quant.allocation.mix import Option, choose
 from quant.allocation.recipe import FILE_TYPES, assign, is_encoded, layer_of, override, role_of
+from quant.allocation.solve import Option, solve
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
 from quant.certificate.document import Certificate, SourceFacts, TensorFacts, TextFacts
@@ -92,7 +92,7 @@ def plan_tensors(
         options[tensor.name] = measure_options(tensor, source, statistics(tensor.name), make_encoder)
         on_tensor(index + 1, len(free))
     room = _room(source, request, digests) - taken
-    chosen = choose(options, room)
+    chosen = solve(options, room)
     formats = dict(fixed)
     formats |= {name: BY_NAME[option.format] for name, option in chosen.items() if option.format in BY_NAME}
     return Plan({tensor.name: formats[tensor.name] for tensor in source.tensors if tensor.name in formats})

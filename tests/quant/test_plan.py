@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from quant.allocation.mix import Option
 from quant.allocation.plan import (
     Plan,
     cost_of,
@@ -15,6 +14,7 @@ from quant.allocation.plan import (
     measure_options,
 )
 from quant.allocation.recipe import assign
+from quant.allocation.solve import Option, worth_having
 from quant.certificate.keys import to_keys
 from quant.encoders.rows import EncoderMaker
 from quant.files.source import open_source
@@ -32,8 +32,6 @@ def path(tmp_path: Path) -> Path:
 
 class TestOptions:
     def test_errors_fall_with_bytes_along_the_options_worth_having(self, path: Path) -> None:
-        from quant.allocation.mix import lower_hull
-
         with open_source(path) as source:
             tensor = next(found for found in source.tensors if found.name == "blk.0.attn_q.weight")
             options = measure_options(
@@ -42,7 +40,7 @@ class TestOptions:
         assert options[0] == Option("keep", tensor.nbytes, 0.0)
         names = {option.format for option in options}
         assert {"q2_k", "q3_k", "q4_k", "q6_k", "q8_0"} <= names
-        hull = lower_hull(options)
+        hull = worth_having(options)
         assert len(hull) >= 6
         assert hull[-1].format == "keep"
 
