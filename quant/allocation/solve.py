@@ -51,7 +51,7 @@ def solve(options: Mapping[str, Sequence[Option]], room_bytes: int) -> dict[str,
         )
     span = sum(found[-1].nbytes - found[0].nbytes for found in useful)
     unit = max(1, -(-span // STEPS))
-    units = [np.array([(o.nbytes - found[0].nbytes + unit // 2) // unit for o in found]) for found in useful]
+    units = [_units(found, unit) for found in useful]
     rounded = len(names) if unit > 1 else 0  # more units than these cannot have been rounded away
     capacity = min((room_bytes - smallest) // unit + rounded, sum(int(steps[-1]) for steps in units))
     taken = _fill(useful, units, capacity)
@@ -59,6 +59,12 @@ def solve(options: Mapping[str, Sequence[Option]], room_bytes: int) -> dict[str,
     nbytes = sum(np.array([o.nbytes for o in found])[row] for found, row in zip(useful, numbers, strict=True))
     best = np.flatnonzero(nbytes <= room_bytes)[-1] if names else 0
     return {name: found[int(row[best])] for name, found, row in zip(names, useful, numbers, strict=True)}
+
+
+def _units(found: Sequence[Option], unit: int) -> Ints:
+    """[options]: bytes beyond the smallest option, rounded to units, but no other option is as small."""
+    beyond = np.array([option.nbytes - found[0].nbytes for option in found])
+    return np.where(beyond > 0, np.maximum((beyond + unit // 2) // unit, 1), 0)
 
 
 def _fill(useful: Sequence[Sequence[Option]], units: Sequence[Ints], capacity: int) -> U8:
