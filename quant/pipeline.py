@@ -217,7 +217,7 @@ class _Run:
         return plan
 
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
-        if not self.request.evaluation:
+        if not (self.request.evaluation and self.request.judge):
             return certificate
         try:
             earlier = from_json(work.evaluated.read_bytes())

@@ -62,6 +62,8 @@ class QuantizeRequest:
     calibration_tokens: int = 32_768
     evaluation: tuple[EvaluationText, ...] = ()
     """Without texts, nothing is evaluated."""
+    judge: bool = True
+    """Whether the texts are read; if not, the file has room for the figures and none in it."""
     evaluation_chunks: int = 24
     context_tokens: int = 512
     """Length of a chunk, of calibration and of evaluation."""

@@ -168,11 +168,15 @@ def _request(
     calibration: str | None,
     folder: Path,
 ) -> QuantizeRequest:
-    """The request that the certificate is of, without evaluation: that changes no tensor."""
+    """The request that the certificate is of, without judging: that changes no tensor.
+
+    The figures' room does: a file of a given size has that much less for its tensors.
+    """
     from app.cli.again import again
     from app.cli.quantizing import BUILTIN, calibration_texts
     from quant.allocation.plan import domains
     from quant.allocation.recipe import parse_override
+    from quant.evaluation.result import EvaluationText
     from quant.request import QuantizeRequest, Target
     from runtime.hardware import usable_cores
 
@@ -192,6 +196,9 @@ def _request(
         overrides=tuple(map(parse_override, certificate.overrides)),
         calibration=texts,
         calibration_tokens=options["calibration_tokens"],
+        evaluation=tuple(EvaluationText(text.name, "") for text in certificate.evaluation),
+        evaluation_chunks=options["evaluation_chunks"],
+        judge=False,
         context_tokens=options["context_tokens"],
         moment_bytes=options["moment_bytes"] or 1 << 30,
         feedback=options["feedback"],

@@ -413,6 +413,15 @@ class TestRebuild:
         assert "the same weights" in ran.stdout
         assert judged == ["calibrate", "evaluate", "calibrate"]
 
+    @pytest.mark.parametrize("size", ["420K", "450K", "480K", "510K"])
+    def test_made_again_to_a_size_the_weights_are_the_same(
+        self, cli: Cli, source: Path, judged: list[str], size: str
+    ) -> None:
+        cli.run("quantize", str(source), "--size", size, "--out", "sized")
+        ran = cli.run("verify", "sized", "--rebuild", "--json")
+        assert ran.exit_code == 0, ran.stdout
+        assert judged == ["calibrate", "evaluate", "calibrate"]
+
     def test_other_weights_are_named_with_a_reason(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
