@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +13,7 @@ from quant.allocation.mix import Option, choose
 from quant.allocation.recipe import FILE_TYPES, assign, is_encoded, layer_of, override, role_of
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
-from quant.certificate.document import Certificate, SourceFacts, TensorFacts, TextFacts
+from quant.certificate.document import Certificate, Options, SourceFacts, TensorFacts, TextFacts
 from quant.certificate.keys import to_keys
 from quant.encoders.output_energy import OutputEnergy
 from quant.encoders.rows import MakeEncoder
@@ -180,15 +179,14 @@ def first_certificate(
         target=str(request.target),
         overrides=tuple(f"{choice.pattern}={choice.format}" for choice in request.overrides),
         seed=request.seed,
-        options=json.dumps(
-            {
-                "calibration_tokens": request.calibration_tokens if request.calibration else 0,
-                "context_tokens": request.context_tokens,
-                "evaluation_chunks": request.evaluation_chunks if request.evaluation else 0,
-                "feedback": request.feedback and bool(request.calibration),
-                "moment_bytes": request.moment_bytes if request.calibration else 0,
-            },
-            sort_keys=True,
+        options=str(
+            Options(
+                calibration_tokens=request.calibration_tokens if request.calibration else 0,
+                context_tokens=request.context_tokens,
+                evaluation_chunks=request.evaluation_chunks if request.evaluation else 0,
+                feedback=request.feedback and bool(request.calibration),
+                moment_bytes=request.moment_bytes if request.calibration else 0,
+            )
         ),
         calibration=domains(request.calibration),
         statistics_sha256="0" * 64 if request.calibration else None,

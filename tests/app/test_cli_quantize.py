@@ -236,8 +236,9 @@ class TestChoices:
     )
     def test_a_target_in_a_certificate_is_read_back(self, target: Target) -> None:
         assert Target.parse(str(target)) == target
-        with pytest.raises(ValueError, match="no target"):
-            Target.parse("q9_z")
+        for text in ("q9_z", "nan bits per weight", "inf bits per weight", "-1 bits per weight", "x bytes"):
+            with pytest.raises(ValueError, match=r"no target|no number|invalid literal"):
+                Target.parse(text)
 
 
 class TestFailures:
@@ -361,9 +362,13 @@ class TestQuality:
 
     def test_a_model_without_a_certificate_says_so(self, cli: Cli) -> None:
         cli.add_model("tiny")
-        ran = cli.run("show", "tiny", "--quality")
-        assert ran.exit_code == 1
-        assert "has no certificate" in ran.stderr
+        for words in (("show", "tiny", "--quality"), ("verify", "tiny", "--rebuild")):
+            ran = cli.run(*words)
+            assert ran.exit_code == 1
+            assert "tiny has no certificate" in ran.stderr
+        path = write_source(cli.folder / "a.gguf")
+        ran = cli.run("show", str(path), "--quality")
+        assert ran.last_line == f"next: localq eval {path} --against ORIGINAL"
 
     def test_two_views_at_once_are_wrong_use(self, cli: Cli) -> None:
         cli.add_model("tiny")
@@ -481,6 +486,41 @@ class TestRebuild:
         ran = cli.run("verify", str(out), "--rebuild", "--source", str(source))
         assert ran.exit_code == 1
         assert "holds other data than its certificate says" in ran.stderr
+
+    @pytest.mark.parametrize(
+        ("written", "instead"),
+        [
+            (b'"feedback"', b'"feedbock"'),
+            (b'{"calibration_tokens"', b'["calibration_tokens"'),
+            (b'"context_tokens": 512', b'"context_tokens": -12'),
+            (b"attn_v=q8_0", b"attn_v=q9_0"),
+            (b"4.5 bits per weight", b"nan bits per weight"),
+            (b"4.5 bits per weight", b"4.5 bytes of wood.."),
+        ],
+    )
+    def test_a_certificate_that_asks_for_the_unknown_is_an_error(
+        self, cli: Cli, source: Path, written: bytes, instead: bytes
+    ) -> None:
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--bpw", "4.5", "--tensor", "attn_v=q8_0", "--out", str(out))
+        assert written in out.read_bytes()
+        out.write_bytes(out.read_bytes().replace(written, instead))
+        ran = cli.run("verify", str(out), "--rebuild", "--source", str(source))
+        assert ran.exit_code == 1
+        assert "asks for what this localq does not know" in ran.stderr
+        assert ran.last_line == f"next: localq show {out} --quality"
+
+    def test_a_stored_source_that_was_changed_is_the_reason(self, cli: Cli) -> None:
+        cli.store.import_file(write_source(cli.folder / "a.gguf"), "mine")
+        cli.run("quantize", "mine", *PLAIN)
+        (path,) = cli.store.paths(cli.store.get("mine"))
+        data = bytearray(path.read_bytes())
+        data[-100] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
+        ran = cli.run("verify", "mine:q4_k_m", "--rebuild", "--json")
+        assert ran.exit_code == 1
+        assert ran.json()["reason"] == "the source was changed since"
 
     @pytest.mark.parametrize("words", [(), ("a", "b")])
     def test_it_takes_one_model(self, cli: Cli, words: tuple[str, ...]) -> None:
