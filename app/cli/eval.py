@@ -132,10 +132,11 @@ def _document(name: str, original: str | None, evaluation: Evaluation, seconds: 
 
 def blocks(name: str, original: str | None, evaluation: Evaluation) -> tuple[Block, ...]:
     """An evaluation as a person reads it."""
+    from app.cli.figures import DIVERGENCE_TITLES, with_error
     from app.cli.output import Fields, Table
 
     compared = evaluation.kl_mean is not None
-    header = ("", "TOKENS", "PERPLEXITY", "KL DIVERGENCE", "KL 99 %", "SAME TOP TOKEN")
+    header = ("", "TOKENS", "PERPLEXITY", *DIVERGENCE_TITLES)
     rows = [_row(text.name, text) for text in evaluation.texts]
     if len(rows) > 1:
         rows.append(_row("all", evaluation))
@@ -143,31 +144,16 @@ def blocks(name: str, original: str | None, evaluation: Evaluation) -> tuple[Blo
     table = Table(header[:columns], [row[:columns] for row in rows], right=frozenset(range(1, columns)))
     facts = [("model", name)]
     if original is not None and evaluation.original_perplexity is not None:
-        ratio = _with_error(evaluation.perplexity_ratio, evaluation.perplexity_ratio_stderr, 4)
-        facts.append(
-            ("against", f"{original}, perplexity {evaluation.original_perplexity:.2f}; ratio {ratio}")
-        )
+        theirs = with_error(evaluation.original_perplexity, evaluation.original_perplexity_stderr)
+        ratio = with_error(evaluation.perplexity_ratio, evaluation.perplexity_ratio_stderr)
+        facts.append(("against", f"{original}, perplexity {theirs}; ratio {ratio}"))
     if evaluation.kl_kind != "full":
         facts.append(("note", LOWER_BOUND))
     return table, "", Fields(facts)
 
 
 def _row(name: str, figures: Figures) -> tuple[str, ...]:
-    last = f"{figures.kl_p99:.3g}" if figures.kl_p99 is not None else ""
-    same = ""
-    if figures.top1_agreement is not None and figures.top1_stderr is not None:
-        same = f"{_with_error(100 * figures.top1_agreement, 100 * figures.top1_stderr, 1)} %"
-    return (
-        name,
-        f"{figures.tokens:,}",
-        _with_error(figures.perplexity, figures.perplexity_stderr, 2),
-        _with_error(figures.kl_mean, figures.kl_stderr, 4),
-        last,
-        same,
-    )
+    from app.cli.figures import divergence_cells, with_error
 
-
-def _with_error(value: float | None, error: float | None, digits: int) -> str:
-    if value is None or error is None:
-        return ""
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    perplexity = with_error(figures.perplexity, figures.perplexity_stderr)
+    return name, f"{figures.tokens:,}", perplexity, *divergence_cells(figures)

@@ -329,7 +329,9 @@ class TestQuality:
         ran = cli.run("show", "small:q4_k", "--quality")
         assert ran.exit_code == 0
         lines = ran.stdout.splitlines()
-        assert any(line.split()[:2] == ["prose", "510"] for line in lines)
+        figures = "prose 12.00 ± 0.50 12.50 ± 0.50 0.0300 ± 0.0020 0.400 90.0 ± 1.0 %"
+        assert [line.split() for line in lines if line.startswith("prose")] == [figures.split()]
+        assert "prose (510 tokens), code (510 tokens)" in ran.stdout
         assert any(line.split()[:3] == ["ffn_down", "2", "Q4_K"] for line in lines)
         assert any(line.startswith("layer 1") and "█" in line for line in lines)
         assert "Small-F16.gguf, F16, sha256" in ran.stdout
