@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,17 +110,19 @@ def command(
     front.out.result(document, *blocks(judged.name, name, evaluation), quiet=[f"{value:.6g}"])
 
 
-def read_texts(files: tuple[Path, ...]) -> tuple[EvaluationText, ...]:
+def read_texts(files: tuple[Path, ...], named: Callable[[Path], str] = str) -> tuple[EvaluationText, ...]:
     """The built-in texts by domain, or each of ``files`` as a text of its own. Raises InvalidText."""
     from quant.calibration import texts
     from quant.calibration.domains import by_domain
     from quant.evaluation.result import EvaluationText
+    from quant.names import plain_name
 
     running: dict[str, str] = {} if files else by_domain(texts.builtin("evaluation"))
     for path in files:
-        found = texts.read_texts(path, domain=str(path))
+        name = plain_name(named(path))
+        found = texts.read_texts(path, domain=name)
         # A document stays as it is, byte for byte; only conversations become a running text.
-        running |= {str(path): found[0].text} if len(found) == 1 and found[0].text else by_domain(found)
+        running |= {name: found[0].text} if len(found) == 1 and found[0].text else by_domain(found)
     return tuple(EvaluationText(domain, text) for domain, text in running.items())
 
 

@@ -175,22 +175,25 @@ def calibration_texts(choice: str) -> tuple[CalibrationText, ...]:
 
 
 def evaluation_texts(choice: str) -> tuple[EvaluationText, ...]:
-    """The texts of ``--eval``. Raises InvalidText."""
+    """The texts of ``--eval``, a file's under its name without the path. Raises InvalidText."""
     from app.cli.eval import read_texts
 
     if choice == NONE:
         return ()
-    return read_texts(() if choice == BUILTIN else (Path(choice).expanduser(),))
+    files = () if choice == BUILTIN else (Path(choice).expanduser(),)
+    return read_texts(files, named=lambda path: path.name)
 
 
 def _destination(
     store: Store, found: ResolvedModel, out: str | None, target: Target
 ) -> tuple[str | None, Path]:
     """A name in the store and a nominal file of that name, or None and the path of a file."""
+    from app.models import require_unicode
     from app.store.names import check_name
 
     if out is not None and (out.endswith(".gguf") or out.startswith(("/", ".", "~"))):
         path = Path(out).expanduser().absolute()
+        require_unicode(path)
         return None, path
     name = check_name(out or default_name(found, target))
     try:

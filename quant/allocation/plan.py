@@ -23,6 +23,7 @@ from quant.files.layout import FileLayout, Key, TensorEntry, inherited_pairs, la
 from quant.files.source import Source, SourceTensor
 from quant.formats.format import Format
 from quant.formats.registry import BY_NAME, FORMATS, best_fit
+from quant.names import plain_name
 from quant.request import QuantizeRequest
 from runtime.gguf.tensors import pad
 from runtime.gguf.values import ValueType
@@ -171,7 +172,7 @@ def first_certificate(
     return Certificate(
         tool=request.tool,
         source=SourceFacts(
-            name=_safe_name(header.path.name),
+            name=plain_name(header.path.name),
             sha256=tuple(digests),
             types=", ".join(source.quantized_types) or _plain_types(source),
             already_quantized=bool(source.quantized_types),
@@ -247,7 +248,3 @@ def _plain_types(source: Source) -> str:
         if is_encoded(tensor):
             elements[tensor.type.name] = elements.get(tensor.type.name, 0) + tensor.elements
     return ", ".join(sorted(elements, key=lambda name: (-elements[name], name))) or "none"
-
-
-def _safe_name(name: str) -> str:
-    return name.encode("utf-8", "replace").decode("utf-8")

@@ -176,6 +176,7 @@ class TestChoices:
             (("--size", "small"), "is not a size"),
             (("--tensor", "ffn_down"), "is not PATTERN=FORMAT"),
             (("--tensor", "ffn_dwon=q6_k"), "no tensor matches 'ffn_dwon'"),
+            (("--tensor", os.fsdecode(b"[!\xff]*=keep")), "no tensor has such a name"),
             (("--size", "20K"), "ask for"),
             (("--eval-chunks", "3", "--eval", "builtin"), "have no error bars"),
             (("--out", "Bad Name"), "cannot be the name"),
@@ -196,6 +197,41 @@ class TestChoices:
         assert ran.exit_code == 1
         assert "none.txt" in ran.stderr
         assert ran.last_line.startswith("next: ls -l")
+
+    def test_a_text_to_judge_on_stands_in_the_file_by_its_name_and_not_its_path(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        text = cli.folder / "secret" / os.fsdecode(b"tale\xff.txt")
+        text.parent.mkdir()
+        text.write_text("Some words to judge on. " * 200)
+        ran = cli.run("quantize", str(source), "--size", "450K", "--eval", str(text), "--out", "judged")
+        assert ran.exit_code == 0, ran.stderr
+        (path,) = cli.store.paths(cli.store.get("judged"))
+        certificate = read_certificate(open_gguf(path))
+        assert certificate is not None
+        assert [text.name for text in certificate.evaluation] == ["tale\\udcff.txt"]
+        assert b"secret" not in path.read_bytes()
+
+    def test_a_text_to_calibrate_with_may_have_any_name(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        text = cli.folder / os.fsdecode(b"tale\xff.txt")
+        text.write_text("Some words of my own.")
+        assert cli.run("quantize", str(source), "--calib", str(text), "--eval", "none").exit_code == 0
+
+    def test_paths_that_are_no_unicode_are_refused_with_a_way_out(self, cli: Cli, source: Path) -> None:
+        odd = source.rename(cli.folder / os.fsdecode(b"odd\xff.gguf"))
+        for words in (
+            ("quantize", str(odd), *PLAIN),
+            ("eval", str(odd)),
+            ("run", str(odd), "hello"),
+            ("quantize", str(odd), *PLAIN, "--out", str(cli.folder / os.fsdecode(b"o\xff.gguf"))),
+        ):
+            ran = cli.run(*words)
+            assert (ran.exit_code, ran.last_line) == (2, "next: localq import --help")
+            assert "no UTF-8" in ran.stderr
+        assert cli.run("import", str(odd), "--name", "even").exit_code == 0
+        assert cli.run("quantize", "even", *PLAIN).exit_code == 0
 
     def test_a_text_that_is_surely_too_short_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         short = cli.folder / "short.txt"
