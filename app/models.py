@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import InvalidName, ModelNotFound, NoSuchModel, WrongUse
+from app.paths import expand
 from app.store import Manifest, Store
 
 DEMO = "demo"
@@ -40,7 +41,7 @@ def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest
             return _stored(fetch_demo(store), store)
     else:
         near = ()
-    path = Path(reference).expanduser()
+    path = expand(reference)
     if not reference or "\0" in reference or not _exists(path):
         raise ModelNotFound(reference, near)
     return ResolvedModel(path.name, _models_in(path) if path.is_dir() else (path,))

@@ -30,6 +30,7 @@ from app.errors import (
     UnsuitableFile,
     WrongUse,
 )
+from app.paths import expand
 from quant.errors import CannotEncode, InvalidText, NoRoom, SourceDamaged, TextTooShort, WorkInUse
 from runtime.errors import (
     DoesNotFit,
@@ -106,7 +107,7 @@ def _meant(error: ModelNotFound | NoSuchModel, front: Front) -> str:
 
 def _look_beside(path: Path) -> str:
     """The command that shows what is there, in the nearest folder that exists."""
-    folder = path.expanduser().absolute().parent
+    folder = expand(path).absolute().parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return f"ls -l {shlex.quote(str(folder))}"

@@ -13,6 +13,7 @@ import click
 from app.cli import options
 from app.cli.front import Front
 from app.limits import MAX_CONTEXT_TOKENS
+from app.paths import expand
 
 if TYPE_CHECKING:
     from app.cli.output import Block
@@ -84,7 +85,7 @@ def command(
     from runtime.hardware import this_machine
 
     settings = front.settings(threads=threads, ram=ram)
-    texts = read_texts(files)
+    texts = read_texts(tuple(map(expand, files)))
     original = find(front, settings, against)[1] if against is not None else None
     judged = find(front, settings, model)[1]
     started = time.monotonic()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.front import Front
 from app.errors import NameTaken, NoSuchModel, WrongUse
+from app.paths import expand
 
 if TYPE_CHECKING:
     from app.models import ResolvedModel
@@ -171,7 +172,7 @@ def calibration_texts(choice: str) -> tuple[CalibrationText, ...]:
             'of lines like {"messages": [{"role": "user", "content": "..."}, ...]}',
             next_command="localq quantize --help",
         )
-    return builtin("calibration") if choice == BUILTIN else read_texts(Path(choice).expanduser())
+    return builtin("calibration") if choice == BUILTIN else read_texts(expand(choice))
 
 
 def evaluation_texts(choice: str) -> tuple[EvaluationText, ...]:
@@ -180,7 +181,7 @@ def evaluation_texts(choice: str) -> tuple[EvaluationText, ...]:
 
     if choice == NONE:
         return ()
-    files = () if choice == BUILTIN else (Path(choice).expanduser(),)
+    files = () if choice == BUILTIN else (expand(choice),)
     return read_texts(files, named=lambda path: path.name)
 
 
@@ -192,7 +193,7 @@ def _destination(
     from app.store.names import check_name
 
     if out is not None and (out.endswith(".gguf") or out.startswith(("/", ".", "~"))):
-        path = Path(out).expanduser().absolute()
+        path = expand(out).absolute()
         require_unicode(path)
         return None, path
     name = check_name(out or default_name(found, target))

@@ -233,6 +233,25 @@ class TestChoices:
         assert cli.run("import", str(odd), "--name", "even").exit_code == 0
         assert cli.run("quantize", "even", *PLAIN).exit_code == 0
 
+    @pytest.mark.parametrize(
+        ("words", "exit_code"),
+        [
+            (("quantize", "~nobody-there/a.gguf"), 1),
+            (("quantize", "{source}", "--calib", "~nobody-there/a.txt"), 1),
+            (("quantize", "{source}", "--eval", "~nobody-there/a.txt"), 1),
+            (("quantize", "{source}", *PLAIN, "--out", "~nobody-there/a.gguf"), 2),
+            (("eval", "{source}", "--text", "~nobody-there/a.txt"), 1),
+            (("import", "~nobody-there/a.gguf"), 1),
+        ],
+    )
+    def test_the_folder_of_nobody_is_not_there(
+        self, cli: Cli, source: Path, words: tuple[str, ...], exit_code: int
+    ) -> None:
+        ran = cli.run(*(word.format(source=source) for word in words))
+        assert ran.exit_code == exit_code
+        assert "unexpected" not in ran.stderr
+        assert "~nobody-there" in ran.stderr
+
     def test_a_text_that_is_surely_too_short_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         short = cli.folder / "short.txt"
         short.write_text("A few words.")
