@@ -27,7 +27,7 @@ from quant.certificate.certify import has_figures_for, with_figures, with_tensor
 from quant.certificate.document import Certificate, Making, from_json, to_json
 from quant.encoders.model import encode_all
 from quant.encoders.tensor import Chunk, chunks
-from quant.errors import QuantError
+from quant.errors import OutputExists
 from quant.evaluation.overlap import require_disjoint
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
@@ -72,13 +72,13 @@ def quantize(
 
     Raises GgufError or SourceDamaged for a source that cannot be used, CannotEncode for a request that it
     cannot meet, TextsOverlap, DoesNotFit for too little memory and NoRoom for too little disk, these three
-    before the work begins, WorkInUse, JobFailed. Nothing is published then, and what is finished is kept for
-    the next try.
+    before the work begins, OutputExists, WorkInUse, JobFailed. Nothing is published then, and what is
+    finished is kept for the next try.
     ``on_event`` is called in the caller's thread; what it raises, Ctrl-C included, ends the run likewise.
     """
     with open_source(request.source) as source, EnergyMeter() as energy:
         run = _Run(request, source, on_event, steps or real_steps(), energy)
-        return run.run(publish or partial(publish_beside, request.out))
+        return run.run(publish or partial(publish_beside, request.out, replace=request.replace))
 
 
 class _Run:
@@ -96,7 +96,7 @@ class _Run:
     def run(self, publish: Publish) -> Quantized:
         request, source = self.request, self.source
         if request.out.exists() and not request.replace:
-            raise QuantError(f"{request.out} exists already; choose another name, or remove it")
+            raise OutputExists(request.out)
         if source.quantized_types:
             self.on_event(
                 WarningEvent(
@@ -244,15 +244,18 @@ class _Run:
         )
 
 
-def publish_beside(out: Path, part: PartFile, certificate: Certificate) -> None:
+def publish_beside(out: Path, part: PartFile, certificate: Certificate, *, replace: bool = False) -> None:
     """Moves the file to ``out`` and its certificate beside it, on the same disk.
 
-    The certificate goes first: a file without one would look older than it is.
+    The certificate goes first: a file without one would look older than it is. Raises
+    :class:`OutputExists` where something has that name by now, unless ``replace``.
     """
+    if out.exists() and not replace:
+        raise OutputExists(out)
     temporary = part.path.with_name("certificate.json")
     temporary.write_bytes(to_json(certificate))
     temporary.replace(certificate_path(out))
-    part.publish(out)
+    part.publish(out, replace=replace)
 
 
 def certificate_path(path: Path) -> Path:

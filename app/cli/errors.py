@@ -31,7 +31,15 @@ from app.errors import (
     WrongUse,
 )
 from app.paths import expand
-from quant.errors import CannotEncode, InvalidText, NoRoom, SourceDamaged, TextTooShort, WorkInUse
+from quant.errors import (
+    CannotEncode,
+    InvalidText,
+    NoRoom,
+    OutputExists,
+    SourceDamaged,
+    TextTooShort,
+    WorkInUse,
+)
 from runtime.errors import (
     DoesNotFit,
     EngineError,
@@ -154,6 +162,7 @@ RULES: tuple[Rule, ...] = (
     Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
+    Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),
     Rule(WorkInUse, FAILED, lambda _error, front: again(front)),
     Rule(VocabulariesDiffer, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(KernelError, FAILED, _always("localq doctor")),

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -194,9 +194,21 @@ def open_work(parent: Path, key: str, name: str) -> Iterator[Work]:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise WorkInUse(folder) from None
-            if os.fstat(fd).st_nlink == 0 or not folder.exists():
+            if not _is_at(fd, folder):
                 continue
-            yield Work(folder, name)
+            try:
+                yield Work(folder, name)
+            finally:
+                with suppress(OSError):  # what failed before it left anything leaves nothing
+                    folder.rmdir()
             return
         finally:
             os.close(fd)
+
+
+def _is_at(fd: int, folder: Path) -> bool:
+    """Whether an open folder still has its name: not if it was removed, even where another one has it now."""
+    try:
+        return os.path.samestat(os.fstat(fd), folder.stat())
+    except FileNotFoundError:
+        return False

@@ -259,6 +259,12 @@ class TestChoices:
         assert ran.exit_code == 1
         assert "has 12 bytes, too few for 1024 tokens" in ran.stderr
 
+    def test_a_file_that_is_there_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), *PLAIN, "--out", str(source))
+        assert ran.exit_code == 1
+        assert "exists already" in ran.stderr
+        assert ran.last_line == f"next: ls -l {source}"
+
     def test_a_name_that_is_taken_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         cli.add_model("small/x")
         ran = cli.run("quantize", str(source), "--out", "small/x")

@@ -19,7 +19,7 @@ from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
 from quant.encoders import tensor as encode
 from quant.encoders.tensor import spread_rows
-from quant.errors import CannotEncode, JobFailed, NoRoom, QuantError, SourceDamaged, WorkInUse
+from quant.errors import CannotEncode, JobFailed, NoRoom, OutputExists, QuantError, SourceDamaged, WorkInUse
 from quant.evaluation.memory import plan_scoring
 from quant.files.work import PREFIX
 from quant.formats.dequantize import dequantize
@@ -289,6 +289,22 @@ class TestRefusals:
         with pytest.raises(QuantError, match="exists already"):
             quantize(request(source, out), steps=stand_ins())
         assert out.read_bytes() == b"mine"
+
+    def test_of_two_runs_to_one_file_the_second_one_is_told(self, source: Path, out: Path) -> None:
+        def overtake(event: Event) -> None:
+            if isinstance(event, TensorEvent) and event.number == 9:
+                made(request(source, out, "q8_0"))
+
+        with pytest.raises(OutputExists, match="exists already"):
+            quantize(request(source, out), steps=stand_ins(), on_event=overtake)
+        assert open_gguf(out).get("general.file_type", int, 0) == 7
+        assert from_json(certificate_path(out).read_bytes()).target == "q8_0"
+
+    def test_a_run_that_fails_before_its_work_leaves_nothing(self, source: Path, out: Path) -> None:
+        wanted = replace(request(source, out, calibration=()), target=Target(size_bytes=50_000))
+        with pytest.raises(CannotEncode):
+            quantize(wanted, steps=stand_ins())
+        assert list(out.parent.iterdir()) == []
 
     def test_too_little_disk_is_told_with_both_numbers_before_the_work(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
