@@ -20,11 +20,11 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from quant.allocation.plan import Plan, first_certificate, lay_out_file, plan_tensors
+from quant.allocation.plan import Plan, PlanDocument, first_certificate, lay_out_file, plan_tensors
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate.certify import has_figures_for, with_figures, with_tensors
-from quant.certificate.document import Certificate, Making, from_json, to_json
+from quant.certificate.document import Certificate, Making, to_json
 from quant.encoders.model import encode_all
 from quant.encoders.tensor import Chunk, chunks
 from quant.errors import OutputExists
@@ -32,7 +32,6 @@ from quant.evaluation.overlap import require_disjoint
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, require_room
-from quant.formats.registry import BY_NAME
 from quant.preflight import require_memory
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.request import QuantizeRequest
@@ -197,14 +196,15 @@ class _Run:
                 raise
 
     def _plan(self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
-        """The plan of an earlier run, or a new one: it is decided once."""
-        known = {tensor.name for tensor in self.source.tensors}
-        try:
-            saved = msgspec.json.decode(work.plan.read_bytes(), type=dict[str, str])
-        except (FileNotFoundError, msgspec.DecodeError):
-            saved = None
-        if saved is not None and saved.keys() <= known and set(saved.values()) <= BY_NAME.keys():
-            return Plan({name: BY_NAME[fmt] for name, fmt in saved.items()})
+        """The plan of an earlier run, or a new one: it is decided once, as long as the statistics stay.
+
+        What was encoded under others, or under a plan that is not known any more, is forgotten.
+        """
+        measured = calibrated.sha256 if calibrated else None
+        saved = work.load(work.plan, PlanDocument)
+        if saved is not None and (known := saved.plan_for(self.source.tensors, measured)):
+            return known
+        work.forget_tensors()
         plan = plan_tensors(
             self.source,
             self.request,
@@ -213,16 +213,13 @@ class _Run:
             digests,
             lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
         )
-        work.save(work.plan, plan.document())
+        work.save(work.plan, plan.document(measured))
         return plan
 
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
         if not (self.request.evaluation and self.request.judge):
             return certificate
-        try:
-            earlier = from_json(work.evaluated.read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
-            earlier = None
+        earlier = work.load(work.evaluated, Certificate)
         if earlier is not None and has_figures_for(earlier, certificate):
             return earlier
         evaluation = self.steps.evaluate(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from quant.allocation.mix import Option, choose
@@ -42,15 +43,32 @@ LOOKED_UP_COST: Final = 4.0
 """The same for embeddings that are looked up only."""
 
 
+class PlanDocument(msgspec.Struct, frozen=True):
+    """A plan on disk, and what calibration had measured when it was made."""
+
+    statistics_sha256: str | None
+    formats: dict[str, str]
+    """Names of tensors -> names of formats."""
+
+    def plan_for(self, tensors: Sequence[SourceTensor], statistics_sha256: str | None) -> Plan | None:
+        """The plan, if it is one for ``tensors`` and these statistics."""
+        names = {tensor.name for tensor in tensors}
+        if self.statistics_sha256 != statistics_sha256 or not self.formats.keys() <= names:
+            return None
+        if not set(self.formats.values()) <= BY_NAME.keys():
+            return None
+        return Plan({name: BY_NAME[fmt] for name, fmt in self.formats.items()})
+
+
 @dataclass(frozen=True)
 class Plan:
     """What every tensor is written as. A tensor without a format is copied."""
 
     formats: Mapping[str, Format]
 
-    def document(self) -> dict[str, str]:
-        """Of JSON types, for the folder of work under way."""
-        return {name: fmt.name for name, fmt in self.formats.items()}
+    def document(self, statistics_sha256: str | None) -> PlanDocument:
+        """For the folder of work under way."""
+        return PlanDocument(statistics_sha256, {name: fmt.name for name, fmt in self.formats.items()})
 
 
 def entries(tensors: Sequence[SourceTensor], plan: Plan) -> list[TensorEntry]:

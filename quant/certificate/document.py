@@ -160,8 +160,11 @@ def to_json(certificate: Certificate) -> bytes:
 
 
 def from_json(raw: bytes) -> Certificate:
-    """The inverse. Raises :class:`msgspec.ValidationError` or :class:`msgspec.DecodeError`."""
-    return msgspec.json.decode(raw, type=Certificate)
+    """The inverse. Raises :class:`msgspec.DecodeError`."""
+    try:
+        return msgspec.json.decode(raw, type=Certificate)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def data_digest(tensor_digests: Iterable[str]) -> str:

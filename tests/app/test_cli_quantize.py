@@ -422,6 +422,8 @@ class TestQuality:
         shutil.copy(certificate_path(other), certificate_path(one))
         shown = cli.run("show", str(one), "--quality", "--json").json()["certificate"]
         assert (shown["target"], shown["making"]) == ("q4_k_m", None)
+        certificate_path(one).write_bytes(b'{"tool": "\xff"}')
+        assert cli.run("show", str(one), "--quality").exit_code == 0
 
     def test_a_model_without_a_certificate_says_so(self, cli: Cli) -> None:
         cli.add_model("tiny")

@@ -463,7 +463,35 @@ class TestWork:
         assert certificate.figures is not None
         assert certificate.making is not None
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b'{"blk.0.attn_q.weight": "q9"}', b'{"nothing": "q4_k"}'])
+    def test_what_was_encoded_under_other_statistics_is_encoded_again(self, source: Path, out: Path) -> None:
+        steps = stand_ins()
+        expected = made(request(source, out, evaluation=()))
+        out.unlink()
+
+        def otherwise(*given: Any) -> Any:
+            found = steps.calibrate(*given)
+            return replace(found, sha256="6" * 64, statistics=lambda _name: made_up(1, 256, seed=99))
+
+        def stop(event: Event) -> None:
+            if isinstance(event, TensorEvent) and event.number == 9:
+                raise KeyboardInterrupt
+
+        wanted = request(source, out, evaluation=())
+        with pytest.raises(KeyboardInterrupt):
+            quantize(wanted, steps=replace(steps, calibrate=otherwise), on_event=stop)
+        assert quantize(wanted, steps=steps).resumed_tensors == 0
+        assert out.read_bytes() == expected
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            b"",
+            b"{",
+            b'{"\xff": 1}',
+            b'{"statistics_sha256": "%s", "formats": {"blk.0.attn_q.weight": "q9"}}' % (b"5" * 64),
+            b'{"statistics_sha256": "%s", "formats": {"nothing": "q4_k"}}' % (b"5" * 64),
+        ],
+    )
     def test_a_damaged_plan_is_made_again(self, source: Path, out: Path, damage: bytes) -> None:
         expected = made(request(source, out))
         out.unlink()
