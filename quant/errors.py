@@ -10,6 +10,7 @@ LocalqError
     ├── InvalidText        a file of texts cannot be used: not there, too large, no UTF-8, ...
     ├── TextTooShort       a calibration or evaluation text has too few tokens
     ├── TextsOverlap       calibration would see what the evaluation is to judge on
+    ├── OutputExists       a file has the name of the one to make
     ├── NoRoom             the disk has less free space than the file needs (a DoesNotFit too)
     ├── WorkInUse          another process is making the same file
     └── JobFailed          a process that ran the model for calibration or evaluation failed
@@ -75,6 +76,14 @@ class TextTooShort(QuantError):
 
 class TextsOverlap(QuantError):
     """An evaluation text shares runs of words with the calibration."""
+
+
+class OutputExists(QuantError):
+    """There is a file at ``path`` already; it stays as it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already; choose another name, or remove it")
+        self.path = path
 
 
 class NoRoom(QuantError, DoesNotFit):

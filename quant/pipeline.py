@@ -20,19 +20,18 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from quant.allocation.plan import Plan, first_certificate, lay_out_file, plan_tensors
+from quant.allocation.plan import Plan, PlanDocument, first_certificate, lay_out_file, plan_tensors
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate.certify import has_figures_for, with_figures, with_tensors
-from quant.certificate.document import Certificate, Making, from_json, to_json
+from quant.certificate.document import Certificate, Making, to_json
 from quant.encoders.model import encode_all
 from quant.encoders.tensor import Chunk, chunks
-from quant.errors import QuantError
+from quant.errors import OutputExists
 from quant.evaluation.overlap import require_disjoint
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, require_room
-from quant.formats.registry import BY_NAME
 from quant.preflight import require_memory
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.request import QuantizeRequest
@@ -72,13 +71,13 @@ def quantize(
 
     Raises GgufError or SourceDamaged for a source that cannot be used, CannotEncode for a request that it
     cannot meet, TextsOverlap, DoesNotFit for too little memory and NoRoom for too little disk, these three
-    before the work begins, WorkInUse, JobFailed. Nothing is published then, and what is finished is kept for
-    the next try.
+    before the work begins, OutputExists, WorkInUse, JobFailed. Nothing is published then, and what is
+    finished is kept for the next try.
     ``on_event`` is called in the caller's thread; what it raises, Ctrl-C included, ends the run likewise.
     """
     with open_source(request.source) as source, EnergyMeter() as energy:
         run = _Run(request, source, on_event, steps or real_steps(), energy)
-        return run.run(publish or partial(publish_beside, request.out))
+        return run.run(publish or partial(publish_beside, request.out, replace=request.replace))
 
 
 class _Run:
@@ -96,7 +95,7 @@ class _Run:
     def run(self, publish: Publish) -> Quantized:
         request, source = self.request, self.source
         if request.out.exists() and not request.replace:
-            raise QuantError(f"{request.out} exists already; choose another name, or remove it")
+            raise OutputExists(request.out)
         if source.quantized_types:
             self.on_event(
                 WarningEvent(
@@ -197,14 +196,15 @@ class _Run:
                 raise
 
     def _plan(self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
-        """The plan of an earlier run, or a new one: it is decided once."""
-        known = {tensor.name for tensor in self.source.tensors}
-        try:
-            saved = msgspec.json.decode(work.plan.read_bytes(), type=dict[str, str])
-        except (FileNotFoundError, msgspec.DecodeError):
-            saved = None
-        if saved is not None and saved.keys() <= known and set(saved.values()) <= BY_NAME.keys():
-            return Plan({name: BY_NAME[fmt] for name, fmt in saved.items()})
+        """The plan of an earlier run, or a new one: it is decided once, as long as the statistics stay.
+
+        What was encoded under others, or under a plan that is not known any more, is forgotten.
+        """
+        measured = calibrated.sha256 if calibrated else None
+        saved = work.load(work.plan, PlanDocument)
+        if saved is not None and (known := saved.plan_for(self.source.tensors, measured)):
+            return known
+        work.forget_tensors()
         plan = plan_tensors(
             self.source,
             self.request,
@@ -213,16 +213,13 @@ class _Run:
             digests,
             lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
         )
-        work.save(work.plan, plan.document())
+        work.save(work.plan, plan.document(measured))
         return plan
 
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
-        if not self.request.evaluation:
+        if not (self.request.evaluation and self.request.judge):
             return certificate
-        try:
-            earlier = from_json(work.evaluated.read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
-            earlier = None
+        earlier = work.load(work.evaluated, Certificate)
         if earlier is not None and has_figures_for(earlier, certificate):
             return earlier
         evaluation = self.steps.evaluate(
@@ -244,15 +241,18 @@ class _Run:
         )
 
 
-def publish_beside(out: Path, part: PartFile, certificate: Certificate) -> None:
+def publish_beside(out: Path, part: PartFile, certificate: Certificate, *, replace: bool = False) -> None:
     """Moves the file to ``out`` and its certificate beside it, on the same disk.
 
-    The certificate goes first: a file without one would look older than it is.
+    The certificate goes first: a file without one would look older than it is. Raises
+    :class:`OutputExists` where something has that name by now, unless ``replace``.
     """
+    if out.exists() and not replace:
+        raise OutputExists(out)
     temporary = part.path.with_name("certificate.json")
     temporary.write_bytes(to_json(certificate))
     temporary.replace(certificate_path(out))
-    part.publish(out)
+    part.publish(out, replace=replace)
 
 
 def certificate_path(path: Path) -> Path:

@@ -68,7 +68,7 @@ def require_memory(source: Source, request: QuantizeRequest) -> None:
             needed_bytes=needed,
             available_bytes=report.available,
         )
-    if request.evaluation:
+    if request.evaluation and request.judge:
         judging = plan_scoring(source.model, request.context_tokens, request.jobs, machine).least_bytes
         if judging > report.available:
             raise DoesNotFit(

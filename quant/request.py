@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,10 @@ class Target:
     def parse(cls, text: str) -> Target:
         """The inverse of ``str``. Raises ValueError for what no target reads as."""
         if text.endswith(_BITS):
-            return cls(bits_per_weight=float(text.removesuffix(_BITS)))
+            bits = float(text.removesuffix(_BITS))
+            if not 0 < bits < math.inf:
+                raise ValueError(f"{text!r} is no number of bits")
+            return cls(bits_per_weight=bits)
         if text.endswith(_BYTES):
             return cls(size_bytes=int(text.removesuffix(_BYTES)))
         if text not in MIXTURES:
@@ -62,6 +66,8 @@ class QuantizeRequest:
     calibration_tokens: int = 32_768
     evaluation: tuple[EvaluationText, ...] = ()
     """Without texts, nothing is evaluated."""
+    judge: bool = True
+    """Whether the texts are read; if not, the file has room for the figures and none in it."""
     evaluation_chunks: int = 24
     context_tokens: int = 512
     """Length of a chunk, of calibration and of evaluation."""

@@ -30,7 +30,16 @@ from app.errors import (
     UnsuitableFile,
     WrongUse,
 )
-from quant.errors import CannotEncode, InvalidText, NoRoom, SourceDamaged, TextTooShort, WorkInUse
+from app.paths import expand
+from quant.errors import (
+    CannotEncode,
+    InvalidText,
+    NoRoom,
+    OutputExists,
+    SourceDamaged,
+    TextTooShort,
+    WorkInUse,
+)
 from runtime.errors import (
     DoesNotFit,
     EngineError,
@@ -106,7 +115,7 @@ def _meant(error: ModelNotFound | NoSuchModel, front: Front) -> str:
 
 def _look_beside(path: Path) -> str:
     """The command that shows what is there, in the nearest folder that exists."""
-    folder = path.expanduser().absolute().parent
+    folder = expand(path).absolute().parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return f"ls -l {shlex.quote(str(folder))}"
@@ -153,6 +162,7 @@ RULES: tuple[Rule, ...] = (
     Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
+    Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),
     Rule(WorkInUse, FAILED, lambda _error, front: again(front)),
     Rule(VocabulariesDiffer, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(KernelError, FAILED, _always("localq doctor")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import click
 from app.cli import options
 from app.cli.front import Front
 from app.limits import MAX_CONTEXT_TOKENS
+from app.paths import expand
 
 if TYPE_CHECKING:
     from app.cli.output import Block
@@ -83,7 +85,7 @@ def command(
     from runtime.hardware import this_machine
 
     settings = front.settings(threads=threads, ram=ram)
-    texts = read_texts(files)
+    texts = read_texts(tuple(map(expand, files)))
     original = find(front, settings, against)[1] if against is not None else None
     judged = find(front, settings, model)[1]
     started = time.monotonic()
@@ -109,17 +111,19 @@ def command(
     front.out.result(document, *blocks(judged.name, name, evaluation), quiet=[f"{value:.6g}"])
 
 
-def read_texts(files: tuple[Path, ...]) -> tuple[EvaluationText, ...]:
+def read_texts(files: tuple[Path, ...], named: Callable[[Path], str] = str) -> tuple[EvaluationText, ...]:
     """The built-in texts by domain, or each of ``files`` as a text of its own. Raises InvalidText."""
     from quant.calibration import texts
     from quant.calibration.domains import by_domain
     from quant.evaluation.result import EvaluationText
+    from quant.names import plain_name
 
     running: dict[str, str] = {} if files else by_domain(texts.builtin("evaluation"))
     for path in files:
-        found = texts.read_texts(path, domain=str(path))
+        name = plain_name(named(path))
+        found = texts.read_texts(path, domain=name)
         # A document stays as it is, byte for byte; only conversations become a running text.
-        running |= {str(path): found[0].text} if len(found) == 1 and found[0].text else by_domain(found)
+        running |= {name: found[0].text} if len(found) == 1 and found[0].text else by_domain(found)
     return tuple(EvaluationText(domain, text) for domain, text in running.items())
 
 
@@ -132,10 +136,11 @@ def _document(name: str, original: str | None, evaluation: Evaluation, seconds: 
 
 def blocks(name: str, original: str | None, evaluation: Evaluation) -> tuple[Block, ...]:
     """An evaluation as a person reads it."""
+    from app.cli.figures import DIVERGENCE_TITLES, with_error
     from app.cli.output import Fields, Table
 
     compared = evaluation.kl_mean is not None
-    header = ("", "TOKENS", "PERPLEXITY", "KL DIVERGENCE", "KL 99 %", "SAME TOP TOKEN")
+    header = ("", "TOKENS", "PERPLEXITY", *DIVERGENCE_TITLES)
     rows = [_row(text.name, text) for text in evaluation.texts]
     if len(rows) > 1:
         rows.append(_row("all", evaluation))
@@ -143,31 +148,16 @@ def blocks(name: str, original: str | None, evaluation: Evaluation) -> tuple[Blo
     table = Table(header[:columns], [row[:columns] for row in rows], right=frozenset(range(1, columns)))
     facts = [("model", name)]
     if original is not None and evaluation.original_perplexity is not None:
-        ratio = _with_error(evaluation.perplexity_ratio, evaluation.perplexity_ratio_stderr, 4)
-        facts.append(
-            ("against", f"{original}, perplexity {evaluation.original_perplexity:.2f}; ratio {ratio}")
-        )
+        theirs = with_error(evaluation.original_perplexity, evaluation.original_perplexity_stderr)
+        ratio = with_error(evaluation.perplexity_ratio, evaluation.perplexity_ratio_stderr)
+        facts.append(("against", f"{original}, perplexity {theirs}; ratio {ratio}"))
     if evaluation.kl_kind != "full":
         facts.append(("note", LOWER_BOUND))
     return table, "", Fields(facts)
 
 
 def _row(name: str, figures: Figures) -> tuple[str, ...]:
-    last = f"{figures.kl_p99:.3g}" if figures.kl_p99 is not None else ""
-    same = ""
-    if figures.top1_agreement is not None and figures.top1_stderr is not None:
-        same = f"{_with_error(100 * figures.top1_agreement, 100 * figures.top1_stderr, 1)} %"
-    return (
-        name,
-        f"{figures.tokens:,}",
-        _with_error(figures.perplexity, figures.perplexity_stderr, 2),
-        _with_error(figures.kl_mean, figures.kl_stderr, 4),
-        last,
-        same,
-    )
+    from app.cli.figures import divergence_cells, with_error
 
-
-def _with_error(value: float | None, error: float | None, digits: int) -> str:
-    if value is None or error is None:
-        return ""
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    perplexity = with_error(figures.perplexity, figures.perplexity_stderr)
+    return name, f"{figures.tokens:,}", perplexity, *divergence_cells(figures)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.front import Front
 from app.errors import NameTaken, NoSuchModel, WrongUse
+from app.paths import expand
 
 if TYPE_CHECKING:
     from app.models import ResolvedModel
@@ -171,26 +172,29 @@ def calibration_texts(choice: str) -> tuple[CalibrationText, ...]:
             'of lines like {"messages": [{"role": "user", "content": "..."}, ...]}',
             next_command="localq quantize --help",
         )
-    return builtin("calibration") if choice == BUILTIN else read_texts(Path(choice).expanduser())
+    return builtin("calibration") if choice == BUILTIN else read_texts(expand(choice))
 
 
 def evaluation_texts(choice: str) -> tuple[EvaluationText, ...]:
-    """The texts of ``--eval``. Raises InvalidText."""
+    """The texts of ``--eval``, a file's under its name without the path. Raises InvalidText."""
     from app.cli.eval import read_texts
 
     if choice == NONE:
         return ()
-    return read_texts(() if choice == BUILTIN else (Path(choice).expanduser(),))
+    files = () if choice == BUILTIN else (expand(choice),)
+    return read_texts(files, named=lambda path: path.name)
 
 
 def _destination(
     store: Store, found: ResolvedModel, out: str | None, target: Target
 ) -> tuple[str | None, Path]:
     """A name in the store and a nominal file of that name, or None and the path of a file."""
+    from app.models import require_unicode
     from app.store.names import check_name
 
     if out is not None and (out.endswith(".gguf") or out.startswith(("/", ".", "~"))):
-        path = Path(out).expanduser().absolute()
+        path = expand(out).absolute()
+        require_unicode(path)
         return None, path
     name = check_name(out or default_name(found, target))
     try:

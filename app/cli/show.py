@@ -160,7 +160,7 @@ def _show_quality(front: Front, store: Store, found: ResolvedModel) -> None:
 
     certificate = certificate_of(store, found)
     if certificate is None:
-        raise no_certificate(found.name)
+        raise no_certificate(front.model or found.name)
     figures = certificate.figures
     front.out.result(
         {"name": found.name, "certificate": msgspec.to_builtins(certificate)},

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from quant.allocation.recipe import FILE_TYPES, assign, is_encoded, layer_of, override, role_of
 from quant.allocation.solve import Option, solve
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
-from quant.certificate.document import Certificate, SourceFacts, TensorFacts, TextFacts
+from quant.certificate.document import Certificate, Options, SourceFacts, TensorFacts, TextFacts
 from quant.certificate.keys import to_keys
 from quant.encoders.output_energy import OutputEnergy
 from quant.encoders.rows import MakeEncoder
@@ -24,6 +24,7 @@ from quant.files.layout import FileLayout, Key, TensorEntry, inherited_pairs, la
 from quant.files.source import Source, SourceTensor
 from quant.formats.format import Format
 from quant.formats.registry import BY_NAME, FORMATS, best_fit
+from quant.names import plain_name
 from quant.request import QuantizeRequest
 from runtime.gguf.tensors import pad
 from runtime.gguf.values import ValueType
@@ -42,15 +43,32 @@ LOOKED_UP_COST: Final = 4.0
 """The same for embeddings that are looked up only."""
 
 
+class PlanDocument(msgspec.Struct, frozen=True):
+    """A plan on disk, and what calibration had measured when it was made."""
+
+    statistics_sha256: str | None
+    formats: dict[str, str]
+    """Names of tensors -> names of formats."""
+
+    def plan_for(self, tensors: Sequence[SourceTensor], statistics_sha256: str | None) -> Plan | None:
+        """The plan, if it is one for ``tensors`` and these statistics."""
+        names = {tensor.name for tensor in tensors}
+        if self.statistics_sha256 != statistics_sha256 or not self.formats.keys() <= names:
+            return None
+        if not set(self.formats.values()) <= BY_NAME.keys():
+            return None
+        return Plan({name: BY_NAME[fmt] for name, fmt in self.formats.items()})
+
+
 @dataclass(frozen=True)
 class Plan:
     """What every tensor is written as. A tensor without a format is copied."""
 
     formats: Mapping[str, Format]
 
-    def document(self) -> dict[str, str]:
-        """Of JSON types, for the folder of work under way."""
-        return {name: fmt.name for name, fmt in self.formats.items()}
+    def document(self, statistics_sha256: str | None) -> PlanDocument:
+        """For the folder of work under way."""
+        return PlanDocument(statistics_sha256, {name: fmt.name for name, fmt in self.formats.items()})
 
 
 def entries(tensors: Sequence[SourceTensor], plan: Plan) -> list[TensorEntry]:
@@ -172,7 +190,7 @@ def first_certificate(
     return Certificate(
         tool=request.tool,
         source=SourceFacts(
-            name=_safe_name(header.path.name),
+            name=plain_name(header.path.name),
             sha256=tuple(digests),
             types=", ".join(source.quantized_types) or _plain_types(source),
             already_quantized=bool(source.quantized_types),
@@ -180,15 +198,14 @@ def first_certificate(
         target=str(request.target),
         overrides=tuple(f"{choice.pattern}={choice.format}" for choice in request.overrides),
         seed=request.seed,
-        options=json.dumps(
-            {
-                "calibration_tokens": request.calibration_tokens if request.calibration else 0,
-                "context_tokens": request.context_tokens,
-                "evaluation_chunks": request.evaluation_chunks if request.evaluation else 0,
-                "feedback": request.feedback and bool(request.calibration),
-                "moment_bytes": request.moment_bytes if request.calibration else 0,
-            },
-            sort_keys=True,
+        options=str(
+            Options(
+                calibration_tokens=request.calibration_tokens if request.calibration else 0,
+                context_tokens=request.context_tokens,
+                evaluation_chunks=request.evaluation_chunks if request.evaluation else 0,
+                feedback=request.feedback and bool(request.calibration),
+                moment_bytes=request.moment_bytes if request.calibration else 0,
+            )
         ),
         calibration=domains(request.calibration),
         statistics_sha256="0" * 64 if request.calibration else None,
@@ -249,7 +266,3 @@ def _plain_types(source: Source) -> str:
         if is_encoded(tensor):
             elements[tensor.type.name] = elements.get(tensor.type.name, 0) + tensor.elements
     return ", ".join(sorted(elements, key=lambda name: (-elements[name], name))) or "none"
-
-
-def _safe_name(name: str) -> str:
-    return name.encode("utf-8", "replace").decode("utf-8")

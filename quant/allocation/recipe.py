@@ -94,6 +94,8 @@ def parse_override(text: str) -> Override:
     name = name.strip().lower()
     if not equals or not pattern.strip():
         raise ValueError(f"{text!r} is not PATTERN=FORMAT, such as ffn_down=q6_k")
+    if any("\ud800" <= sign <= "\udfff" for sign in pattern):
+        raise ValueError(f"{pattern!r} holds bytes that are no UTF-8: no tensor has such a name")
     if name != KEEP and name not in BY_NAME:
         raise ValueError(f"{name!r} is no format; there are {', '.join([*BY_NAME, KEEP])}")
     return Override(pattern.strip(), name)

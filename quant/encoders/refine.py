@@ -11,6 +11,7 @@ import numpy as np
 
 from quant.encoders.grids import Grids, format_data
 from quant.encoders.hessian import Factor
+from quant.encoders.nearest import LEAST_IMPORTANCE
 from quant.formats.format import F32, Format
 from runtime.kernels import tiles
 from runtime.kernels.tiles import Descent, FeedbackTiles, Start, StoredGrid
@@ -37,7 +38,7 @@ def refine(
         codes=np.ascontiguousarray(rounded.codes[:, place]),
     )
     diagonal = np.diagonal(hessian) + np.float32(factor.ridge)
-    steps = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    steps = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal >= LEAST_IMPORTANCE)
     descent = Descent(steps, factor.ridge, passes=1)
     stored = _load(grids)
     data = format_data(fmt)

@@ -176,6 +176,7 @@ class TestChoices:
             (("--size", "small"), "is not a size"),
             (("--tensor", "ffn_down"), "is not PATTERN=FORMAT"),
             (("--tensor", "ffn_dwon=q6_k"), "no tensor matches 'ffn_dwon'"),
+            (("--tensor", os.fsdecode(b"[!\xff]*=keep")), "no tensor has such a name"),
             (("--size", "20K"), "ask for"),
             (("--eval-chunks", "3", "--eval", "builtin"), "have no error bars"),
             (("--out", "Bad Name"), "cannot be the name"),
@@ -197,12 +198,72 @@ class TestChoices:
         assert "none.txt" in ran.stderr
         assert ran.last_line.startswith("next: ls -l")
 
+    def test_a_text_to_judge_on_stands_in_the_file_by_its_name_and_not_its_path(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        text = cli.folder / "secret" / os.fsdecode(b"tale\xff.txt")
+        text.parent.mkdir()
+        text.write_text("Some words to judge on. " * 200)
+        ran = cli.run("quantize", str(source), "--size", "450K", "--eval", str(text), "--out", "judged")
+        assert ran.exit_code == 0, ran.stderr
+        (path,) = cli.store.paths(cli.store.get("judged"))
+        certificate = read_certificate(open_gguf(path))
+        assert certificate is not None
+        assert [text.name for text in certificate.evaluation] == ["tale\\udcff.txt"]
+        assert b"secret" not in path.read_bytes()
+
+    def test_a_text_to_calibrate_with_may_have_any_name(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        text = cli.folder / os.fsdecode(b"tale\xff.txt")
+        text.write_text("Some words of my own.")
+        assert cli.run("quantize", str(source), "--calib", str(text), "--eval", "none").exit_code == 0
+
+    def test_paths_that_are_no_unicode_are_refused_with_a_way_out(self, cli: Cli, source: Path) -> None:
+        odd = source.rename(cli.folder / os.fsdecode(b"odd\xff.gguf"))
+        for words in (
+            ("quantize", str(odd), *PLAIN),
+            ("eval", str(odd)),
+            ("run", str(odd), "hello"),
+            ("quantize", str(odd), *PLAIN, "--out", str(cli.folder / os.fsdecode(b"o\xff.gguf"))),
+        ):
+            ran = cli.run(*words)
+            assert (ran.exit_code, ran.last_line) == (2, "next: localq import --help")
+            assert "no UTF-8" in ran.stderr
+        assert cli.run("import", str(odd), "--name", "even").exit_code == 0
+        assert cli.run("quantize", "even", *PLAIN).exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("words", "exit_code"),
+        [
+            (("quantize", "~nobody-there/a.gguf"), 1),
+            (("quantize", "{source}", "--calib", "~nobody-there/a.txt"), 1),
+            (("quantize", "{source}", "--eval", "~nobody-there/a.txt"), 1),
+            (("quantize", "{source}", *PLAIN, "--out", "~nobody-there/a.gguf"), 2),
+            (("eval", "{source}", "--text", "~nobody-there/a.txt"), 1),
+            (("import", "~nobody-there/a.gguf"), 1),
+        ],
+    )
+    def test_the_folder_of_nobody_is_not_there(
+        self, cli: Cli, source: Path, words: tuple[str, ...], exit_code: int
+    ) -> None:
+        ran = cli.run(*(word.format(source=source) for word in words))
+        assert ran.exit_code == exit_code
+        assert "unexpected" not in ran.stderr
+        assert "~nobody-there" in ran.stderr
+
     def test_a_text_that_is_surely_too_short_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         short = cli.folder / "short.txt"
         short.write_text("A few words.")
         ran = cli.run("quantize", str(source), "--calib", "none", "--eval", str(short))
         assert ran.exit_code == 1
         assert "has 12 bytes, too few for 1024 tokens" in ran.stderr
+
+    def test_a_file_that_is_there_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), *PLAIN, "--out", str(source))
+        assert ran.exit_code == 1
+        assert "exists already" in ran.stderr
+        assert ran.last_line == f"next: ls -l {source}"
 
     def test_a_name_that_is_taken_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         cli.add_model("small/x")
@@ -236,8 +297,9 @@ class TestChoices:
     )
     def test_a_target_in_a_certificate_is_read_back(self, target: Target) -> None:
         assert Target.parse(str(target)) == target
-        with pytest.raises(ValueError, match="no target"):
-            Target.parse("q9_z")
+        for text in ("q9_z", "nan bits per weight", "inf bits per weight", "-1 bits per weight", "x bytes"):
+            with pytest.raises(ValueError, match=r"no target|no number|invalid literal"):
+                Target.parse(text)
 
 
 class TestFailures:
@@ -328,7 +390,9 @@ class TestQuality:
         ran = cli.run("show", "small:q4_k", "--quality")
         assert ran.exit_code == 0
         lines = ran.stdout.splitlines()
-        assert any(line.split()[:2] == ["prose", "510"] for line in lines)
+        figures = "prose 12.00 ± 0.50 12.50 ± 0.50 0.0300 ± 0.0020 0.400 90.0 ± 1.0 %"
+        assert [line.split() for line in lines if line.startswith("prose")] == [figures.split()]
+        assert "prose (510 tokens), code (510 tokens)" in ran.stdout
         assert any(line.split()[:3] == ["ffn_down", "2", "Q4_K"] for line in lines)
         assert any(line.startswith("layer 1") and "█" in line for line in lines)
         assert "Small-F16.gguf, F16, sha256" in ran.stdout
@@ -358,12 +422,18 @@ class TestQuality:
         shutil.copy(certificate_path(other), certificate_path(one))
         shown = cli.run("show", str(one), "--quality", "--json").json()["certificate"]
         assert (shown["target"], shown["making"]) == ("q4_k_m", None)
+        certificate_path(one).write_bytes(b'{"tool": "\xff"}')
+        assert cli.run("show", str(one), "--quality").exit_code == 0
 
     def test_a_model_without_a_certificate_says_so(self, cli: Cli) -> None:
         cli.add_model("tiny")
-        ran = cli.run("show", "tiny", "--quality")
-        assert ran.exit_code == 1
-        assert "has no certificate" in ran.stderr
+        for words in (("show", "tiny", "--quality"), ("verify", "tiny", "--rebuild")):
+            ran = cli.run(*words)
+            assert ran.exit_code == 1
+            assert "tiny has no certificate" in ran.stderr
+        path = write_source(cli.folder / "a.gguf")
+        ran = cli.run("show", str(path), "--quality")
+        assert ran.last_line == f"next: localq eval {path} --against ORIGINAL"
 
     def test_two_views_at_once_are_wrong_use(self, cli: Cli) -> None:
         cli.add_model("tiny")
@@ -411,6 +481,15 @@ class TestRebuild:
         ran = cli.run("verify", "small:q4_k_m", "--rebuild")
         assert ran.exit_code == 0, ran.stderr
         assert "the same weights" in ran.stdout
+        assert judged == ["calibrate", "evaluate", "calibrate"]
+
+    @pytest.mark.parametrize("size", ["420K", "450K", "480K", "510K"])
+    def test_made_again_to_a_size_the_weights_are_the_same(
+        self, cli: Cli, source: Path, judged: list[str], size: str
+    ) -> None:
+        cli.run("quantize", str(source), "--size", size, "--out", "sized")
+        ran = cli.run("verify", "sized", "--rebuild", "--json")
+        assert ran.exit_code == 0, ran.stdout
         assert judged == ["calibrate", "evaluate", "calibrate"]
 
     def test_other_weights_are_named_with_a_reason(
@@ -472,6 +551,41 @@ class TestRebuild:
         ran = cli.run("verify", str(out), "--rebuild", "--source", str(source))
         assert ran.exit_code == 1
         assert "holds other data than its certificate says" in ran.stderr
+
+    @pytest.mark.parametrize(
+        ("written", "instead"),
+        [
+            (b'"feedback"', b'"feedbock"'),
+            (b'{"calibration_tokens"', b'["calibration_tokens"'),
+            (b'"context_tokens": 512', b'"context_tokens": -12'),
+            (b"attn_v=q8_0", b"attn_v=q9_0"),
+            (b"4.5 bits per weight", b"nan bits per weight"),
+            (b"4.5 bits per weight", b"4.5 bytes of wood.."),
+        ],
+    )
+    def test_a_certificate_that_asks_for_the_unknown_is_an_error(
+        self, cli: Cli, source: Path, written: bytes, instead: bytes
+    ) -> None:
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--bpw", "4.5", "--tensor", "attn_v=q8_0", "--out", str(out))
+        assert written in out.read_bytes()
+        out.write_bytes(out.read_bytes().replace(written, instead))
+        ran = cli.run("verify", str(out), "--rebuild", "--source", str(source))
+        assert ran.exit_code == 1
+        assert "asks for what this localq does not know" in ran.stderr
+        assert ran.last_line == f"next: localq show {out} --quality"
+
+    def test_a_stored_source_that_was_changed_is_the_reason(self, cli: Cli) -> None:
+        cli.store.import_file(write_source(cli.folder / "a.gguf"), "mine")
+        cli.run("quantize", "mine", *PLAIN)
+        (path,) = cli.store.paths(cli.store.get("mine"))
+        data = bytearray(path.read_bytes())
+        data[-100] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
+        ran = cli.run("verify", "mine:q4_k_m", "--rebuild", "--json")
+        assert ran.exit_code == 1
+        assert ran.json()["reason"] == "the source was changed since"
 
     @pytest.mark.parametrize("words", [(), ("a", "b")])
     def test_it_takes_one_model(self, cli: Cli, words: tuple[str, ...]) -> None:

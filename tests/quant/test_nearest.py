@@ -168,7 +168,7 @@ def test_only_ratios_of_importance_count(fmt: Format) -> None:
     for factor in (2.0**-40, 2.0**7):
         assert same_blocks(nearest(fmt, weights, importance * np.float32(factor)), wanted)
     ones = nearest(fmt, weights)
-    for same in (0.0, 2.0**-100, 1.0):
+    for same in (0.0, 2.0**-149, 2.0**-130, 2.0**-126, 2.0**-100, 1.0):
         assert same_blocks(nearest(fmt, weights, np.full(512, same, np.float32)), ones)
 
 

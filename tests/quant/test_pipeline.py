@@ -19,7 +19,7 @@ from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
 from quant.encoders import tensor as encode
 from quant.encoders.tensor import spread_rows
-from quant.errors import CannotEncode, JobFailed, NoRoom, QuantError, SourceDamaged, WorkInUse
+from quant.errors import CannotEncode, JobFailed, NoRoom, OutputExists, QuantError, SourceDamaged, WorkInUse
 from quant.evaluation.memory import plan_scoring
 from quant.files.work import PREFIX
 from quant.formats.dequantize import dequantize
@@ -290,6 +290,22 @@ class TestRefusals:
             quantize(request(source, out), steps=stand_ins())
         assert out.read_bytes() == b"mine"
 
+    def test_of_two_runs_to_one_file_the_second_one_is_told(self, source: Path, out: Path) -> None:
+        def overtake(event: Event) -> None:
+            if isinstance(event, TensorEvent) and event.number == 9:
+                made(request(source, out, "q8_0"))
+
+        with pytest.raises(OutputExists, match="exists already"):
+            quantize(request(source, out), steps=stand_ins(), on_event=overtake)
+        assert open_gguf(out).get("general.file_type", int, 0) == 7
+        assert from_json(certificate_path(out).read_bytes()).target == "q8_0"
+
+    def test_a_run_that_fails_before_its_work_leaves_nothing(self, source: Path, out: Path) -> None:
+        wanted = replace(request(source, out, calibration=()), target=Target(size_bytes=50_000))
+        with pytest.raises(CannotEncode):
+            quantize(wanted, steps=stand_ins())
+        assert list(out.parent.iterdir()) == []
+
     def test_too_little_disk_is_told_with_both_numbers_before_the_work(
         self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -447,7 +463,35 @@ class TestWork:
         assert certificate.figures is not None
         assert certificate.making is not None
 
-    @pytest.mark.parametrize("damage", [b"", b"{", b'{"blk.0.attn_q.weight": "q9"}', b'{"nothing": "q4_k"}'])
+    def test_what_was_encoded_under_other_statistics_is_encoded_again(self, source: Path, out: Path) -> None:
+        steps = stand_ins()
+        expected = made(request(source, out, evaluation=()))
+        out.unlink()
+
+        def otherwise(*given: Any) -> Any:
+            found = steps.calibrate(*given)
+            return replace(found, sha256="6" * 64, statistics=lambda _name: made_up(1, 256, seed=99))
+
+        def stop(event: Event) -> None:
+            if isinstance(event, TensorEvent) and event.number == 9:
+                raise KeyboardInterrupt
+
+        wanted = request(source, out, evaluation=())
+        with pytest.raises(KeyboardInterrupt):
+            quantize(wanted, steps=replace(steps, calibrate=otherwise), on_event=stop)
+        assert quantize(wanted, steps=steps).resumed_tensors == 0
+        assert out.read_bytes() == expected
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            b"",
+            b"{",
+            b'{"\xff": 1}',
+            b'{"statistics_sha256": "%s", "formats": {"blk.0.attn_q.weight": "q9"}}' % (b"5" * 64),
+            b'{"statistics_sha256": "%s", "formats": {"nothing": "q4_k"}}' % (b"5" * 64),
+        ],
+    )
     def test_a_damaged_plan_is_made_again(self, source: Path, out: Path, damage: bytes) -> None:
         expected = made(request(source, out))
         out.unlink()

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from quant.errors import NoRoom, QuantError
+from quant.errors import NoRoom, OutputExists, QuantError
 from quant.files.layout import FileLayout, Key, TensorEntry, encode_key, inherited_pairs, lay_out
 from quant.files.writer import PartFile, require_room
 from runtime.errors import GgufError
@@ -156,6 +156,56 @@ class TestPartFile:
             part.write(0, b"GGML")
             with pytest.raises(GgufError):
                 part.check()
+
+
+class TestPublishing:
+    @pytest.fixture
+    def part(self, source: Path, tmp_path: Path) -> Path:
+        with PartFile(tmp_path / "part", copied(source)) as part:
+            fill(part, source)
+        return part.path
+
+    def test_nothing_that_is_there_is_replaced_unless_asked(
+        self, source: Path, part: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out.gguf"
+        out.write_bytes(b"mine")
+        with PartFile(part, copied(source)) as file:
+            with pytest.raises(OutputExists, match=r"out.gguf exists already"):
+                file.publish(out)
+            assert out.read_bytes() == b"mine"
+            file.publish(out, replace=True)
+        assert open_gguf(out).tensors
+        assert not part.exists()
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_a_file_system_without_second_names_publishes_too(
+        self, source: Path, part: Path, tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+        out = tmp_path / "out.gguf"
+        if there:
+            out.write_bytes(b"mine")
+        with PartFile(part, copied(source)) as file:
+            if there:
+                with pytest.raises(OutputExists):
+                    file.publish(out)
+                assert out.read_bytes() == b"mine"
+            else:
+                file.publish(out)
+                assert open_gguf(out).tensors
+
+    def test_a_part_that_a_kill_left_beside_its_publication_is_not_written_to(
+        self, source: Path, part: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "out.gguf").hardlink_to(part)
+        before = part.read_bytes()
+        with PartFile(part, copied(source, Key("localq.tool", ValueType.STRING, "x"))):
+            pass
+        assert (tmp_path / "out.gguf").read_bytes() == before
 
 
 class TestDisk:
