@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,20 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from quant.allocation.plan import Plan, PlanDocument, first_certificate, lay_out_file, plan_tensors
+from quant.allocation.measure import measure
+from quant.allocation.plan import Plan, PlanDocument, best_within, settle
+from quant.allocation.recipe import assign
+from quant.allocation.sensitivity import sensitivities
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate.certify import has_figures_for, with_figures, with_tensors
 from quant.certificate.document import Certificate, Making, to_json
+from quant.certificate.first import first_certificate
 from quant.encoders.model import encode_all
 from quant.encoders.tensor import Chunk, chunks
-from quant.errors import OutputExists
+from quant.errors import CannotEncode, OutputExists
 from quant.evaluation.overlap import require_disjoint
+from quant.files.outline import lay_out_file
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, require_room
@@ -205,16 +210,36 @@ class _Run:
         if saved is not None and (known := saved.plan_for(self.source.tensors, measured)):
             return known
         work.forget_tensors()
-        plan = plan_tensors(
-            self.source,
-            self.request,
-            calibrated.statistics if calibrated else _no_statistics,
-            self.steps.make_encoder(replace(self.request, feedback=False)),
-            digests,
-            lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
-        )
+        plan = self._new_plan(digests, calibrated)
         work.save(work.plan, plan.document(measured))
         return plan
+
+    def _new_plan(self, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
+        request, source = self.request, self.source
+        if request.target.mixture is not None:
+            return Plan(assign(source.tensors, request.target.mixture, request.overrides))
+        settled, free = settle(source, request.overrides)
+        measured = measure(
+            source,
+            free,
+            sensitivities(source.tensors),
+            calibrated.statistics if calibrated else _no_statistics,
+            self.steps.make_encoder(request),
+            jobs=request.jobs,
+            on_tensor=lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
+        )
+        return best_within(source, settled, measured, self._room(digests))
+
+    def _room(self, digests: tuple[str, ...]) -> int:
+        """Bytes that the tensors may take with their padding."""
+        request, source = self.request, self.source
+        if request.target.size_bytes is not None:
+            header = len(lay_out_file(source, request, Plan({}), digests).header)
+            if header > request.target.size_bytes:
+                raise CannotEncode(f"the header alone takes {header} bytes; ask for a larger file")
+            return request.target.size_bytes - header
+        elements = sum(tensor.elements for tensor in source.tensors)
+        return int((request.target.bits_per_weight or 0.0) * elements / 8)
 
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
         if not (self.request.evaluation and self.request.judge):

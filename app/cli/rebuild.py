@@ -206,7 +206,7 @@ def _request(
     """
     from app.cli.again import again
     from app.cli.quantizing import BUILTIN, MOMENT_BYTES, calibration_texts
-    from quant.allocation.plan import domains
+    from quant.certificate.first import domains
     from quant.evaluation.result import EvaluationText
     from quant.request import QuantizeRequest
     from runtime.hardware import usable_cores
