@@ -21,10 +21,11 @@ from typing import Final, TypeAlias
 import msgspec
 
 from quant.allocation.plan import Plan, PlanDocument, first_certificate, lay_out_file, plan_tensors
+from quant.allocation.recipe import OUTER_ROLES, role_of
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate.certify import has_figures_for, with_figures, with_tensors
-from quant.certificate.document import Certificate, Making, to_json
+from quant.certificate.document import Certificate, Making
 from quant.encoders.model import encode_all
 from quant.encoders.tensor import Chunk, chunks
 from quant.errors import OutputExists
@@ -34,12 +35,12 @@ from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, require_room
 from quant.preflight import require_memory
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
+from quant.publication import publish_beside, save_imatrix
 from quant.request import QuantizeRequest
-from quant.steps import Calibrated, Steps, real_steps
+from quant.steps import Calibrated, Steps, from_imatrix, real_steps
 from runtime.hardware.energy import EnergyMeter
 from runtime.kernels import active_isa
 
-CERTIFICATE_SUFFIX: Final = ".certificate.json"
 RESERVE_BYTES: Final = 4 << 20
 """Room on the disk for the journal, the plan and the certificate."""
 
@@ -118,7 +119,10 @@ class _Run:
     def _make(self, work: Work, digests: tuple[str, ...], publish: Publish) -> Quantized:
         request, source = self.request, self.source
         calibrated = self._calibrate(work, digests)
+        if request.save_imatrix is not None and calibrated is not None:
+            save_imatrix(request.save_imatrix, source, request, calibrated)
         plan = self._plan(work, digests, calibrated)
+        self._warn(plan, calibrated)
         certificate = first_certificate(source, request, plan, digests)
         layout = lay_out_file(source, request, plan, digests, certificate)
         work.set_aside(layout.size)
@@ -168,6 +172,8 @@ class _Run:
         return self.source.sha256(advance)
 
     def _calibrate(self, work: Work, digests: tuple[str, ...]) -> Calibrated | None:
+        if self.request.imatrix is not None:
+            return from_imatrix(self.request.imatrix, self.source.model)
         if not self.request.calibration:
             return None
         if not work.statistics.exists():
@@ -216,6 +222,26 @@ class _Run:
         work.save(work.plan, plan.document(measured))
         return plan
 
+    def _warn(self, plan: Plan, calibrated: Calibrated | None) -> None:
+        """Says what the plan leaves out."""
+        if not plan.formats:
+            self.on_event(WarningEvent("nothing is to encode: every tensor stays as the source has it"))
+        if self.request.imatrix is None or calibrated is None:
+            return
+        unseen = [
+            name
+            for name in plan.formats
+            if role_of(name) not in OUTER_ROLES and calibrated.statistics(name) is None
+        ]
+        if unseen:
+            self.on_event(
+                WarningEvent(
+                    f"the importance matrix says nothing of {len(unseen)} of {len(plan.formats)} matrices to "
+                    f"encode ({', '.join(unseen[:2])}{', ...' if unseen[2:] else ''}): their columns count "
+                    "alike"
+                )
+            )
+
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
         if not (self.request.evaluation and self.request.judge):
             return certificate
@@ -239,25 +265,6 @@ class _Run:
             joules=self.energy.joules,
             isa=active_isa(),
         )
-
-
-def publish_beside(out: Path, part: PartFile, certificate: Certificate, *, replace: bool = False) -> None:
-    """Moves the file to ``out`` and its certificate beside it, on the same disk.
-
-    The certificate goes first: a file without one would look older than it is. Raises
-    :class:`OutputExists` where something has that name by now, unless ``replace``.
-    """
-    if out.exists() and not replace:
-        raise OutputExists(out)
-    temporary = part.path.with_name("certificate.json")
-    temporary.write_bytes(to_json(certificate))
-    temporary.replace(certificate_path(out))
-    part.publish(out, replace=replace)
-
-
-def certificate_path(path: Path) -> Path:
-    """Where the certificate of the file at ``path`` lies as JSON."""
-    return path.with_name(path.name + CERTIFICATE_SUFFIX)
 
 
 def _no_statistics(_name: str) -> InputStatistics | None:

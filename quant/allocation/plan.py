@@ -14,7 +14,15 @@ from quant.allocation.mix import Option, choose
 from quant.allocation.recipe import FILE_TYPES, assign, is_encoded, layer_of, override, role_of
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
-from quant.certificate.document import Certificate, Options, SourceFacts, TensorFacts, TextFacts
+from quant.certificate.document import (
+    UNKNOWN_SHA256,
+    Certificate,
+    ImatrixFacts,
+    Options,
+    SourceFacts,
+    TensorFacts,
+    TextFacts,
+)
 from quant.certificate.keys import to_keys
 from quant.encoders.output_energy import OutputEnergy
 from quant.encoders.rows import MakeEncoder
@@ -208,12 +216,20 @@ def first_certificate(
             )
         ),
         calibration=domains(request.calibration),
-        statistics_sha256="0" * 64 if request.calibration else None,
+        statistics_sha256=UNKNOWN_SHA256 if request.calibration else None,
+        imatrix=_imatrix_facts(request),
         evaluation=tuple(
             TextFacts(name=text.name, sha256=text.sha256, tokens=0) for text in request.evaluation
         ),
         tensors=tuple(tensors),
     )
+
+
+def _imatrix_facts(request: QuantizeRequest) -> ImatrixFacts | None:
+    found = request.imatrix
+    if found is None:
+        return None
+    return ImatrixFacts(name=found.name, sha256=found.sha256, tokens=found.tokens, datasets=found.datasets)
 
 
 def domains(calibration: Sequence[CalibrationText]) -> tuple[TextFacts, ...]:
