@@ -33,7 +33,7 @@ from quant.evaluation.overlap import require_disjoint
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, require_room
-from quant.preflight import require_memory
+from quant.preflight import require_memory, written_bytes
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.publication import publish_beside, save_imatrix
 from quant.request import QuantizeRequest
@@ -118,6 +118,7 @@ class _Run:
 
     def _make(self, work: Work, digests: tuple[str, ...], publish: Publish) -> Quantized:
         request, source = self.request, self.source
+        self._require_room(work, written_bytes(source, request))
         calibrated = self._calibrate(work, digests)
         if request.save_imatrix is not None and calibrated is not None:
             save_imatrix(request.save_imatrix, source, request, calibrated)
@@ -126,7 +127,7 @@ class _Run:
         certificate = first_certificate(source, request, plan, digests)
         layout = lay_out_file(source, request, plan, digests, certificate)
         work.set_aside(layout.size)
-        require_room(work.folder, layout.size * request.copies + RESERVE_BYTES - _allocated(work.part))
+        self._require_room(work, layout.size)
         self.on_event(
             PlannedEvent(
                 encoded=len(plan.formats),
@@ -159,6 +160,11 @@ class _Run:
             part.sync()
             publish(part, certificate)
         return Quantized(request.out, certificate, layout.size, resumed)
+
+    def _require_room(self, work: Work, nbytes: int) -> None:
+        """Raises :class:`NoRoom` unless a file of ``nbytes`` fits on the disk, and its copies."""
+        needed = nbytes * self.request.copies + RESERVE_BYTES
+        require_room(work.folder, needed - _allocated(work.part))
 
     def _hash(self) -> tuple[str, ...]:
         total = self.source.model.size_bytes

@@ -80,6 +80,7 @@ class ImatrixFile:
     """A file to quantize with, as the certificate names it."""
 
     path: Path
+    nbytes: int
     sha256: str
     tokens: int
     """The most that a matrix saw; where the file does not say, its calls."""
@@ -97,6 +98,7 @@ def look_into(path: Path) -> ImatrixFile:
     found = read_imatrix(path)
     return ImatrixFile(
         path=path,
+        nbytes=path.stat().st_size,
         sha256=_sha256(path),
         tokens=max((int(entry.tokens.max()) for entry in found.entries.values()), default=0),
         datasets=tuple(

@@ -26,7 +26,7 @@ from quant.evaluation.memory import plan_scoring
 from quant.files.work import PREFIX
 from quant.formats.dequantize import dequantize
 from quant.formats.registry import BY_GGML_TYPE
-from quant.pipeline import quantize
+from quant.pipeline import RESERVE_BYTES, quantize
 from quant.progress import Event, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent
 from quant.publication import certificate_path
 from quant.request import QuantizeRequest, Target
@@ -425,11 +425,46 @@ class TestRefusals:
 
         monkeypatch.setattr("quant.preflight.plan_scoring", huge)
         called: list[str] = []
-        with pytest.raises(DoesNotFit, match=r"judging source.gguf takes 1024 TiB .* --eval none") as caught:
+        with pytest.raises(
+            DoesNotFit, match=r"judging source.gguf takes up to 1024 TiB .* --eval none"
+        ) as caught:
             quantize(request(source, out), steps=stand_ins(called.append))
         assert caught.value.needed_bytes == 1 << 50
         assert called == []
         made(request(source, out, evaluation=()))
+
+    def test_too_little_memory_to_calibrate_is_told_before_the_work(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("quant.preflight.observing_bytes", lambda *_, **__: 1 << 50)
+        called: list[str] = []
+        with pytest.raises(DoesNotFit, match=r"calibrating source.gguf takes up to 1024 TiB .* --mem"):
+            quantize(request(source, out), steps=stand_ins(called.append))
+        assert called == []
+        made(request(source, out, calibration=()))
+
+    @pytest.mark.parametrize(
+        "target", [Target("q8_0"), Target(bits_per_weight=8.5), Target(size_bytes=700_000)], ids=str
+    )
+    def test_a_disk_that_the_file_does_not_fit_on_is_told_before_calibration(
+        self, source: Path, out: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = os.statvfs
+
+        def nearly_full(path: Any) -> os.statvfs_result:
+            values = list(real(path))
+            values[1], values[4] = 1, (RESERVE_BYTES + 500_000)
+            return os.statvfs_result(values)
+
+        monkeypatch.setattr(os, "statvfs", nearly_full)
+        called: list[str] = []
+        wanted = replace(request(source, out), target=target)
+        with pytest.raises(NoRoom) as caught:
+            quantize(wanted, steps=stand_ins(called.append))
+        assert called == []
+        assert caught.value.needed_bytes > RESERVE_BYTES + 600_000
+        assert list(out.parent.iterdir()) == []
+        made(replace(wanted, target=Target("q4_k"), evaluation=()))
 
     def test_statistics_of_another_shape_are_an_error(self, source: Path, out: Path) -> None:
         steps = stand_ins()
