@@ -68,7 +68,7 @@ def measure(
     jobs: int = 1,
     on_tensor: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Measured:
-    """Every format of every tensor on a sample of its rows, encoded as it would be in the file.
+    """Every format of every tensor, on a sample of its rows.
 
     The same figures for any ``jobs``. Raises :class:`quant.errors.SourceDamaged` for weights that are no
     numbers.

@@ -11,6 +11,7 @@ from quant.calibration.text import CalibrationText
 from quant.certificate.document import (
     UNKNOWN_SHA256,
     Certificate,
+    ImatrixFacts,
     Options,
     SourceFacts,
     TensorFacts,
@@ -62,11 +63,19 @@ def first_certificate(
         ),
         calibration=domains(request.calibration),
         statistics_sha256=UNKNOWN_SHA256 if request.calibration else None,
+        imatrix=_imatrix_facts(request),
         evaluation=tuple(
             TextFacts(name=text.name, sha256=text.sha256, tokens=0) for text in request.evaluation
         ),
         tensors=tuple(tensors),
     )
+
+
+def _imatrix_facts(request: QuantizeRequest) -> ImatrixFacts | None:
+    found = request.imatrix
+    if found is None:
+        return None
+    return ImatrixFacts(name=found.name, sha256=found.sha256, tokens=found.tokens, datasets=found.datasets)
 
 
 def domains(calibration: Sequence[CalibrationText]) -> tuple[TextFacts, ...]:

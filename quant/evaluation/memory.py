@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.budget import best_mmap, plan_memory
+from runtime.budget.compute import score_size
 from runtime.budget.shape import read_shape
 from runtime.engine.config import EngineConfig
 from runtime.errors import DoesNotFit, InvalidRequest
@@ -62,14 +63,11 @@ def plan_scoring(model: GgufModel, context: int, threads: int, machine: Machine)
     )
     row_bytes = shape.vocabulary * F32
     slice_tokens = max(LEAST_SLICE, min(MOST_SLICE, SLICE_BYTES // max(1, row_bytes)))
-    heads = max(model.header.per_layer("attention.head_count", 0) or (0,))
     plan = plan_memory(model, config, machine)
-    cells = -(-context // 256) * 256
-    attention = (
-        2 * heads * config.ubatch_tokens * cells * F32
-    )  # without flash attention, a score for each pair
     logits = (2 * slice_tokens + SCORING_ROWS) * row_bytes
-    return ScoringPlan(config, slice_tokens, plan.total + attention + logits, plan.reclaimable)
+    return ScoringPlan(
+        config, slice_tokens, plan.total + score_size(model.header, config) + logits, plan.reclaimable
+    )
 
 
 def fit_together(plans: Sequence[ScoringPlan], available: int) -> bool:

@@ -19,8 +19,8 @@ from quant import pipeline
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
 from quant.files.work import PREFIX
-from quant.pipeline import certificate_path
 from quant.progress import TensorEvent
+from quant.publication import certificate_path
 from quant.request import Target
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
@@ -300,6 +300,59 @@ class TestChoices:
         for text in ("q9_z", "nan bits per weight", "inf bits per weight", "-1 bits per weight", "x bytes"):
             with pytest.raises(ValueError, match=r"no target|no number|invalid literal"):
                 Target.parse(text)
+
+
+class TestImportanceMatrices:
+    def test_what_calibration_measured_is_written_and_taken_again(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        matrix = cli.folder / "m.gguf"
+        document = cli.run("quantize", str(source), "--save-imatrix", str(matrix), "--json").json()
+        assert document["imatrix"] == str(matrix)
+        assert judged == ["calibrate", "evaluate"]
+        words = ("quantize", str(source), "--imatrix", str(matrix), "--out", "by-matrix")
+        ran = cli.run(*words)
+        assert ran.exit_code == 0, ran.stderr
+        assert judged == ["calibrate", "evaluate", "evaluate"]
+        shown = cli.run("show", "by-matrix", "--quality").stdout
+        assert "importance matrix m.gguf (512 tokens of prose, code, languages, dialogue), sha256" in shown
+
+    def test_it_is_made_again_with_the_same_file(self, cli: Cli, source: Path, judged: list[str]) -> None:
+        matrix = cli.folder / "m.gguf"
+        cli.run("quantize", str(source), "--save-imatrix", str(matrix), "--out", "first")
+        cli.run("quantize", str(source), "--imatrix", str(matrix))
+        words = ("verify", "small:q4_k_m", "--rebuild")
+        ran = cli.run(*words)
+        assert ran.exit_code == 2
+        assert "made with the importance matrix m.gguf" in ran.stderr
+        assert ran.last_line == "next: localq verify small:q4_k_m --rebuild --imatrix FILE"
+        assert cli.run(*words, "--imatrix", str(matrix)).exit_code == 0
+        matrix.write_bytes(matrix.read_bytes().replace(b"prose", b"verse"))
+        assert "another one" in cli.run(*words, "--imatrix", str(matrix)).stderr
+        assert cli.run("verify", "--imatrix", str(matrix)).exit_code == 2
+
+    @pytest.mark.parametrize(
+        ("words", "exit_code", "said"),
+        [
+            (("--imatrix", "{source}", "--calib", "builtin"), 2, "give one of them"),
+            (("--imatrix", "{source}"), 1, "is no importance matrix"),
+            (("--imatrix", "{folder}/none.gguf"), 1, "none.gguf"),
+            (("--imatrix", "{folder}"), 1, "{folder}"),
+            (("--save-imatrix", "{folder}/m.gguf", "--calib", "none"), 2, "nothing is measured"),
+            (("--save-imatrix", "{folder}/m.gguf", "--imatrix", "{source}"), 1, "no importance matrix"),
+            (("--save-imatrix", "{folder}/none/m.gguf"), 2, "does not exist"),
+            (("--save-imatrix", "{source}"), 1, "exists already"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_the_work(
+        self, cli: Cli, source: Path, words: tuple[str, ...], exit_code: int, said: str, judged: list[str]
+    ) -> None:
+        fields = {"source": source, "folder": cli.folder}
+        ran = cli.run("quantize", str(source), *(word.format(**fields) for word in words))
+        assert ran.exit_code == exit_code
+        assert said.format(**fields) in ran.stderr
+        assert "unexpected" not in ran.stderr
+        assert judged == []
 
 
 class TestFailures:

@@ -52,7 +52,7 @@ class TestMeasuring:
             *("keep", "q2_0", "q4_0", "iq4_nl", "q4_1", "q5_0", "q5_1", "q8_0")
         }
 
-    def test_errors_are_those_of_the_encoder_that_will_be_used(self, path: Path) -> None:
+    def test_errors_are_those_of_the_encoder_that_is_given(self, path: Path) -> None:
         statistics = made_up(1, 256, seed=0)
         nearest, fed_back = (measured(path, QUERY, statistics, feedback=on).errors for on in (False, True))
         low = [name for name in nearest if name != "keep" and BY_NAME[name].bits_per_weight < 6]
