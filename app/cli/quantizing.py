@@ -261,7 +261,7 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
         try:
             result = quantize(request, on_event=show, publish=into_store if name else None)
         except KeyboardInterrupt:
-            front.out.note("Interrupted; the same command goes on from here.")
+            front.out.note("Interrupted; what is finished is kept, and the same command goes on with it.")
             raise
     paths = store.paths(store.get(name)) if name else (result.path,)
     return Made(

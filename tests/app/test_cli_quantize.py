@@ -19,7 +19,7 @@ from quant import pipeline
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
 from quant.files.work import PREFIX
-from quant.progress import TensorEvent
+from quant.progress import PhaseEvent, TensorEvent
 from quant.publication import certificate_path
 from quant.request import Target
 from runtime.gguf import open_gguf
@@ -122,6 +122,37 @@ class TestResult:
         assert ran.exit_code == 0
         assert "the speed could not be measured: llama.cpp does not know" in ran.stderr
         assert [model.name for model in cli.store.list()] == ["small:q4_k_m"]
+
+    def test_progress_says_how_long_a_phase_will_take(self, cli: Cli) -> None:
+        from app.cli.front import Front
+        from app.cli.quantize_progress import Show
+
+        said: list[str] = []
+
+        class Line:
+            say = said.append
+
+        now = iter((0.0, 0.0, 2.0, 10.0, 10.0, 10.0, 12.0))
+        show = Show(Front(), Line(), False, lambda: next(now))  # type: ignore[arg-type]
+        for phase, done in (("hash", 500), ("hash", 600), ("hash", 750), ("evaluate", 0), ("evaluate", 1)):
+            show(PhaseEvent(phase, done, 1000))  # type: ignore[arg-type]
+        assert said == [
+            "reading 50%",
+            "reading 60%",
+            "reading 75%, 10 s left",
+            "evaluating 0%",
+            "evaluating 0%",
+        ]
+
+    def test_a_tensor_that_is_lost_is_told(self, cli: Cli) -> None:
+        def shrink(name: str, values: Any) -> Any:
+            return values * np.float32(1e-8) if name == "blk.0.ffn_up.weight" else values
+
+        path = write_source(cli.folder / "faint.gguf", plain=np.float32, change=shrink)
+        ran = cli.run("quantize", str(path), "--to", "q4_k", *PLAIN)
+        assert ran.stderr.count("warning:") == 1
+        assert "blk.0.ffn_up.weight loses 100% of what it gives in Q4_K" in ran.stderr
+        assert "--tensor blk.0.ffn_up.weight=keep" in ran.stderr
 
     def test_verbose_says_each_tensor(self, cli: Cli, source: Path) -> None:
         ran = cli.run("quantize", str(source), "--to", "q4_k", *PLAIN, "-v")
@@ -396,10 +427,15 @@ class TestFailures:
             patch.setattr(Show, "__call__", interrupt)
             ran = cli.run(*words)
         assert ran.exit_code == 130
-        assert "the same command goes on from here" in ran.stderr
+        assert "what is finished is kept, and the same command goes on with it" in ran.stderr
         assert next(cli.store.work.iterdir()).name.startswith(PREFIX)
         ran = cli.run(*words, "--json")
         assert ran.json()["resumed_tensors"] == 7
+        cli.run("rm", "small:q4_k")
+        with monkeypatch.context() as patch:
+            patch.setattr(Show, "__call__", interrupt)
+            cli.run(*words)
+        assert "7 tensors of an earlier run are taken over." in cli.run(*words).stderr
         assert not list(cli.store.work.iterdir())
 
     def test_what_an_interrupted_run_left_is_given_back_by_gc(
