@@ -130,6 +130,7 @@ def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]
             raise TextTooShort(
                 f"the evaluation text {text.name} has {most} bytes, too few for {needed} tokens; "
                 "give a longer one",
+                step="evaluation",
                 tokens=most,
                 needed_tokens=needed,
             )

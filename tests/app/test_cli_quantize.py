@@ -18,6 +18,7 @@ from app.store import Store
 from quant import pipeline
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
+from quant.errors import JobFailed, TextTooShort
 from quant.files.work import PREFIX
 from quant.progress import PhaseEvent, TensorEvent
 from quant.publication import certificate_path
@@ -282,6 +283,34 @@ class TestChoices:
         assert ran.exit_code == exit_code
         assert "unexpected" not in ran.stderr
         assert "~nobody-there" in ran.stderr
+
+    @pytest.mark.parametrize(
+        ("error", "step"),
+        [
+            (JobFailed("calibration failed: no", step="calibration"), ("--calib", "none")),
+            (JobFailed("the evaluation failed: no", step="evaluation"), ("--eval", "none")),
+            (
+                TextTooShort("short", step="calibration", tokens=1500, needed_tokens=16352),
+                ("--calib-tokens", "1024"),
+            ),
+            (TextTooShort("short", step="evaluation", tokens=600, needed_tokens=1024), ("--eval", "builtin")),
+        ],
+    )
+    def test_what_helps_where_the_model_cannot_be_run_on_the_texts_is_proposed(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, step: tuple[str, str]
+    ) -> None:
+        from dataclasses import replace
+
+        def fail(*_: object) -> Any:
+            raise error
+
+        steps = stand_ins()
+        failing = replace(steps, **{"calibrate" if "calib" in step[0] else "evaluate": fail})
+        monkeypatch.setattr(pipeline, "real_steps", lambda: failing)
+        ran = cli.run("quantize", str(source), "--calib", "builtin")
+        assert ran.exit_code == 1
+        assert ran.last_line.startswith("next: localq quantize ")
+        assert ran.last_line.endswith(" ".join(step))
 
     def test_a_text_that_is_surely_too_short_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         short = cli.folder / "short.txt"
