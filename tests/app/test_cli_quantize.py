@@ -516,6 +516,25 @@ class TestQuality:
         assert "Small-F16.gguf, F16, sha256" in ran.stdout
         assert "made in" in ran.stdout
 
+    def test_showing_the_model_says_its_quality_in_a_line(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        cli.run("quantize", str(source), "--to", "q4_k")
+        shown = cli.run("show", "small:q4_k")
+        assert "\nquality " in shown.stdout
+        assert (
+            "KL divergence 0.0300 ± 0.0020, same top token 90.0 ± 1.0 %; --quality says more" in shown.stdout
+        )
+        assert cli.run("show", "small:q4_k", "--json").json()["figures"]["kl_mean"] == 0.03
+        assert "quality" not in cli.run("show", str(source)).stdout
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--out", str(out))
+        assert "not evaluated" in cli.run("show", str(out)).stdout
+        out.write_bytes(out.read_bytes().replace(b"localq.tensor.encoder", b"localq.tensor.encoded"))
+        shown = cli.run("show", str(out))
+        assert shown.exit_code == 0
+        assert "its certificate is damaged" in shown.stdout
+
     def test_json_is_the_whole_certificate(self, cli: Cli, source: Path, judged: list[str]) -> None:
         made = cli.run("quantize", str(source), "--to", "q4_k", "--json").json()
         shown = cli.run("show", "small:q4_k", "--quality", "--json").json()
