@@ -34,6 +34,7 @@ from app.paths import expand
 from quant.errors import (
     CannotEncode,
     InvalidText,
+    JobFailed,
     NoRoom,
     OutputExists,
     SourceDamaged,
@@ -53,6 +54,10 @@ from runtime.errors import (
 )
 
 DONE, FAILED, WRONG_USE, DOES_NOT_FIT, INTERRUPTED = 0, 1, 2, 3, 130
+
+LEAST_CHUNK = 16
+CALIBRATION_STEP = 512
+"""Tokens of a chunk: the least for ``eval``, and that of calibration."""
 
 DEBUG_VARIABLE = "LOCALQ_DEBUG"
 
@@ -88,13 +93,22 @@ def _longer_context(error: PromptTooLong, front: Front) -> str:
     return again(front, "--ctx", str(tokens))
 
 
-def _shorter_chunks(error: TextTooShort, front: Front) -> str:
-    """For ``eval``: half of what the text has, for two chunks of it; 16 tokens are the least."""
+def _longer_text(error: TextTooShort, front: Front) -> str:
+    """For ``eval``, chunks of half of what the text has; for ``quantize``, as many tokens as it has."""
+    if "quantize" in front.arguments[:3]:
+        if error.step == "evaluation":
+            return again(front, "--eval", "builtin")
+        enough = error.tokens // CALIBRATION_STEP * CALIBRATION_STEP
+        return again(front, "--calib-tokens", str(enough)) if enough else "localq quantize --help"
     tokens = error.tokens // 2
-    fits = tokens >= 16 and "eval" in front.arguments[:3]
-    if fits:
-        return again(front, "--ctx", str(tokens))
-    return "localq quantize --help" if "quantize" in front.arguments[:3] else "localq eval --help"
+    return again(front, "--ctx", str(tokens)) if tokens >= LEAST_CHUNK else "localq eval --help"
+
+
+def _without_a_model(error: JobFailed, front: Front) -> str:
+    """What ``quantize`` can do all the same."""
+    if "quantize" not in front.arguments[:3]:
+        return "localq doctor"
+    return again(front, "--calib" if error.step == "calibration" else "--eval", "none")
 
 
 def _make_room(error: OSError, _front: Front) -> str:
@@ -158,10 +172,11 @@ RULES: tuple[Rule, ...] = (
     Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _invalid),
     Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),
-    Rule(TextTooShort, FAILED, _shorter_chunks),
+    Rule(TextTooShort, FAILED, _longer_text),
     Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
+    Rule(JobFailed, FAILED, _without_a_model),
     Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),
     Rule(WorkInUse, FAILED, lambda _error, front: again(front)),
     Rule(VocabulariesDiffer, FAILED, lambda _error, front: f"localq show {_model(front)}"),

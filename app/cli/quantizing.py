@@ -130,6 +130,7 @@ def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]
             raise TextTooShort(
                 f"the evaluation text {text.name} has {most} bytes, too few for {needed} tokens; "
                 "give a longer one",
+                step="evaluation",
                 tokens=most,
                 needed_tokens=needed,
             )
@@ -261,7 +262,7 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
         try:
             result = quantize(request, on_event=show, publish=into_store if name else None)
         except KeyboardInterrupt:
-            front.out.note("Interrupted; the same command goes on from here.")
+            front.out.note("Interrupted; what is finished is kept, and the same command goes on with it.")
             raise
     paths = store.paths(store.get(name)) if name else (result.path,)
     return Made(

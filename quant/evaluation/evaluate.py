@@ -147,13 +147,15 @@ def _run(
             stop=stop,
         )
     except TooFewTokens as error:
-        raise TextTooShort(str(error), tokens=error.tokens, needed_tokens=error.needed_tokens) from error
+        raise TextTooShort(
+            str(error), step="evaluation", tokens=error.tokens, needed_tokens=error.needed_tokens
+        ) from error
     except (ModelLoadFailed, VocabulariesDiffer, JobCancelled):
         raise
     except WorkerDied as error:
-        raise JobFailed(f"the evaluation failed: {error}", log=error.log) from error
+        raise JobFailed(f"the evaluation failed: {error}", step="evaluation", log=error.log) from error
     except EngineError as error:
-        raise JobFailed(f"the evaluation failed: {error}") from error
+        raise JobFailed(f"the evaluation failed: {error}", step="evaluation") from error
 
 
 def _evaluation(scored: Scored, texts: Sequence[EvaluationText], context: int) -> Evaluation:

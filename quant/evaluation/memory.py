@@ -79,7 +79,7 @@ def fit_together(plans: Sequence[ScoringPlan], available: int) -> bool:
     if largest > available:
         raise DoesNotFit(
             f"scoring a model takes {format_bytes(largest)}, and {format_bytes(available)} are available: "
-            "close other programs, or evaluate with a shorter --ctx",
+            "close other programs, or judge in shorter chunks",
             needed_bytes=largest,
             available_bytes=available,
         )

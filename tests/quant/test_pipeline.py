@@ -573,7 +573,7 @@ class TestWork:
         out.unlink()
 
         def fail(*_: object) -> Any:
-            raise JobFailed("a text is too short")
+            raise JobFailed("a text is too short", step="evaluation")
 
         with pytest.raises(JobFailed):
             quantize(request(source, out), steps=replace(stand_ins(), evaluate=fail))
