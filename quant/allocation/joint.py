@@ -27,7 +27,7 @@ from runtime.gguf.ggml_types import GGML_TYPES
 from runtime.gguf.tensors import pad
 from runtime.hardware.machine import Machine
 
-CACHE_NATS: Final[Mapping[KvType, float]] = {"f16": 0.0, "q8_0": 0.004, "q4_0": 0.08}
+CACHE_NATS: Final[Mapping[KvType, float]] = {"f16": 0.0, "q8_0": 0.0005, "q4_0": 0.08}
 """Divergence that a cache of each type adds: SmolLM2-135M and Gemma-3-270M, see docs/allocation.md."""
 CONTEXTS: Final = (2048, 4096, 8192, 16384, 32768)
 """Lengths to choose from where the person names none, as far as the model was trained for them."""
