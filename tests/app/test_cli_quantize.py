@@ -23,6 +23,7 @@ from quant.files.work import PREFIX
 from quant.progress import PhaseEvent, TensorEvent
 from quant.publication import certificate_path
 from quant.request import Target
+from runtime.errors import ModelLoadFailed
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
 from tests.quant.source_models import put, write_source
@@ -113,8 +114,6 @@ class TestResult:
     def test_a_model_that_cannot_be_run_is_published_all_the_same(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from runtime.errors import ModelLoadFailed
-
         def fail(*_: object) -> None:
             raise ModelLoadFailed("llama.cpp does not know this architecture", log="")
 
@@ -289,6 +288,7 @@ class TestChoices:
         [
             (JobFailed("calibration failed: no", step="calibration"), ("--calib", "none")),
             (JobFailed("the evaluation failed: no", step="evaluation"), ("--eval", "none")),
+            (ModelLoadFailed("llama.cpp could not load it", log=""), ("--eval", "none")),
             (
                 TextTooShort("short", step="calibration", tokens=1500, needed_tokens=16352),
                 ("--calib-tokens", "1024"),
