@@ -124,6 +124,7 @@ class TestResult:
         assert [model.name for model in cli.store.list()] == ["small:q4_k_m"]
 
     def test_progress_says_how_long_a_phase_will_take(self, cli: Cli) -> None:
+        from app.cli.eta import Eta
         from app.cli.front import Front
         from app.cli.quantize_progress import Show
 
@@ -133,7 +134,7 @@ class TestResult:
             say = said.append
 
         now = iter((0.0, 0.0, 2.0, 10.0, 10.0, 10.0, 12.0))
-        show = Show(Front(), Line(), False, lambda: next(now))  # type: ignore[arg-type]
+        show = Show(Front(), Line(), False, lambda: Eta(lambda: next(now)))  # type: ignore[arg-type]
         for phase, done in (("hash", 500), ("hash", 600), ("hash", 750), ("evaluate", 0), ("evaluate", 1)):
             show(PhaseEvent(phase, done, 1000))  # type: ignore[arg-type]
         assert said == [
