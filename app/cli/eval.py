@@ -82,6 +82,7 @@ def command(
     The built-in texts are prose, code, dialogue, and kinds of text that calibration has never seen.
     """
     from app.cli.again import again
+    from app.cli.eta import Eta
     from app.cli.loading import find
     from app.errors import WrongUse
     from quant.evaluation.evaluate import evaluate
@@ -94,6 +95,7 @@ def command(
     original = find(front, settings, against)[1] if against is not None else None
     judged = find(front, settings, model)[1]
     started = time.monotonic()
+    eta = Eta()
     with front.out.progress(f"evaluating {judged.name}") as progress:
         try:
             evaluation = evaluate(
@@ -105,7 +107,7 @@ def command(
                 threads=settings.threads,
                 memory_bytes=this_machine(ram=settings.ram).memory.available,
                 kv_type=kv or "f16",
-                on_progress=progress.update,
+                on_progress=lambda share: progress.say(f"{share:.0%}{eta.after(share)}"),
             )
         except InvalidRequest as error:
             enough = again(front, "--chunks", str(LEAST_CHUNKS * len(texts)))

@@ -568,7 +568,11 @@ class TestWork:
                 quantize(request(source, out, target), steps=stand_ins(), on_event=stop)
         assert len(list(out.parent.glob(f"{PREFIX}*"))) == 2
 
-    def test_other_texts_to_judge_on_keep_the_finished_tensors(self, source: Path, out: Path) -> None:
+    @pytest.mark.parametrize("piece", [1000, 1 << 22])
+    def test_other_texts_to_judge_on_keep_the_finished_tensors(
+        self, source: Path, out: Path, piece: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("quant.files.work._READ_BYTES", piece)
         expected = made(request(source, out, evaluation=()))
         out.unlink()
 
