@@ -23,6 +23,7 @@ from quant.encoders import tensor as encode
 from quant.encoders.tensor import spread_rows
 from quant.errors import CannotEncode, JobFailed, NoRoom, OutputExists, QuantError, SourceDamaged, WorkInUse
 from quant.evaluation.memory import plan_scoring
+from quant.files.source import SourceTensor
 from quant.files.work import PREFIX
 from quant.formats.dequantize import dequantize
 from quant.formats.registry import BY_GGML_TYPE
@@ -32,6 +33,7 @@ from quant.publication import certificate_path
 from quant.request import QuantizeRequest, Target
 from runtime.errors import DoesNotFit, GgufError
 from runtime.gguf import open_gguf
+from runtime.gguf.ggml_types import GGML_TYPES_BY_NAME
 from tests.quant.source_models import Shape, put, write_source
 from tests.quant.stand_ins import made_up, request, seed_of, stand_ins
 
@@ -319,6 +321,30 @@ def first_tensor(path: Path) -> Any:
 
     with open_source(path) as source:
         return source.tensors[0]
+
+
+class TestChunks:
+    @pytest.mark.parametrize(
+        ("shape", "jobs", "expected"),
+        [
+            ((256, 1000), 1, [1000]),  # within what a chunk may hold
+            ((256, 1000), 3, [384, 384, 232]),  # one for each job
+            ((1 << 14, 1000), 1, [128] * 7 + [104]),  # 2 Mi weights
+            ((1 << 17, 130), 1, [64, 64, 2]),  # no fewer rows than are worked on together
+            ((256, 100, 3), 1, [100, 100, 100]),  # an expert's rows
+            ((256, 100, 3), 2, [64, 36] * 3),
+            ((5000,), 4, [1]),
+        ],
+    )
+    def test_a_tensor_is_cut_into_rows_that_fit(
+        self, shape: tuple[int, ...], jobs: int, expected: list[int]
+    ) -> None:
+        tensor = SourceTensor("t", GGML_TYPES_BY_NAME["F32"], shape, 0, 0, 0)
+        pieces = encode.chunks(tensor, jobs)
+        assert [piece.stop - piece.start for piece in pieces] == expected
+        assert [piece.start for piece in pieces[1:]] == [piece.stop for piece in pieces[:-1]]
+        per_expert = tensor.rows // tensor.experts
+        assert [piece.expert for piece in pieces] == [piece.start // per_expert for piece in pieces]
 
 
 class TestRefusals:
