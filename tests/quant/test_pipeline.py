@@ -546,6 +546,16 @@ class TestEvents:
         assert list(dict.fromkeys(phases)) == ["hash", "check", "calibrate", "encode", "evaluate"]
         assert all(0 <= event.done <= event.total for event in events if isinstance(event, PhaseEvent))
 
+    def test_the_weights_that_are_told_of_are_all_weights(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(encode.chunks, "__defaults__", (1, 256 * 64))
+        events: list[Event] = []
+        quantize(request(source, out), steps=stand_ins(), on_event=events.append)
+        encoded = [event for event in events if isinstance(event, PhaseEvent) and event.phase == "encode"]
+        weights = sum(tensor.elements for tensor in open_gguf(source).tensors)
+        assert (encoded[-1].done, encoded[-1].total) == (weights, weights)
+
     def test_what_a_listener_raises_ends_the_run_and_keeps_what_is_finished(
         self, source: Path, out: Path
     ) -> None:
