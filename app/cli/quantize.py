@@ -50,8 +50,8 @@ class Tensor(click.ParamType["Override"]):
     "--calib",
     default="builtin",
     show_default=True,
-    metavar="builtin|none|FILE",
-    help="Texts to calibrate with: .txt, .md, or .jsonl of conversations.",
+    metavar="builtin|none|chats|FILE",
+    help="Texts to calibrate with: .txt, .md, .jsonl of conversations, or the chats kept on this machine.",
 )
 @click.option(
     "--calib-tokens",
