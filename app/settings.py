@@ -21,6 +21,7 @@ from app.paths import expand
 from runtime.engine.config import KvType
 
 ColorChoice = Literal["auto", "always", "never"]
+KeptChats = Literal["app", "all", "none"]
 
 CONFIG_VARIABLE = "LOCALQ_CONFIG"
 
@@ -45,6 +46,8 @@ class Settings:
     """Colour on a terminal: auto also obeys NO_COLOR."""
     history: bool = True
     """Keep what is typed in the chat for the next time, in the store's folder."""
+    chats: KeptChats = "app"
+    """Keep conversations in the store's folder: those of the terminal app, all, or none."""
 
 
 def parse_size(text: str) -> int:
@@ -194,4 +197,5 @@ _PARSERS: dict[str, Callable[[Any], object]] = {
     "ram": _size,
     "color": _choice(get_args(ColorChoice)),
     "history": _switch,
+    "chats": _choice(get_args(KeptChats)),
 }

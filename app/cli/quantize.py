@@ -48,8 +48,9 @@ class Tensor(click.ParamType["Override"]):
 )
 @click.option(
     "--calib",
-    metavar="builtin|none|FILE",
-    help="Texts to calibrate with: .txt, .md, or .jsonl of conversations.  [default: builtin]",
+    metavar="builtin|none|chats|FILE",
+    help="Texts to calibrate with: .txt, .md, .jsonl of conversations, or the chats kept on this machine.  "
+    "[default: builtin]",
 )
 @click.option(
     "--calib-tokens",

@@ -93,7 +93,7 @@ def plan_request(
         out=path,
         tool=VERSION,
         overrides=choices.overrides,
-        calibration=calibration_texts(calibration),
+        calibration=calibration_texts(front, settings, calibration, choices.calibration_tokens),
         calibration_tokens=choices.calibration_tokens,
         imatrix=imatrix_to_take(choices.imatrix, choices.calibration),
         save_imatrix=imatrix_to_write(choices.save_imatrix, calibration),
@@ -165,19 +165,43 @@ def target_of(choices: Choices) -> Target:
     return Target(mixture)
 
 
-def calibration_texts(choice: str) -> tuple[CalibrationText, ...]:
-    """The texts of ``--calib``. Raises InvalidText."""
+def calibration_texts(
+    front: Front, settings: Settings, choice: str, tokens: int
+) -> tuple[CalibrationText, ...]:
+    """The texts of ``--calib``, to draw ``tokens`` from. Raises InvalidText, WrongUse and ChatsError."""
     from quant.calibration.texts import builtin, read_texts
 
     if choice == NONE:
         return ()
     if choice == CHATS:
-        raise WrongUse(
-            "chats are not kept yet, there are none to calibrate with; give conversations as a .jsonl file "
-            'of lines like {"messages": [{"role": "user", "content": "..."}, ...]}',
-            next_command="localq quantize --help",
-        )
+        return _own_chats(front, settings, tokens)
     return builtin("calibration") if choice == BUILTIN else read_texts(expand(choice))
+
+
+def _own_chats(front: Front, settings: Settings, tokens: int) -> tuple[CalibrationText, ...]:
+    """Raises WrongUse where there are none, or too few."""
+    from app.chats.calibration import calibration_texts
+    from app.cli.again import again
+    from app.cli.text import plural
+    from quant.calibration.passages import length
+
+    with front.chats(settings) as chats:
+        texts = calibration_texts(chats)
+    if not texts:
+        raise WrongUse(
+            "no chat with an answer is kept on this machine, so there is nothing to calibrate on; "
+            "the terminal app keeps chats, and chats of other programs can be imported",
+            next_command="localq chats import --help",
+        )
+    characters = sum(map(length, texts))
+    if characters < tokens:  # a token has a character or more but in rare scripts
+        raise WrongUse(
+            f"{plural(len(texts), 'kept chat')} with {characters:,} characters are too few to draw "
+            f"{tokens:,} tokens from; ask for fewer with --calib-tokens, which measures less well, or take "
+            "the built-in texts",
+            next_command=again(front, without=("--calib",)),
+        )
+    return texts
 
 
 def evaluation_texts(choice: str) -> tuple[EvaluationText, ...]:

@@ -218,7 +218,11 @@ def _request(
     from quant.request import QuantizeRequest
     from runtime.hardware import usable_cores
 
-    texts = calibration_texts(calibration or BUILTIN) if certificate.calibration else ()
+    texts = (
+        calibration_texts(front, settings, calibration or BUILTIN, asked.options.calibration_tokens)
+        if certificate.calibration
+        else ()
+    )
     known = {(text.name, text.sha256) for text in certificate.calibration}
     if {(text.name, text.sha256) for text in domains(texts)} != known:
         raise WrongUse(

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from app.chats import Chats
 from app.cli import chart, speed
 from app.cli.quantizing import Choices, default_name, target_of
 from app.cli.text import format_duration
@@ -16,6 +17,7 @@ from app.errors import WrongUse
 from app.models import ResolvedModel
 from app.store import Store
 from quant import pipeline
+from quant.calibration.text import CalibrationText
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
 from quant.errors import JobFailed, TextTooShort
@@ -25,6 +27,7 @@ from quant.publication import certificate_path
 from quant.request import Target
 from runtime.errors import ModelLoadFailed
 from runtime.gguf import open_gguf
+from tests.app.chats_kit import talk
 from tests.app.cli_runner import Cli
 from tests.quant.source_models import put, write_source
 from tests.quant.stand_ins import stand_ins
@@ -50,11 +53,34 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
-def test_chats_that_are_not_kept_are_no_texts_to_calibrate_with(cli: Cli, source: Path) -> None:
-    ran = cli.run("quantize", str(source), "--calib", "chats")
-    assert ran.exit_code == 2
-    assert "chats are not kept yet" in ran.stderr
-    assert ".jsonl" in ran.stderr
+class TestOwnChats:
+    def test_where_none_are_kept_there_is_nothing_to_calibrate_on(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--calib", "chats")
+        assert ran.exit_code == 2
+        assert "no chat with an answer is kept" in ran.stderr
+        assert ran.last_line == "next: localq chats import --help"
+        assert not (cli.home / "chats").exists()
+
+    def test_too_few_are_told_with_both_numbers(self, cli: Cli, source: Path) -> None:
+        with Chats(cli.home) as chats:
+            talk(chats, "Hello", "Hi there")
+        ran = cli.run("quantize", str(source), "--calib", "chats")
+        assert ran.exit_code == 2
+        assert "1 kept chat with 13 characters are too few to draw 16,384 tokens" in ran.stderr
+        assert ran.last_line == f"next: localq quantize {source}"
+
+    def test_they_are_conversations_of_the_domain_chats_and_carry_no_title(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Chats(cli.home) as chats:
+            talk(chats, "Secret plans " * 600, "Noted " * 600, "Not answered")
+            talk(chats, "Never answered")
+        seen: list[tuple[CalibrationText, ...]] = []
+        monkeypatch.setattr("quant.pipeline.quantize", lambda request, **_: seen.append(request.calibration))
+        cli.run("quantize", str(source), "--calib", "chats", "--calib-tokens", "4096", "--eval", "none")
+        ((text,),) = seen
+        assert (text.name, text.domain) == ("chats/1", "chats")
+        assert [message["role"] for message in text.messages] == ["user", "assistant"]
 
 
 class TestResult:
