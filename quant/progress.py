@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from quant.certificate.document import TensorFacts
 
-Phase: TypeAlias = Literal["hash", "check", "calibrate", "measure", "resume", "encode", "evaluate"]
+Phase: TypeAlias = Literal["hash", "check", "calibrate", "measure", "resume", "encode", "evaluate", "convert"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,13 @@ def require_room(folder: Path, needed_bytes: int) -> None:
         raise NoRoom(folder, needed_bytes=needed_bytes, available_bytes=free)
 
 
+def existing(folder: Path) -> Path:
+    """The nearest folder above ``folder``, or itself, that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
 def _reserve(fd: int, size: int) -> None:
     """Makes the file ``size`` bytes long, with its blocks where the system can promise them."""
     if hasattr(os, "posix_fallocate"):
