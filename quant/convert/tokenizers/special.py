@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gguf import Keys
+from gguf import Keys, TokenType
 
 from quant.convert.config import Config
 from quant.convert.json_file import read_optional
@@ -61,7 +61,7 @@ def special_tokens(config: Config, vocabulary: Vocabulary, file: TokenizerJson |
     for name in ("bos", "eos"):
         if isinstance(wanted := tokenizer.get(f"add_{name}_token"), bool) and name in found.ids:
             found.added[name] = wanted
-    _complete(found, vocabulary, generation)
+    _complete(found, vocabulary, by_text, generation)
     return found
 
 
@@ -115,8 +115,19 @@ def _special(step: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _complete(found: SpecialTokens, vocabulary: Vocabulary, generation: Mapping[str, Any]) -> None:
-    """A BERT begins with ``cls`` and ends with ``sep``; a model may stop at more tokens than one."""
+def _complete(
+    found: SpecialTokens, vocabulary: Vocabulary, by_text: Mapping[str, int], generation: Mapping[str, Any]
+) -> None:
+    """What the files leave to the kind of tokenizer.
+
+    A BERT begins with ``cls`` and ends with ``sep``; a model may stop at more tokens than one.
+    """
+    if vocabulary.model in ("llama", "t5"):
+        for name, text in (("bos", "<s>"), ("eos", "</s>")):
+            if text in by_text:
+                found.ids.setdefault(name, by_text[text])
+        if TokenType.UNKNOWN in vocabulary.types:
+            found.ids.setdefault("unk", list(vocabulary.types).index(TokenType.UNKNOWN))
     if vocabulary.model == "bert":
         found.added.clear()  # llama.cpp adds both to every text
         found.ids |= {name: found.ids[other] for name, other in (("bos", "cls"),) if other in found.ids}
