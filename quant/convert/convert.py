@@ -160,8 +160,7 @@ def _write(checkpoint: Checkpoint, plan: TensorPlan, part: PartFile, on_event: O
     done = 0
     for recipe in plan.recipes:
         position = placed[recipe.entry.name].position
-        for data in produce(checkpoint, recipe):
-            part.write(position, data)
-            position += len(data)
-            done += len(data)
+        for written in produce(checkpoint, recipe, part, position):
+            position += written
+            done += written
             on_event(PhaseEvent("convert", done, total))

@@ -13,18 +13,28 @@ from quant.convert.numbers import decode, encode, stored
 from quant.convert.recipe import Recipe
 from quant.convert.safetensors import StoredTensor
 from quant.errors import CannotConvert, CheckpointDamaged
+from quant.files.writer import PartFile
 
 CHUNK_BYTES: Final = 4 << 20
 """Of a tensor in memory at once; one head of attention where that is more."""
+COPY_BYTES: Final = 64 << 20
+"""Copied at once, without passing through memory of ours."""
 
 
-def produce(checkpoint: Checkpoint, recipe: Recipe) -> Iterator[memoryview]:
-    """The tensor's bytes in their order. Raises :class:`CheckpointDamaged`, and :class:`CannotConvert` where a
-    value does not fit into float16."""
+def produce(checkpoint: Checkpoint, recipe: Recipe, part: PartFile, position: int) -> Iterator[int]:
+    """Writes the tensor's bytes at ``position`` of ``part``, and tells how many with each step.
+
+    Raises :class:`CheckpointDamaged`, and :class:`CannotConvert` where a value does not fit into float16.
+    """
     if recipe.values is not None:
-        yield _bytes(encode(recipe.dtype, recipe.values))
+        data = _bytes(encode(recipe.dtype, recipe.values))
+        part.write(position, data)
+        yield len(data)
     for piece in recipe.pieces:
-        yield from _piece(checkpoint, recipe, piece)
+        steps = _copied if is_copied(recipe, piece) else _changed
+        for written in steps(checkpoint, recipe, piece, part, position):
+            position += written
+            yield written
 
 
 def is_copied(recipe: Recipe, piece: StoredTensor) -> bool:
@@ -32,21 +42,38 @@ def is_copied(recipe: Recipe, piece: StoredTensor) -> bool:
     return piece.dtype == recipe.dtype and not recipe.change.heads and not recipe.change.shift
 
 
-def _piece(checkpoint: Checkpoint, recipe: Recipe, piece: StoredTensor) -> Iterator[memoryview]:
+def _copied(
+    checkpoint: Checkpoint, recipe: Recipe, piece: StoredTensor, part: PartFile, position: int
+) -> Iterator[int]:
+    start = recipe.change.skip_rows * piece.row_bytes
+    while start < piece.nbytes:
+        count = min(COPY_BYTES, piece.nbytes - start)
+        try:
+            part.copy(checkpoint.file(piece.path), piece.position + start, position, count)
+        except EOFError:
+            raise CheckpointDamaged(
+                piece.path, "shrunk", f"became shorter while {piece.name} was read"
+            ) from None
+        yield count
+        start, position = start + count, position + count
+
+
+def _changed(
+    checkpoint: Checkpoint, recipe: Recipe, piece: StoredTensor, part: PartFile, position: int
+) -> Iterator[int]:
     heads = recipe.change.heads
     scales = _scales(checkpoint, recipe, piece)
     together = piece.rows // heads if heads else 1
     step = max(CHUNK_BYTES // (piece.row_bytes * together), 1) * together
     for start in range(recipe.change.skip_rows, piece.rows, step):
         stop = min(start + step, piece.rows)
-        data = checkpoint.read(piece, start, stop)
-        if is_copied(recipe, piece):
-            yield memoryview(data)
-            continue
-        rows = stored(piece.dtype, data).reshape(stop - start, piece.columns)
+        rows = stored(piece.dtype, checkpoint.read(piece, start, stop)).reshape(stop - start, piece.columns)
         if piece.dtype != recipe.dtype or recipe.change.shift:
             rows = _converted(checkpoint, recipe, piece, rows, scales, start)
-        yield _bytes(interleave(rows, together) if heads else rows)
+        data = _bytes(interleave(rows, together) if heads else rows)
+        part.write(position, data)
+        yield len(data)
+        position += len(data)
 
 
 def interleave(rows: NDArray[Any], head: int) -> NDArray[Any]:
@@ -89,4 +116,4 @@ def _scales(checkpoint: Checkpoint, recipe: Recipe, piece: StoredTensor) -> NDAr
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array)).cast("B")
+    return memoryview(np.ascontiguousarray(array).data).cast("B")
