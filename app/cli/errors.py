@@ -48,6 +48,7 @@ from runtime.errors import (
     InvalidRequest,
     KernelError,
     LocalqError,
+    ModelLoadFailed,
     PromptTooLong,
     TemplateError,
     VocabulariesDiffer,
@@ -58,6 +59,13 @@ DONE, FAILED, WRONG_USE, DOES_NOT_FIT, INTERRUPTED = 0, 1, 2, 3, 130
 LEAST_CHUNK = 16
 CALIBRATION_STEP = 512
 """Tokens of a chunk: the least for ``eval``, and that of calibration."""
+
+LISTED = (
+    "llama_model_loader: - ",
+    "llama_model_loader: loaded meta data",
+    "llama_model_loader: Dumping",
+    "print_info: ",
+)
 
 DEBUG_VARIABLE = "LOCALQ_DEBUG"
 
@@ -109,6 +117,11 @@ def _without_a_model(error: JobFailed, front: Front) -> str:
     if "quantize" not in front.arguments[:3]:
         return "localq doctor"
     return again(front, "--calib" if error.step == "calibration" else "--eval", "none")
+
+
+def _unloadable(_error: ModelLoadFailed, front: Front) -> str:
+    """``quantize`` loads the model to judge it, when everything else is done."""
+    return again(front, "--eval", "none") if "quantize" in front.arguments[:3] else "localq doctor"
 
 
 def _make_room(error: OSError, _front: Front) -> str:
@@ -180,6 +193,7 @@ RULES: tuple[Rule, ...] = (
     Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),
     Rule(WorkInUse, FAILED, lambda _error, front: again(front)),
     Rule(VocabulariesDiffer, FAILED, lambda _error, front: f"localq show {_model(front)}"),
+    Rule(ModelLoadFailed, FAILED, _unloadable),
     Rule(KernelError, FAILED, _always("localq doctor")),
     Rule(EngineError, FAILED, _always("localq doctor")),
     Rule(LocalqError, FAILED, _always("localq doctor")),
@@ -223,13 +237,20 @@ def describe(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, LocalqError):
-        log = getattr(error, "log", "")
-        return f"{error}\n{log.rstrip()}" if log else str(error)
+        return "\n".join([str(error), *_telling(getattr(error, "log", ""))])
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return "the machine has no memory left for localq itself"
     return f"unexpected {type(error).__name__}: {error} (a bug in localq; the traceback shows where)"
+
+
+def _telling(log: str) -> list[str]:
+    """The lines of a worker's log that may say what failed: not what llama.cpp lists of every model."""
+    lines = log.rstrip().splitlines()
+    if os.environ.get(DEBUG_VARIABLE):
+        return lines
+    return [line for line in lines if not line.startswith(LISTED)]
 
 
 def _details(error: Exception) -> dict[str, Any]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from app.cli.eta import Eta, left
 from app.cli.front import Front
-from app.cli.text import format_bytes, format_duration, plural
+from app.cli.text import format_bytes, plural
 
 if TYPE_CHECKING:
     from app.cli.output import Progress
     from quant.progress import Event, TensorEvent
 
-LEAST_SECONDS, LEAST_SHARE = 3.0, 0.02
-"""Of a phase, before it is told how long the rest will take."""
 WORDS = {
     "hash": "reading",
     "check": "checking weights",
@@ -38,13 +36,14 @@ class Show:
     """Events of a run as a line on the terminal, notes and warnings."""
 
     def __init__(
-        self, front: Front, progress: Progress, verbose: bool, clock: Callable[[], float] = time.monotonic
+        self, front: Front, progress: Progress, verbose: bool, new_eta: Callable[[], Eta] = Eta
     ) -> None:
         self._front = front
         self._progress = progress
         self._verbose = verbose
-        self._clock = clock
-        self._phase: tuple[str, float, float] = ("", 0.0, 0.0)
+        self._new_eta = new_eta
+        self._phase = ""
+        self._eta = new_eta()
         self._tensor = ""
         self._resumed = 0
 
@@ -54,7 +53,9 @@ class Show:
         if isinstance(event, PhaseEvent):
             self._say_resumed()
             share = event.done / event.total if event.total else 1.0
-            rest = self._tensor if event.phase == "encode" else self._left(event.phase, share)
+            if event.phase != self._phase:
+                self._phase, self._eta = event.phase, self._new_eta()
+            rest = self._tensor if event.phase == "encode" else self._eta.after(share)
             self._progress.say(f"{WORDS[event.phase]} {share:.0%}{rest}")
         elif isinstance(event, TensorEvent):
             self._tensor_done(event)
@@ -68,7 +69,7 @@ class Show:
 
     def _tensor_done(self, event: TensorEvent) -> None:
         facts = event.facts
-        self._tensor = f", tensor {event.number} of {event.count}{_left(event.eta_seconds)}"
+        self._tensor = f", tensor {event.number} of {event.count}{left(event.eta_seconds)}"
         if event.resumed:
             self._resumed += 1
         elif self._verbose:
@@ -82,16 +83,3 @@ class Show:
         if self._resumed:
             self._front.out.note(f"{plural(self._resumed, 'tensor')} of an earlier run are taken over.")
             self._resumed = 0
-
-    def _left(self, phase: str, share: float) -> str:
-        """How long a phase will take at its pace so far, once that can be told."""
-        name, began, first = self._phase
-        if name != phase:
-            name, began, first = self._phase = (phase, self._clock(), share)
-        seconds, done = self._clock() - began, share - first
-        told = seconds >= LEAST_SECONDS and done >= LEAST_SHARE
-        return _left(seconds / done * (1 - share) if told else None)
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f", {format_duration(seconds)} left"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from quant.allocation.recipe import KEEP
+from quant.allocation.recipe import KEEP, Shaped
 from quant.allocation.solve import Option
 from quant.calibration.statistics import InputStatistics
 from quant.encoders.output_energy import OutputEnergy
@@ -52,9 +53,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         return {tensor.name: tensor.options() for tensor in self.tensors}
 
 
-def formats_for(tensor: SourceTensor) -> list[Format]:
+def formats_for(tensor: Shaped) -> list[Format]:
     """The formats that fit a tensor's rows and take fewer bits than it has now."""
-    fitting = dict.fromkeys(best_fit(fmt, tensor.columns) for fmt in FORMATS)
+    fitting = dict.fromkeys(best_fit(fmt, tensor.shape[0]) for fmt in FORMATS)
     return [fmt for fmt in fitting if fmt and fmt.bits_per_weight < tensor.type.bits_per_weight]
 
 
@@ -93,10 +94,12 @@ def measure(
     return Measured(tensors=tuple(found))
 
 
-def bytes_of(tensor: SourceTensor, formats: Sequence[Format], alignment: int) -> dict[str, int]:
+def bytes_of(tensor: Shaped, formats: Sequence[Format], alignment: int) -> dict[str, int]:
     """With the padding that follows the tensor in a file."""
-    sizes = {KEEP: pad(tensor.nbytes, alignment)}
-    return sizes | {fmt.name: pad(fmt.row_bytes(tensor.columns) * tensor.rows, alignment) for fmt in formats}
+    columns, rows = tensor.shape[0], prod(tensor.shape[1:])
+    sizes = {KEEP: tensor.type.row_bytes(columns) * rows}
+    sizes |= {fmt.name: fmt.row_bytes(columns) * rows for fmt in formats}
+    return {name: pad(nbytes, alignment) for name, nbytes in sizes.items()}
 
 
 @dataclass(frozen=True)

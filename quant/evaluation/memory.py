@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runtime.budget import best_mmap, plan_memory
 from runtime.budget.compute import score_size
 from runtime.budget.shape import read_shape
-from runtime.engine.config import EngineConfig
+from runtime.engine.config import EngineConfig, KvType
 from runtime.errors import DoesNotFit, InvalidRequest
 from runtime.gguf import GgufModel
 from runtime.hardware.machine import Machine
@@ -42,8 +42,10 @@ class ScoringPlan:
         return self.bytes - self.reclaimable
 
 
-def plan_scoring(model: GgufModel, context: int, threads: int, machine: Machine) -> ScoringPlan:
-    """How to score ``model`` in chunks of ``context`` tokens.
+def plan_scoring(
+    model: GgufModel, context: int, threads: int, machine: Machine, kv_type: KvType = "f16"
+) -> ScoringPlan:
+    """How to score ``model`` in chunks of ``context`` tokens, with keys and values kept as ``kv_type``.
 
     Raises GgufError where a hyperparameter is missing, InvalidRequest where the model was trained for less.
     """
@@ -59,6 +61,7 @@ def plan_scoring(model: GgufModel, context: int, threads: int, machine: Machine)
         context_tokens=context,
         threads=threads or machine.cores.physical,
         ubatch_tokens=min(MOST_PASS_TOKENS, context),
+        kv_type=kv_type,
         mmap=best_mmap(model.headers, machine.features),
     )
     row_bytes = shape.vocabulary * F32

@@ -23,6 +23,7 @@ from quant.files.work import PREFIX
 from quant.progress import PhaseEvent, TensorEvent
 from quant.publication import certificate_path
 from quant.request import Target
+from runtime.errors import ModelLoadFailed
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
 from tests.quant.source_models import put, write_source
@@ -113,8 +114,6 @@ class TestResult:
     def test_a_model_that_cannot_be_run_is_published_all_the_same(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from runtime.errors import ModelLoadFailed
-
         def fail(*_: object) -> None:
             raise ModelLoadFailed("llama.cpp does not know this architecture", log="")
 
@@ -125,6 +124,7 @@ class TestResult:
         assert [model.name for model in cli.store.list()] == ["small:q4_k_m"]
 
     def test_progress_says_how_long_a_phase_will_take(self, cli: Cli) -> None:
+        from app.cli.eta import Eta
         from app.cli.front import Front
         from app.cli.quantize_progress import Show
 
@@ -134,7 +134,7 @@ class TestResult:
             say = said.append
 
         now = iter((0.0, 0.0, 2.0, 10.0, 10.0, 10.0, 12.0))
-        show = Show(Front(), Line(), False, lambda: next(now))  # type: ignore[arg-type]
+        show = Show(Front(), Line(), False, lambda: Eta(lambda: next(now)))  # type: ignore[arg-type]
         for phase, done in (("hash", 500), ("hash", 600), ("hash", 750), ("evaluate", 0), ("evaluate", 1)):
             show(PhaseEvent(phase, done, 1000))  # type: ignore[arg-type]
         assert said == [
@@ -289,6 +289,7 @@ class TestChoices:
         [
             (JobFailed("calibration failed: no", step="calibration"), ("--calib", "none")),
             (JobFailed("the evaluation failed: no", step="evaluation"), ("--eval", "none")),
+            (ModelLoadFailed("llama.cpp could not load it", log=""), ("--eval", "none")),
             (
                 TextTooShort("short", step="calibration", tokens=1500, needed_tokens=16352),
                 ("--calib-tokens", "1024"),

@@ -23,6 +23,7 @@ from quant.encoders import tensor as encode
 from quant.encoders.tensor import spread_rows
 from quant.errors import CannotEncode, JobFailed, NoRoom, OutputExists, QuantError, SourceDamaged, WorkInUse
 from quant.evaluation.memory import plan_scoring
+from quant.files.source import SourceTensor
 from quant.files.work import PREFIX
 from quant.formats.dequantize import dequantize
 from quant.formats.registry import BY_GGML_TYPE
@@ -32,6 +33,7 @@ from quant.publication import certificate_path
 from quant.request import QuantizeRequest, Target
 from runtime.errors import DoesNotFit, GgufError
 from runtime.gguf import open_gguf
+from runtime.gguf.ggml_types import GGML_TYPES_BY_NAME
 from tests.quant.source_models import Shape, put, write_source
 from tests.quant.stand_ins import made_up, request, seed_of, stand_ins
 
@@ -321,6 +323,30 @@ def first_tensor(path: Path) -> Any:
         return source.tensors[0]
 
 
+class TestChunks:
+    @pytest.mark.parametrize(
+        ("shape", "jobs", "expected"),
+        [
+            ((256, 1000), 1, [1000]),  # within what a chunk may hold
+            ((256, 1000), 3, [384, 384, 232]),  # one for each job
+            ((1 << 14, 1000), 1, [128] * 7 + [104]),  # 2 Mi weights
+            ((1 << 17, 130), 1, [64, 64, 2]),  # no fewer rows than are worked on together
+            ((256, 100, 3), 1, [100, 100, 100]),  # an expert's rows
+            ((256, 100, 3), 2, [64, 36] * 3),
+            ((5000,), 4, [1]),
+        ],
+    )
+    def test_a_tensor_is_cut_into_rows_that_fit(
+        self, shape: tuple[int, ...], jobs: int, expected: list[int]
+    ) -> None:
+        tensor = SourceTensor("t", GGML_TYPES_BY_NAME["F32"], shape, 0, 0, 0)
+        pieces = encode.chunks(tensor, jobs)
+        assert [piece.stop - piece.start for piece in pieces] == expected
+        assert [piece.start for piece in pieces[1:]] == [piece.stop for piece in pieces[:-1]]
+        per_expert = tensor.rows // tensor.experts
+        assert [piece.expert for piece in pieces] == [piece.start // per_expert for piece in pieces]
+
+
 class TestRefusals:
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     @pytest.mark.parametrize(
@@ -520,6 +546,16 @@ class TestEvents:
         assert list(dict.fromkeys(phases)) == ["hash", "check", "calibrate", "encode", "evaluate"]
         assert all(0 <= event.done <= event.total for event in events if isinstance(event, PhaseEvent))
 
+    def test_the_weights_that_are_told_of_are_all_weights(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(encode.chunks, "__defaults__", (1, 256 * 64))
+        events: list[Event] = []
+        quantize(request(source, out), steps=stand_ins(), on_event=events.append)
+        encoded = [event for event in events if isinstance(event, PhaseEvent) and event.phase == "encode"]
+        weights = sum(tensor.elements for tensor in open_gguf(source).tensors)
+        assert (encoded[-1].done, encoded[-1].total) == (weights, weights)
+
     def test_what_a_listener_raises_ends_the_run_and_keeps_what_is_finished(
         self, source: Path, out: Path
     ) -> None:
@@ -568,7 +604,11 @@ class TestWork:
                 quantize(request(source, out, target), steps=stand_ins(), on_event=stop)
         assert len(list(out.parent.glob(f"{PREFIX}*"))) == 2
 
-    def test_other_texts_to_judge_on_keep_the_finished_tensors(self, source: Path, out: Path) -> None:
+    @pytest.mark.parametrize("piece", [1000, 1 << 22])
+    def test_other_texts_to_judge_on_keep_the_finished_tensors(
+        self, source: Path, out: Path, piece: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("quant.files.work._READ_BYTES", piece)
         expected = made(request(source, out, evaluation=()))
         out.unlink()
 
