@@ -20,7 +20,7 @@ from quant.convert.architectures.architecture import Architecture, Hyperparamete
 from quant.convert.architectures.decoder import OTHER_SENSES
 from quant.convert.checkpoint import CONFIG, Checkpoint, weight_files
 from quant.convert.config import Config, read_config
-from quant.convert.metadata import Provenance, general_keys
+from quant.convert.metadata import Provenance, general_keys, loadable, title_of
 from quant.convert.produce import is_copied, produce
 from quant.convert.recipe import TensorPlan, elements, plan_tensors
 from quant.convert.rope import read_rope
@@ -119,8 +119,9 @@ def _lay_out(
     hyperparameters = Hyperparameters(architecture.name)
     architecture.hyperparameters(config, hyperparameters)
     tokenizer = read_tokenizer(config)
+    title = loadable(name or title_of(config.folder, provenance), tokenizer.texts)
     keys = [
-        *general_keys(config.folder, architecture.name, plan.recipes, provenance, name),
+        *general_keys(config.folder, architecture.name, plan.recipes, provenance, title),
         *hyperparameters.keys,
         *tokenizer.keys,
     ]

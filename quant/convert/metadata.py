@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,8 @@ ORIGIN: Final = "localq.origin."
 """Keys that a quantization of the file keeps."""
 _CARD_BYTES: Final = 1 << 20
 _FRONT: Final = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(\n|\Z)", re.DOTALL)
+_PHI3: Final = re.compile(r"(phi)-?3", re.IGNORECASE)
+_PHI3_TOKENS: Final = frozenset({"</s>", "<unk>", "<s>", "<|endoftext|>"})
 _ENTRY: Final = re.compile(r"(license|license_name|license_link):[ \t]*(\S[^\n]*)")
 
 
@@ -49,10 +51,9 @@ def general_keys(
     architecture: str,
     recipes: Sequence[Recipe],
     provenance: Provenance,
-    name: str | None = None,
+    title: str,
 ) -> list[Key]:
     """The ``general.*`` keys, and the origin's. Raises :class:`CheckpointDamaged` for a card that is no text."""
-    title = name or (provenance.repository or folder.resolve().name).rpartition("/")[2]
     card = model_card(folder)
     keys = [
         Key(Keys.General.ARCHITECTURE, ValueType.STRING, architecture),
@@ -79,6 +80,21 @@ def general_keys(
         keys.append(Key(ORIGIN + "files", ValueType.STRING, names, array=True))
         keys.append(Key(ORIGIN + "sha256", ValueType.STRING, digests, array=True))
     return keys
+
+
+def title_of(folder: Path, provenance: Provenance) -> str:
+    """What the model is called where nobody says it: its repository, or its folder."""
+    return (provenance.repository or folder.resolve().name).rpartition("/")[2]
+
+
+def loadable(title: str, tokens: Collection[str]) -> str:
+    """``title``, changed where llama.cpp would take it for that of a Phi 3, which this one is not.
+
+    It looks for four tokens by that name, and loads no model that lacks one of them.
+    """
+    if _PHI3_TOKENS.issubset(tokens):
+        return title
+    return _PHI3.sub(r"\1 3", title)
 
 
 def commonest(recipes: Sequence[Recipe]) -> str:

@@ -1,6 +1,6 @@
-"""llama.cpp on a model, in a process of its own: token ids, logits, greedy answers, vectors.
+"""llama.cpp on models, in a process of its own: token ids, logits, greedy answers, vectors.
 
-usage: llama_child.py JOB OUT   (JOB is JSON on standard input's line; results go to OUT as .npz)
+The process reads a list of jobs as JSON and prints a list of results, so that one start serves many models.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import ctypes
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +17,75 @@ import numpy as np
 from numpy.typing import NDArray
 
 F32 = 0
+CONTEXT = 128
+"""Within the context that each model was made for: llama.cpp takes longrope's long factors for any longer one."""
+Job = dict[str, Any]
 
 
-def tokenize(
-    path: Path, texts: list[str], *, special: bool = False, markers: bool = False
-) -> list[list[int]]:
-    """Ids of ``texts``; ``special`` adds what belongs before and behind, ``markers`` finds special tokens."""
-    job = {"kind": "tokenize", "model": str(path), "texts": texts, "special": special, "markers": markers}
-    return [list(map(int, ids)) for ids in _run(job)["ids"]]
+def tokenizing(path: Path, texts: Sequence[str], *, special: bool = False, markers: bool = False) -> Job:
+    """A job for the ids of ``texts``.
+
+    ``special`` adds what belongs before and behind, ``markers`` finds special tokens within.
+    """
+    return {
+        "kind": "tokenize",
+        "model": str(path),
+        "texts": list(texts),
+        "special": special,
+        "markers": markers,
+    }
 
 
-def logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
-    """float32 [len(tokens), vocabulary]."""
-    return np.asarray(_run({"kind": "logits", "model": str(path), "tokens": tokens})["logits"], np.float32)
+def computing(path: Path, tokens: Sequence[int], *, context: int = CONTEXT) -> Job:
+    """A job for the logits behind each of ``tokens``: float32 [tokens, vocabulary]."""
+    return {"kind": "logits", "model": str(path), "tokens": list(tokens), "context": context}
 
 
-def greedy(path: Path, tokens: list[int], count: int) -> list[int]:
-    """The ``count`` likeliest tokens behind ``tokens``."""
-    return list(_run({"kind": "greedy", "model": str(path), "tokens": tokens, "count": count})["tokens"])
+def answering(path: Path, tokens: Sequence[int], count: int) -> Job:
+    """A job for the ``count`` likeliest tokens behind ``tokens``."""
+    return {"kind": "greedy", "model": str(path), "tokens": list(tokens), "count": count}
 
 
-def vectors(path: Path, tokens: list[int]) -> NDArray[np.float32]:
-    """The last hidden states: float32 [len(tokens), width]."""
-    return np.asarray(_run({"kind": "vectors", "model": str(path), "tokens": tokens})["vectors"], np.float32)
+def embedding(path: Path, tokens: Sequence[int]) -> Job:
+    """A job for the last hidden state of each of ``tokens``: float32 [tokens, width]."""
+    return {"kind": "vectors", "model": str(path), "tokens": list(tokens)}
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
+def results(jobs: Sequence[Job]) -> list[Any]:
+    """What llama.cpp says to ``jobs``, in their order."""
     done = subprocess.run(
-        [sys.executable, __file__], input=json.dumps(job), capture_output=True, text=True, check=False
+        [sys.executable, __file__], input=json.dumps(jobs), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise AssertionError(f"llama.cpp: {done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    found = json.loads(done.stdout)
+    return [
+        np.asarray(result, np.float32) if job["kind"] in ("logits", "vectors") else result
+        for job, result in zip(jobs, found, strict=True)
+    ]
 
 
 def _child() -> None:
     from llama_cpp import llama_cpp as native
 
-    job = json.load(sys.stdin)
+    json.dump([_result(native, job) for job in json.load(sys.stdin)], sys.stdout)
+
+
+def _result(native: Any, job: Job) -> Any:
     params = native.llama_model_default_params()
     params.vocab_only = job["kind"] == "tokenize"
     model = native.llama_model_load_from_file(job["model"].encode(), params)
     if not model:
-        raise SystemExit("the model was not loaded")
-    if job["kind"] == "tokenize":
-        result: dict[str, Any] = {"ids": [_ids(native, model, job, text) for text in job["texts"]]}
-    else:
-        result = _decoded(native, model, job)
-    json.dump(result, sys.stdout)
+        raise SystemExit(f"{job['model']} was not loaded")
+    try:
+        if job["kind"] == "tokenize":
+            return [_ids(native, model, job, text) for text in job["texts"]]
+        return _decoded(native, model, job)
+    finally:
+        native.llama_model_free(model)
 
 
-def _ids(native: Any, model: Any, job: dict[str, Any], text: str) -> list[int]:
+def _ids(native: Any, model: Any, job: Job, text: str) -> list[int]:
     vocabulary = native.llama_model_get_vocab(model)
     data = text.encode()
     buffer = (native.llama_token * (len(data) + 16))()
@@ -77,22 +95,27 @@ def _ids(native: Any, model: Any, job: dict[str, Any], text: str) -> list[int]:
     return list(buffer[:count])
 
 
-def _decoded(native: Any, model: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _decoded(native: Any, model: Any, job: Job) -> Any:
     vectors = job["kind"] == "vectors"
     params = native.llama_context_default_params()
-    params.n_ctx = params.n_batch = params.n_ubatch = 512
+    params.n_ctx = params.n_batch = params.n_ubatch = job.get("context", CONTEXT)
     params.n_threads = params.n_threads_batch = 1
     params.type_k = params.type_v = F32
     params.flash_attn_type = 0
     params.embeddings = vectors
     params.pooling_type = 0 if vectors else -1
     context = native.llama_init_from_model(model, params)
-    size = native.llama_vocab_n_tokens(native.llama_model_get_vocab(model))
+    width = (
+        native.llama_model_n_embd(model)
+        if vectors
+        else native.llama_vocab_n_tokens(native.llama_model_get_vocab(model))
+    )
+    read = native.llama_get_embeddings_ith if vectors else native.llama_get_logits_ith
     pending, answer = list(job["tokens"]), []
     rows: list[list[float]] = []
     position = 0
+    batch = native.llama_batch_init(len(pending), 0, 1)
     for _ in range(job.get("count", 1)):
-        batch = native.llama_batch_init(len(pending), 0, 1)
         batch.n_tokens = len(pending)
         for index, token in enumerate(pending):
             batch.token[index], batch.pos[index], batch.logits[index] = token, position + index, True
@@ -100,17 +123,15 @@ def _decoded(native: Any, model: Any, job: dict[str, Any]) -> dict[str, Any]:
         if native.llama_decode(context, batch) != 0:
             raise SystemExit("llama_decode failed")
         position += len(pending)
-        width = native.llama_model_n_embd(model) if vectors else size
-        read = native.llama_get_embeddings_ith if vectors else native.llama_get_logits_ith
         rows = [_floats(read(context, index), width) for index in range(len(pending))]
         pending = [int(np.argmax(rows[-1]))]
         answer += pending
-    if job["kind"] == "greedy":
-        return {"tokens": answer}
-    return {"vectors" if vectors else "logits": rows}
+    native.llama_batch_free(batch)
+    native.llama_free(context)
+    return answer if job["kind"] == "greedy" else rows
 
 
-def _floats(pointer: Any, count: int) -> list[float]:
+def _floats(pointer: Any, count: int) -> NDArray[np.float32] | list[float]:
     values = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), (count,))
     return [float(value) for value in values]
 

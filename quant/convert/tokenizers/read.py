@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Tokenizer:
     """What the GGUF says of the tokenizer, and what a person should know of it."""
 
     keys: tuple[Key, ...]
+    texts: Collection[str]
+    """Of all tokens."""
     warnings: tuple[str, ...]
 
 
@@ -51,7 +54,7 @@ def read_tokenizer(config: Config) -> Tokenizer:
         )
     special = special_tokens(config, vocabulary, file)
     keys = (*vocabulary.keys(), *special.keys(), *chat_template_keys(folder))
-    return Tokenizer(keys, vocabulary.warnings)
+    return Tokenizer(keys, frozenset(vocabulary.tokens), vocabulary.warnings)
 
 
 def _from_json(file: TokenizerJson, size: int, folder: Path) -> Vocabulary:

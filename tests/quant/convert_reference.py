@@ -1,10 +1,34 @@
-"""Small checkpoints with random weights, made by transformers: one for each architecture that is converted."""
+"""What transformers and llama.cpp's converter make of the small checkpoints: the reference for ours.
+
+    python -m tests.quant.convert_reference LLAMA_CPP [NAME...]
+
+writes ``checkpoints/NAME.json`` again; LLAMA_CPP is the folder with convert_hf_to_gguf.py. It needs torch and
+transformers (the extra ``reference``), which the fast tests do not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.gguf import open_gguf
+from tests.quant.checkpoint_files import (
+    FOLDER,
+    GREEDY_PROMPT,
+    GREEDY_TOKENS,
+    PROMPT,
+    Described,
+    write_checkpoint,
+)
 
 VOCABULARY = 320
 SIZES = {
@@ -83,7 +107,12 @@ def _gemma2(**more: Any) -> Any:
 def _gemma3(**more: Any) -> Any:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    sizes = GROUPED | {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 16, "num_hidden_layers": 7}
+    sizes = GROUPED | {
+        "head_dim": 32,
+        "query_pre_attn_scalar": 32,
+        "sliding_window": 16,
+        "num_hidden_layers": 7,
+    }
     return Gemma3ForCausalLM(Gemma3TextConfig(**sizes | more))
 
 
@@ -150,7 +179,9 @@ _GEMMA_ROPE = {
 DECODERS: dict[str, Callable[[], Any]] = {
     "llama2": _llama,
     "llama3": lambda: _llama(rope_parameters=LLAMA3),
-    "smollm": lambda: _llama(tie_word_embeddings=True, num_attention_heads=3, num_key_value_heads=3, hidden_size=96),
+    "smollm": lambda: _llama(
+        tie_word_embeddings=True, num_attention_heads=3, num_key_value_heads=3, hidden_size=96
+    ),
     "llama-biases": lambda: _llama(attention_bias=True, mlp_bias=True),
     "llama-linear": lambda: _llama(rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}),
     "mistral": lambda: _mistral(head_dim=32),
@@ -176,22 +207,99 @@ DECODERS: dict[str, Callable[[], Any]] = {
 EMBEDDERS: dict[str, Callable[[], Any]] = {"bert": _bert, "roberta": _roberta, "xlm-roberta": _xlm_roberta}
 
 
-def save_checkpoint(name: str, folder: Path, *, dtype: str = "float32", shards: str = "50GB") -> Any:
-    """Saves the checkpoint called ``name`` to ``folder``, without a tokenizer; returns the model.
-
-    Every weight is random, those of norms and biases too, so that none can be mistaken for another.
-    """
+def describe(name: str) -> Described:
+    """The checkpoint's configuration and shapes, as transformers saves them."""
     import torch
 
-    torch.manual_seed(sum(name.encode()))
+    torch.manual_seed(0)
     model = (DECODERS | EMBEDDERS)[name]()
-    with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
-                centre = 1.0 if "norm" in parameter_name.lower() and parameter_name.endswith("weight") else 0.0
-                parameter.normal_(0.0 if "gemma" in name else centre, 0.1)
-            else:
-                parameter.normal_(0.0, 0.12)
-    model = model.to(getattr(torch, dtype)).eval()
-    model.save_pretrained(folder, max_shard_size=shards)
-    return model
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        config = json.loads((Path(folder) / "config.json").read_text())
+        from safetensors.numpy import load_file
+
+        tensors = load_file(Path(folder) / "model.safetensors")
+    config.pop("transformers_version", None)
+    return Described(name, config, {tensor: values.shape for tensor, values in tensors.items()})
+
+
+def computed(folder: Path, *, embedder: bool) -> tuple[NDArray[np.float32], list[int]]:
+    """All logits behind PROMPT and the greedy answer to GREEDY_PROMPT; of an embedder all vectors and nothing."""
+    import torch
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    kind: Any = AutoModel if embedder else AutoModelForCausalLM
+    # Gemma 2 caps the logits of attention, which only its plain form does.
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+    def forward(tokens: Sequence[int]) -> Any:
+        with torch.no_grad():
+            found = model(torch.tensor([list(tokens)]))
+        return found.last_hidden_state[0] if embedder else found.logits[0]
+
+    answer: list[int] = []
+    for _ in range(0 if embedder else GREEDY_TOKENS):
+        answer.append(int(forward([*GREEDY_PROMPT, *answer])[-1].argmax()))
+    return forward(PROMPT).numpy(), answer
+
+
+def converted_by_llama_cpp(llama_cpp: Path, folder: Path, out: Path, outtype: str) -> Path:
+    """What convert_hf_to_gguf.py makes of ``folder``, without the tokenizer: it knows those of releases only."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("llama_cpp_convert.py")),
+            str(llama_cpp),
+            str(folder),
+            *("--outfile", str(out), "--outtype", outtype),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"convert_hf_to_gguf.py: {done.stderr[-3000:]}")
+    return out
+
+
+def tensors_digest(path: Path) -> str:
+    """Of all names, types, shapes and bytes, whatever their order in the file."""
+    header = open_gguf(path)
+    raw = path.read_bytes()
+    state = hashlib.sha256()
+    for tensor in sorted(header.tensors, key=lambda tensor: tensor.name):
+        start = header.data_offset + tensor.offset
+        state.update(f"{tensor.name} {tensor.type.name} {list(tensor.shape)}".encode())
+        state.update(raw[start : start + tensor.nbytes])
+    return state.hexdigest()
+
+
+def reference(llama_cpp: Path, described: Described) -> dict[str, Any]:
+    """The contents of the checkpoint's JSON file."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = write_checkpoint(Path(temporary) / described.name, described)
+        rows, greedy = computed(folder, embedder=described.name in EMBEDDERS)
+        digests = {}
+        for outtype in ("f32", "bf16", "f16"):
+            out = Path(temporary) / f"{outtype}.gguf"
+            digests[outtype] = tensors_digest(converted_by_llama_cpp(llama_cpp, folder, out, outtype))
+    return {
+        "config": described.config,
+        "tensors": {name: list(shape) for name, shape in described.tensors.items()},
+        "last": [round(float(value), 6) for value in rows[-1]],
+        "span": round(float(rows.max() - rows.min()), 4),
+        "greedy": greedy,
+        "converted": digests,
+    }
+
+
+def main(llama_cpp: str, *names: str) -> None:
+    """Writes the files of ``names``, or all."""
+    for name in names or (*DECODERS, *EMBEDDERS):
+        text = json.dumps(reference(Path(llama_cpp), describe(name)), separators=(",", ":"))
+        (FOLDER / f"{name}.json").write_text(text + "\n")
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
