@@ -32,7 +32,9 @@ from app.errors import (
 )
 from app.paths import expand
 from quant.errors import (
+    CannotConvert,
     CannotEncode,
+    CheckpointDamaged,
     InvalidText,
     JobFailed,
     NoRoom,
@@ -148,6 +150,10 @@ def _look_beside(path: Path) -> str:
     return f"ls -l {shlex.quote(str(folder))}"
 
 
+def _look_at(path: Path) -> str:
+    return f"ls -l {shlex.quote(str(path))}" if os.path.lexists(path) else _look_beside(path)
+
+
 def _unsuitable(error: UnsuitableFile, _front: Front) -> str:
     return "localq import --help" if os.path.lexists(error.path) else _look_beside(error.path)
 
@@ -155,9 +161,7 @@ def _unsuitable(error: UnsuitableFile, _front: Front) -> str:
 def _invalid(error: GgufError, front: Front) -> str:
     if error.path.parent.name == "blobs" and front.model:
         return f"localq verify {shlex.quote(front.model)}"
-    return (
-        f"ls -l {shlex.quote(str(error.path))}" if os.path.lexists(error.path) else _look_beside(error.path)
-    )
+    return _look_at(error.path)
 
 
 def _help(error: click.UsageError, _front: Front) -> str:
@@ -188,6 +192,8 @@ RULES: tuple[Rule, ...] = (
     Rule(TextTooShort, FAILED, _longer_text),
     Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
+    Rule(CheckpointDamaged, FAILED, lambda error, _front: _look_at(error.path)),
+    Rule(CannotConvert, FAILED, lambda error, _front: _look_at(error.folder)),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
     Rule(JobFailed, FAILED, _without_a_model),
     Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),

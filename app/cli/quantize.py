@@ -138,19 +138,19 @@ def command(
 ) -> None:
     """Make a smaller model of SOURCE, judge it, and certify it.
 
-    SOURCE is a stored name or a path to a GGUF file, best in F16 or BF16. The result runs in any llama.cpp,
-    and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
-    calibration has not seen (`localq show MODEL --quality`).
+    SOURCE is a stored name, a path to a GGUF file, best in F16 or BF16, or a folder with safetensors as the
+    Hub has them, which is converted first. The result runs in any llama.cpp, and carries a certificate: what
+    it was made of, how, and how far it is from SOURCE on texts that calibration has not seen (`localq show
+    MODEL --quality`).
 
     The same command goes on where an interrupted one stopped, and ends in the same bytes.
     """
-    from app.cli.loading import find
+    from app.cli.converting import find_original
     from app.cli.quality import closing
     from app.cli.quantizing import Choices, plan_request, run
     from app.cli.speed import measure_speed
 
     settings = front.settings(ram=mem, threads=jobs)
-    store, found = find(front, settings, source)
     choices = Choices(
         mixture=mixture,
         bits_per_weight=bpw,
@@ -166,12 +166,13 @@ def command(
         jobs=jobs,
         seed=seed,
     )
-    planned = plan_request(front, store, found, choices, settings)
-    made = run(front, store, found, planned, verbose=verbose)
-    speeds = (
-        None
-        if no_speed
-        else (measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths))
-    )
-    document, blocks = closing(found, made, speeds)
+    with find_original(front, settings, source) as (store, found):
+        planned = plan_request(front, store, found, choices, settings)
+        made = run(front, store, found, planned, verbose=verbose)
+        speeds = (
+            None
+            if no_speed
+            else (measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths))
+        )
+        document, blocks = closing(found, made, speeds)
     front.out.result(document, *blocks, quiet=[made.name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +77,9 @@ def rebuild(
     asked = asked_for(model, certificate)
     mine = tensor_digests(front, found.paths)
     _require_sound(found, certificate, mine)
-    paths = _source_paths(front, settings, store, found, certificate, source)
-    with store.scratch() as folder:
+    with ExitStack() as stack:
+        paths = _source_paths(front, settings, store, found, certificate, source, stack)
+        folder = stack.enter_context(store.scratch())
         request = _request(front, settings, certificate, asked, paths, calibration, imatrix, folder)
         with shown(front, found.name, verbose=False) as show:
             again = quantize(request, on_event=show)
@@ -163,10 +165,15 @@ def _source_paths(
     found: ResolvedModel,
     certificate: Certificate,
     given: str | None,
+    stack: ExitStack,
 ) -> tuple[Path, ...]:
-    """Where the model's source lies: as given, in the store, or where it was."""
+    """Where the model's source lies: as given, in the store, or where it was.
+
+    What has to be converted first lies there until ``stack`` ends.
+    """
     from app.cli.again import again
-    from app.cli.loading import find
+    from app.cli.converting import find_original
+    from quant.convert.checkpoint import is_checkpoint
     from quant.files.source import open_source
 
     wanted = certificate.source.sha256
@@ -179,9 +186,9 @@ def _source_paths(
                 return store.paths(manifest)
     origin = found.manifest.source.origin if found.manifest else ""
     if given is not None:
-        paths = find(front, settings, given)[1].paths
-    elif Path(origin).is_absolute() and Path(origin).is_file():
-        paths = (Path(origin),)
+        paths = stack.enter_context(find_original(front, settings, given))[1].paths
+    elif Path(origin).is_absolute() and (Path(origin).is_file() or is_checkpoint(Path(origin))):
+        paths = stack.enter_context(find_original(front, settings, origin))[1].paths
     else:
         raise WrongUse(
             f"the source of {found.name}, {certificate.source.name}, is not in the store",

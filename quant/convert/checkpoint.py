@@ -19,12 +19,14 @@ CONFIG: Final = "config.json"
 WHOLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_READ: Final = (".safetensors", ".json", ".model", ".txt", ".jinja", ".md")
 _PART: Final = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}\.safetensors")
 
 
 class Checkpoint:
-    """An open repository. Tensors may be read by any number of threads at once; use it as a context manager."""
+    """An open repository. Tensors may be read by any number of threads at once; use it as a context
+    manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,6 +91,16 @@ def is_checkpoint(folder: Path) -> bool:
     )
 
 
+def repository_files(folder: Path) -> tuple[Path, ...]:
+    """The files that decide what a conversion of ``folder`` gives, and others of their kinds."""
+    return tuple(
+        path
+        for pattern in ("*", "*/*")
+        for path in sorted(folder.glob(pattern))
+        if path.suffix in _READ and path.is_file()
+    )
+
+
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of the model in ``folder``, by the index where there is one.
 
@@ -116,8 +128,8 @@ def _nothing_there(folder: Path) -> str:
     names = [path.name for path in folder.iterdir()]
     if any(name.endswith(PICKLES) for name in names):
         return (
-            "has its weights in Python's pickle format only, which runs code when it is opened, so localq never "
-            "opens it; look for a repository of the same model with .safetensors files"
+            "has its weights in Python's pickle format only, which runs code when it is opened, so localq "
+            "never opens it; look for a repository of the same model with .safetensors files"
         )
     if any(name.endswith(".safetensors") for name in names):
         return (

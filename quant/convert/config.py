@@ -88,7 +88,7 @@ class Config:
             raise self.refuse(name, f"is {_shown(found)}, not true or false")
         return found
 
-    def object(self, *names: str) -> dict[str, Any]:
+    def mapping(self, *names: str) -> dict[str, Any]:
         """An object; empty where there is none."""
         found = self.get(*names)
         if found is None:

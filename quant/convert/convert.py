@@ -68,10 +68,10 @@ def convert(
 ) -> Converted:
     """Makes a GGUF at ``out`` of the model in ``folder``, or has ``publish`` place it.
 
-    ``outtype`` is that of the matrices; None keeps what the repository has, and takes BF16 for what is stored in
-    8 bits. ``name`` is what the file calls the model. ``work`` is a folder for the file under way, on the disk of
-    ``out``, and ``copies`` how often it will lie there for a while. ``on_event`` gets the progress in bytes; what
-    it raises, Ctrl-C included, ends the conversion, and nothing is published.
+    ``outtype`` is that of the matrices; None keeps what the repository has, and takes BF16 for what is stored
+    in 8 bits. ``name`` is what the file calls the model. ``work`` is a folder for the file under way, on the
+    disk of ``out``, and ``copies`` how often it will lie there for a while. ``on_event`` gets the progress in
+    bytes; what it raises, Ctrl-C included, ends the conversion, and nothing is published.
 
     Raises :class:`CheckpointDamaged`, :class:`CannotConvert`, :class:`UnknownArchitecture`, :class:`NoRoom`,
     :class:`OutputExists`, :class:`WorkInUse`.
@@ -102,7 +102,8 @@ def convert(
 
 
 def read_model(folder: Path) -> tuple[Config, Architecture]:
-    """The configuration of the model in ``folder``, with what transformers would add to it, and its architecture.
+    """The configuration of the model in ``folder``, with what transformers would add to it, and its
+    architecture.
 
     Raises :class:`CannotConvert`, :class:`UnknownArchitecture`, :class:`CheckpointDamaged`.
     """

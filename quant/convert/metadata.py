@@ -53,7 +53,8 @@ def general_keys(
     provenance: Provenance,
     title: str,
 ) -> list[Key]:
-    """The ``general.*`` keys, and the origin's. Raises :class:`CheckpointDamaged` for a card that is no text."""
+    """The ``general.*`` keys, and the origin's. Raises :class:`CheckpointDamaged` for a card that is no
+    text."""
     card = model_card(folder)
     keys = [
         Key(Keys.General.ARCHITECTURE, ValueType.STRING, architecture),

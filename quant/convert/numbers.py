@@ -31,7 +31,8 @@ def stored(dtype: str, data: bytes) -> NDArray[Any]:
 def decode(dtype: str, elements: NDArray[Any]) -> NDArray[np.float32]:
     """:func:`stored` elements as float32, exactly, or rounded from float64."""
     if dtype == "BF16":
-        return (elements.astype(np.uint32) << 16).view(np.float32)
+        bits: NDArray[np.uint32] = elements.astype(np.uint32) << 16
+        return bits.view(np.float32)
     if dtype == "F8_E4M3":
         return _E4M3[elements]
     if dtype == "F8_E5M2":

@@ -77,7 +77,8 @@ def _changed(
 
 
 def interleave(rows: NDArray[Any], head: int) -> NDArray[Any]:
-    """Rows of whole heads, ``head`` rows each, with the second half of a head between the rows of its first."""
+    """Rows of whole heads, ``head`` rows each, with the second half of a head between the rows of its
+    first."""
     halves = rows.reshape(-1, 2, head // 2, rows.shape[1])
     return halves.swapaxes(1, 2).reshape(rows.shape)
 
@@ -100,7 +101,8 @@ def _converted(
     if recipe.dtype == "F16" and not np.isfinite(encoded).all() and np.isfinite(values).all():
         raise CannotConvert(
             checkpoint.folder,
-            f"a value of {piece.name}, {float(np.abs(values).max()):g}, does not fit into F16; take --outtype bf16",
+            f"a value of {piece.name}, {float(np.abs(values).max()):g}, does not fit into F16; "
+            "take --outtype bf16",
         )
     return encoded
 

@@ -113,8 +113,8 @@ def _sorted_out(
         if looked_up is None:
             raise CannotConvert(
                 checkpoint.folder,
-                f"its tensor {name} has no place in llama.cpp's {architecture.name}: it is another model than "
-                f"{config.architecture} in config.json says",
+                f"its tensor {name} has no place in llama.cpp's {architecture.name}: it is another model "
+                f"than {config.architecture} in config.json says",
             )
         kind, target = looked_up
         if kind is MODEL_TENSOR.OUTPUT and tied:
@@ -180,7 +180,8 @@ def _require_shape(name: str, target: _Target, shape: tuple[int, ...]) -> None:
             raise CheckpointDamaged(
                 piece.path,
                 "bad-shape",
-                f"has {piece.name} in the shape {list(target.shape())}, for {name} config.json needs {list(shape)}",
+                f"has {piece.name} in the shape {list(target.shape())}, "
+                f"for {name} config.json needs {list(shape)}",
             )
 
 

@@ -1,4 +1,5 @@
-"""Rotary positions: what transformers calls ``rope_parameters``, and ``rope_theta`` with ``rope_scaling`` before.
+"""Rotary positions: what transformers calls ``rope_parameters``, and ``rope_theta`` with ``rope_scaling``
+before.
 
 The scalings are those of transformers' ``modeling_rope_utils``: linear (kaiokendev), yarn (arXiv:2309.00071),
 longrope (arXiv:2402.13753) and llama3 (the Llama 3.1 model card).
@@ -34,8 +35,9 @@ class Rope:
 
 
 def read_rope(config: Config) -> Rope:
-    """The positions in either form of config.json. Raises :class:`CannotConvert` for a scaling that is unknown."""
-    found = config.object("rope_parameters", "rope_scaling")
+    """The positions in either form of config.json. Raises :class:`CannotConvert` for a scaling that is
+    unknown."""
+    found = config.mapping("rope_parameters", "rope_scaling")
     scaling = config_object(config, found, _FULL) if _FULL in found else found
     sliding = config_object(config, found, _SLIDING) if _SLIDING in found else {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))

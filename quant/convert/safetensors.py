@@ -1,9 +1,9 @@
 """Reading the header of a safetensors file that nobody vouches for.
 
 The format: eight bytes with the header's length, a JSON object of tensors, then their data without a gap
-(https://github.com/huggingface/safetensors, "Format"). Stricter than the reference: a name may stand once, is of
-plain characters, and the header is shorter. Files are read with ``pread``, never mapped: a mapped file that
-shrinks kills its reader.
+(https://github.com/huggingface/safetensors, "Format"). Stricter than the reference: a name may stand once, is
+of plain characters, and the header is shorter. Files are read with ``pread``, never mapped: a mapped file
+that shrinks kills its reader.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class StoredTensor:
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of the file at ``path`` by name. Raises :class:`CheckpointDamaged` at the first broken rule."""
+    """The tensors of the file at ``path`` by name. Raises :class:`CheckpointDamaged` at the first broken
+    rule."""
     try:
         with open_source(path) as source:
             size = source.size

@@ -1,7 +1,7 @@
 """Weights of eight bits with scales beside them: one for a matrix, a row, or a block of rows and columns.
 
-The block form is that of DeepSeek-V3's release (arXiv:2412.19437, 3.3): a weight is its code times the scale of
-its 128 x 128 block, called ``weight_scale_inv``. Others write ``weight_scale`` and mean the same.
+The block form is that of DeepSeek-V3's release (arXiv:2412.19437, 3.3): a weight is its code times the scale
+of its 128 x 128 block, called ``weight_scale_inv``. Others write ``weight_scale`` and mean the same.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Scaling:
     def of_rows(
         self, tensor: StoredTensor, values: NDArray[np.float32], start: int, stop: int
     ) -> NDArray[np.float32]:
-        """What to multiply rows ``start`` to ``stop`` of ``tensor`` with; ``values`` are all of its scales."""
+        """What to multiply rows ``start`` to ``stop`` of ``tensor`` with; ``values`` are all of its
+        scales."""
         if values.size == 1:
             return values.reshape(1, 1)
         if values.size == tensor.shape[0]:
@@ -53,8 +54,8 @@ class Scaling:
 def read_scaling(config: Config, tensors: Mapping[str, StoredTensor]) -> Scaling:
     """The scales of the tensors of eight bits, checked against their shapes.
 
-    Raises :class:`CannotConvert` for a quantization that is not of this kind, :class:`CheckpointDamaged` where
-    scales are missing or do not go with their tensors.
+    Raises :class:`CannotConvert` for a quantization that is not of this kind, :class:`CheckpointDamaged`
+    where scales are missing or do not go with their tensors.
     """
     block = _block(config)
     scales: dict[str, StoredTensor] = {}
@@ -80,7 +81,7 @@ def read_scaling(config: Config, tensors: Mapping[str, StoredTensor]) -> Scaling
 
 def _block(config: Config) -> tuple[int, int] | None:
     """The size of a block; None where scales are for rows or matrices."""
-    quantization = config.object("quantization_config")
+    quantization = config.mapping("quantization_config")
     method, form = quantization.get("quant_method"), quantization.get("format")
     if not quantization:
         return None

@@ -1,4 +1,5 @@
-"""Safetensors repositories for the tests, written without torch: small ones of every architecture, and damaged ones.
+"""Safetensors repositories for the tests, written without torch: small ones of every architecture, and
+damaged ones.
 
 ``checkpoints/NAME.json`` has what transformers says of each: its config.json, the names and shapes of its
 tensors, and what it computes of the weights that are made here. ``convert_reference.py`` writes those files.
@@ -100,7 +101,7 @@ def write_shards(folder: Path, tensors: Mapping[str, Stored], shards: int = 1) -
         write_safetensors(folder / "model.safetensors", tensors)
         return
     names = list(tensors)
-    where = {}
+    where: dict[str, str] = {}
     for number in range(shards):
         file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         mine = names[number::shards]

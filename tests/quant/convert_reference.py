@@ -224,7 +224,8 @@ def describe(name: str) -> Described:
 
 
 def computed(folder: Path, *, embedder: bool) -> tuple[NDArray[np.float32], list[int]]:
-    """All logits behind PROMPT and the greedy answer to GREEDY_PROMPT; of an embedder all vectors and nothing."""
+    """All logits behind PROMPT and the greedy answer to GREEDY_PROMPT; of an embedder all vectors and
+    nothing."""
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
@@ -244,7 +245,8 @@ def computed(folder: Path, *, embedder: bool) -> tuple[NDArray[np.float32], list
 
 
 def converted_by_llama_cpp(llama_cpp: Path, folder: Path, out: Path, outtype: str) -> Path:
-    """What convert_hf_to_gguf.py makes of ``folder``, without the tokenizer: it knows those of releases only."""
+    """What convert_hf_to_gguf.py makes of ``folder``, without the tokenizer: it knows those of releases
+    only."""
     done = subprocess.run(
         [
             sys.executable,

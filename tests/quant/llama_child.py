@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 F32 = 0
 CONTEXT = 128
-"""Within the context that each model was made for: llama.cpp takes longrope's long factors for any longer one."""
+"""Within the context that each model was made for: llama.cpp takes longrope's long factors for any longer
+one."""
 Job = dict[str, Any]
 
 
@@ -131,7 +132,7 @@ def _decoded(native: Any, model: Any, job: Job) -> Any:
     return answer if job["kind"] == "greedy" else rows
 
 
-def _floats(pointer: Any, count: int) -> NDArray[np.float32] | list[float]:
+def _floats(pointer: Any, count: int) -> list[float]:
     values = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), (count,))
     return [float(value) for value in values]
 

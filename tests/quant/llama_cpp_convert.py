@@ -1,4 +1,5 @@
-"""llama.cpp's own convert_hf_to_gguf.py for the tensors alone: it knows the tokenizers of released models only.
+"""llama.cpp's own convert_hf_to_gguf.py for the tensors alone: it knows the tokenizers of released models
+only.
 
 usage: llama_cpp_convert.py LLAMA_CPP ARGUMENTS...   (LLAMA_CPP is the folder with convert_hf_to_gguf.py)
 """
@@ -14,7 +15,7 @@ def main() -> None:
     """Runs the script with ``ARGUMENTS``."""
     folder, *arguments = sys.argv[1:]
     sys.path.insert(0, folder)
-    script = importlib.import_module("convert_hf_to_gguf")
+    script: Any = importlib.import_module("convert_hf_to_gguf")
     find = script.get_model_class
 
     def without_vocabulary(*given: Any, **named: Any) -> Any:

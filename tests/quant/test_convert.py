@@ -1,7 +1,7 @@
 """Small checkpoints of every architecture become GGUFs that llama.cpp computes with as transformers does.
 
-The references are in ``checkpoints/``; ``test_convert_reference.py`` holds that they are what transformers and
-llama.cpp's converter say.
+The references are in ``checkpoints/``; ``test_convert_reference.py`` holds that they are what transformers
+and llama.cpp's converter say.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from quant.convert.metadata import Provenance
 from quant.errors import NoRoom, OutputExists
 from quant.files.writer import PartFile
 from quant.progress import PhaseEvent, PlannedEvent, WarningEvent
-from runtime.gguf import open_gguf
+from runtime.gguf import GgufHeader, open_gguf
+from runtime.gguf.values import ArrayRef
 from tests.quant import llama_child
 from tests.quant.checkpoint_files import (
     GREEDY_PROMPT,
@@ -36,7 +37,8 @@ from tests.quant.checkpoint_files import (
 from tests.quant.convert_reference import tensors_digest
 
 TOLERANCE = 2e-3
-"""Of the logits' span. llama.cpp rounds GELU to a table in F16, which costs a tenth of that; all else 1e-6."""
+"""Of the logits' span. llama.cpp rounds GELU to a table in F16, which costs a tenth of that; all else
+1e-6."""
 NAMES = tuple(described())
 
 
@@ -72,6 +74,13 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Computed]
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "Llama-2", described()["llama2"])
+
+
+def texts(header: GgufHeader, key: str) -> list[str]:
+    """An array of texts about the model's origin."""
+    found = header.metadata[f"localq.origin.{key}"]
+    assert isinstance(found, ArrayRef)
+    return [text.decode() for text in header.read_array(found) if isinstance(text, bytes)]
 
 
 def test_every_architecture_that_is_promised_is_tested() -> None:
@@ -179,11 +188,7 @@ class TestFile:
         assert header.get("general.license.name", str, "") == "odd one"
         assert header.get("general.source.repo_url", str, "") == "https://huggingface.co/org/Llama-2"
         assert header.get("localq.origin.commit", str, "") == "a" * 40
-        files, digests = (
-            [text.decode() for text in header.read_array(header.metadata[f"localq.origin.{key}"])]
-            for key in ("files", "sha256")
-        )
-        assert dict(zip(files, digests, strict=True)) == provenance.sha256
+        assert dict(zip(texts(header, "files"), texts(header, "sha256"), strict=True)) == provenance.sha256
 
     def test_a_name_that_llama_cpp_takes_for_phi_3s_is_written_apart(
         self, computed: Mapping[str, Computed]

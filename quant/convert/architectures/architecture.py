@@ -74,10 +74,10 @@ def _nothing_computed(_config: Config) -> Computed:
 class Architecture:
     """How the models of some classes of transformers become those of one architecture of llama.cpp.
 
-    ``defaults`` are what transformers' configuration class takes where config.json is silent. ``shapes`` names
-    the weights that a model must have, slowest dimension first, and nothing that it may lack; a kind of a block
-    stands for that of all blocks. Tensors whose names ``left_out`` matches are no part of the language model.
-    ``prefixes`` are taken off the names before they are looked up in gguf's map.
+    ``defaults`` are what transformers' configuration class takes where config.json is silent. ``shapes``
+    names the weights that a model must have, slowest dimension first, and nothing that it may lack; a kind of
+    a block stands for that of all blocks. Tensors whose names ``left_out`` matches are no part of the
+    language model. ``prefixes`` are taken off the names before they are looked up in gguf's map.
     """
 
     arch: MODEL_ARCH
@@ -98,4 +98,4 @@ class Architecture:
     @property
     def name(self) -> str:
         """llama.cpp's."""
-        return MODEL_ARCH_NAMES[self.arch]
+        return str(MODEL_ARCH_NAMES[self.arch])

@@ -166,12 +166,14 @@ def rope_factors(config: Config) -> Computed:
 
 
 def require_rope(config: Config, *kinds: str) -> None:
-    """Raises :class:`CannotConvert` for a scaling of the positions that this architecture has not in llama.cpp."""
+    """Raises :class:`CannotConvert` for a scaling of the positions that this architecture has not in
+    llama.cpp."""
     rope = read_rope(config)
     if rope.kind not in ("default", "dynamic", *kinds):
         raise CannotConvert(
             config.folder,
-            f"its rotary positions are scaled by {rope.kind!r}, which llama.cpp does not do for this architecture",
+            f"its rotary positions are scaled by {rope.kind!r}, which llama.cpp does not do for this "
+            "architecture",
         )
 
 

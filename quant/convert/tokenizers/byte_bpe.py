@@ -67,8 +67,8 @@ def _warnings(file: TokenizerJson, dropped: int) -> tuple[str, ...]:
     normalizers = sorted({str(step.get("type")) for step in file.normalizers} - {"NFC"})
     if normalizers:
         warnings.append(
-            f"the tokenizer normalizes texts ({', '.join(normalizers)}), which llama.cpp does not do for BPE: "
-            "a text that is not in that form already becomes other tokens"
+            f"the tokenizer normalizes texts ({', '.join(normalizers)}), which llama.cpp does not do for BPE: a "
+            "text that is not in that form already becomes other tokens"
         )
     return tuple(warnings)
 

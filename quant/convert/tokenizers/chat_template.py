@@ -20,7 +20,8 @@ DEFAULT: Final = "default"
 def chat_template_keys(folder: Path) -> list[Key]:
     """The templates of the repository: the default one, and others by name (``tool_use``, ``rag``).
 
-    A file of its own goes before tokenizer_config.json, as in transformers. Raises :class:`CheckpointDamaged`.
+    A file of its own goes before tokenizer_config.json, as in transformers. Raises
+    :class:`CheckpointDamaged`.
     """
     templates = _in_configuration(folder) | _in_files(folder)
     keys = []

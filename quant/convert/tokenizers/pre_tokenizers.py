@@ -1,7 +1,8 @@
 """Which of llama.cpp's pre-tokenizers cuts texts as a tokenizer.json does.
 
-llama.cpp has no regular expressions in its files, only names of lists that it knows. A name is found here by what
-the tokenizer does, not by a hash of its results, so any vocabulary with a known way of cutting is recognized.
+llama.cpp has no regular expressions in its files, only names of lists that it knows. A name is found here by
+what the tokenizer does, not by a hash of its results, so any vocabulary with a known way of cutting is
+recognized.
 """
 
 from __future__ import annotations

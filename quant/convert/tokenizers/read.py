@@ -32,10 +32,11 @@ class Tokenizer:
 
 
 def read_tokenizer(config: Config) -> Tokenizer:
-    """The tokenizer beside config.json: its tokenizer.json, or where there is none its vocab.txt or tokenizer.model.
+    """The tokenizer beside config.json: its tokenizer.json, or where there is none its vocab.txt or
+    tokenizer.model.
 
-    Raises :class:`CheckpointDamaged` for a file that breaks a rule, :class:`CannotConvert` for a tokenizer that
-    llama.cpp has not.
+    Raises :class:`CheckpointDamaged` for a file that breaks a rule, :class:`CannotConvert` for a tokenizer
+    that llama.cpp has not.
     """
     folder, size = config.folder, config.integer("vocab_size")
     file = None
@@ -49,8 +50,8 @@ def read_tokenizer(config: Config) -> Tokenizer:
     else:
         raise CannotConvert(
             folder,
-            "has no tokenizer.json, tokenizer.model or vocab.txt: fetch the tokenizer's files too, or write them "
-            "with transformers' save_pretrained",
+            "has no tokenizer.json, tokenizer.model or vocab.txt: fetch the tokenizer's files too, or write "
+            "them with transformers' save_pretrained",
         )
     special = special_tokens(config, vocabulary, file)
     keys = (*vocabulary.keys(), *special.keys(), *chat_template_keys(folder))

@@ -1,7 +1,7 @@
 """tokenizer.model, as SentencePiece writes it, for repositories without a tokenizer.json.
 
-The message is ``ModelProto`` of SentencePiece's sentencepiece_model.proto; its types of pieces are llama.cpp's
-types of tokens.
+The message is ``ModelProto`` of SentencePiece's sentencepiece_model.proto; its types of pieces are
+llama.cpp's types of tokens.
 """
 
 from __future__ import annotations

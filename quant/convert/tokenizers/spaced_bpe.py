@@ -1,8 +1,8 @@
 """BPE as SentencePiece does it, out of a tokenizer.json: Llama 2, Mistral, Phi 3, Gemma.
 
 Spaces are the character U+2581, and what is no token falls back to its bytes. llama.cpp merges the pair whose
-result has the highest score, tokenizer.json the one that stands first among its merges: a token's score is the
-place of the first merge that makes it, negated.
+result has the highest score, tokenizer.json the one that stands first among its merges: a token's score is
+the place of the first merge that makes it, negated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from quant.errors import CannotConvert
 SPACE: Final = "▁"
 BYTE: Final = re.compile(r"<0x[0-9A-F]{2}>")
 ADDED_SCORE: Final = -1000.0
-"""Of tokens that are found before the merging, so it does not matter; llama.cpp's converter writes the same."""
+"""Of tokens that are found before the merging, so it does not matter; llama.cpp's converter writes the
+same."""
 
 
 def is_spaced(file: TokenizerJson) -> bool:

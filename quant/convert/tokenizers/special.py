@@ -40,7 +40,8 @@ class SpecialTokens:
 
 
 def special_tokens(config: Config, vocabulary: Vocabulary, file: TokenizerJson | None) -> SpecialTokens:
-    """From tokenizer_config.json, special_tokens_map.json, config.json and generation_config.json, in this order.
+    """From tokenizer_config.json, special_tokens_map.json, config.json and generation_config.json, in this
+    order.
 
     Raises :class:`CheckpointDamaged` for one of them that cannot be read.
     """

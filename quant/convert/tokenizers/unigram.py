@@ -1,4 +1,5 @@
-"""Unigram (XLM-RoBERTa and what was made of it): tokens with probabilities, and the likeliest way to cut a text."""
+"""Unigram (XLM-RoBERTa and what was made of it): tokens with probabilities, and the likeliest way to cut
+a text."""
 
 from __future__ import annotations
 

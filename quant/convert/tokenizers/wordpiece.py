@@ -1,7 +1,7 @@
 """WordPiece (BERT): words are cut at spaces and marks, then into the longest tokens from the left.
 
-llama.cpp has the first piece of a word with U+2581 before it, and the others plain, where BERT marks the others
-with ``##``.
+llama.cpp has the first piece of a word with U+2581 before it, and the others plain, where BERT marks the
+others with ``##``.
 """
 
 from __future__ import annotations
