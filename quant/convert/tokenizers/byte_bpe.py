@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gguf import Keys, TokenType
 
-from quant.convert.tokenizers.pre_tokenizers import cuts_of, find_pre_tokenizer
+from quant.convert.tokenizers.pre_tokenizers import PreTokenizer, cuts_of, find_pre_tokenizer
+from quant.convert.tokenizers.spaced_bpe import dropped_warning
 from quant.convert.tokenizers.tokenizer_json import TokenizerJson
 from quant.convert.tokenizers.vocabulary import Table, Vocabulary, kind_of_added
 from quant.errors import CannotConvert
@@ -42,7 +43,7 @@ def byte_bpe(file: TokenizerJson, size: int, folder: Path, *, clean_spaces: bool
         pre=pre.name,
         merges=[_merge(merge) for merge in file.model.merges],
         flags=_flags(file),
-        warnings=_warnings(file, dropped),
+        warnings=_warnings(file, pre, dropped),
     )
 
 
@@ -59,16 +60,19 @@ def _flags(file: TokenizerJson) -> dict[str, bool]:
     return {Keys.Tokenizer.ADD_PREFIX: True} if prefixed else {}
 
 
-def _warnings(file: TokenizerJson, dropped: int) -> tuple[str, ...]:
-    warnings = []
-    if dropped:
-        warnings.append(f"{dropped} tokens of the tokenizer have no embedding in the model and are left out")
+def _warnings(file: TokenizerJson, pre: PreTokenizer, dropped: int) -> tuple[str, ...]:
+    warnings = [*dropped_warning(dropped)]
     # Nearly all texts are in NFC as they are.
     normalizers = sorted({str(step.get("type")) for step in file.normalizers} - {"NFC"})
     if normalizers:
         warnings.append(
-            f"the tokenizer normalizes texts ({', '.join(normalizers)}), which llama.cpp does not do for BPE: a "
-            "text that is not in that form already becomes other tokens"
+            f"the tokenizer normalizes texts ({', '.join(normalizers)}), which llama.cpp does not do "
+            "for BPE: a text that is not in that form already becomes other tokens"
+        )
+    if not pre.marks_are_letters:
+        warnings.append(
+            "llama.cpp cuts words with combining marks (as of Hindi, Thai or vocalized Arabic) in another "
+            "way than this tokenizer: there the model sees other tokens than it was trained on"
         )
     return tuple(warnings)
 

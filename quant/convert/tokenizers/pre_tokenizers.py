@@ -52,6 +52,8 @@ class PreTokenizer:
     """Whether a word that is a token is taken whole."""
     clean_spaces: bool = True
     """Whether spaces before marks vanish where tokens become text again."""
+    marks_are_letters: bool = True
+    """Whether llama.cpp knows combining marks for parts of words where ``cuts`` say so."""
 
 
 KNOWN: Final = (
@@ -64,8 +66,8 @@ KNOWN: Final = (
     PreTokenizer("stablelm2", (QWEN2,)),
     PreTokenizer("qwen2", (QWEN2,), clean_spaces=False),
     PreTokenizer("qwen35", (QWEN35,), clean_spaces=False),
-    PreTokenizer("gpt-4o", (O200K,), clean_spaces=False),
-    PreTokenizer("tekken", (TEKKEN,), ignore_merges=True, clean_spaces=False),
+    PreTokenizer("gpt-4o", (O200K,), clean_spaces=False, marks_are_letters=False),
+    PreTokenizer("tekken", (TEKKEN,), ignore_merges=True, clean_spaces=False, marks_are_letters=False),
     PreTokenizer("deepseek-v3", DEEPSEEK3, clean_spaces=False),
 )
 """Those of the architectures that are converted."""
