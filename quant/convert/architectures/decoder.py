@@ -10,6 +10,7 @@ from gguf import MODEL_TENSOR, Keys
 
 from quant.convert.architectures.architecture import Change, Computed, Hyperparameters, Shapes
 from quant.convert.config import INT32_MAX, Config
+from quant.convert.pooling import pooling_type
 from quant.convert.rope import (
     Rope,
     llama3_factors,
@@ -71,6 +72,7 @@ def decoder_keys(config: Config, keys: Hyperparameters) -> None:
     keys.u32(Keys.Attention.VALUE_LENGTH, head_width(config))
     keys.f32(Keys.Attention.LAYERNORM_RMS_EPS, config.number("rms_norm_eps"))
     keys.u32(Keys.Rope.DIMENSION_COUNT, rotated(config))
+    keys.u32(Keys.LLM.POOLING_TYPE, pooling_type(config.folder))  # of a decoder that makes vectors
     rope_keys(config, read_rope(config), keys)
 
 
