@@ -42,6 +42,26 @@ def find_original(front: Front, settings: Settings, reference: str) -> Iterator[
         yield store, ResolvedModel(path.stem, (path,), folder=folder)
 
 
+@contextmanager
+def find_header(front: Front, settings: Settings, reference: str) -> Iterator[ResolvedModel]:
+    """As :func:`find_original`, of files that nothing but the headers is read of: nothing is converted."""
+    from app.cli.loading import find
+    from app.models import ResolvedModel
+    from quant.convert.convert import write_outline
+
+    try:
+        found = find(front, settings, reference)[1]
+    except UnconvertedModel as error:
+        folder = error.path
+    else:
+        yield found
+        return
+    with front.store(settings).scratch() as scratch:
+        path = scratch / "outline.gguf"
+        write_outline(folder, path)
+        yield ResolvedModel(folder.absolute().name, (path,), folder=folder)
+
+
 def import_folder(front: Front, folder: Path, name: str | None, outtype: OutType | None) -> Manifest:
     """Converts the safetensors in ``folder`` into the store. Raises what ``import_checkpoint`` raises."""
     from app.cli.import_ import name_from

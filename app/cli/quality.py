@@ -160,6 +160,7 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
         ("model", name),
         ("source", f"{source.name}, {source.types}, sha256 {', '.join(map(shorten_digests, source.sha256))}"),
         ("target", ", ".join([certificate.target, *certificate.overrides])),
+        *_running(certificate),
         ("weights", f"{format_bytes(certificate.nbytes)}, {certificate.bits_per_weight:.2f} bits per weight"),
         ("data", f"sha256 {shorten_digests(certificate.data_sha256)}"),
         ("calibration", _calibration(certificate)),
@@ -172,6 +173,15 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
             ("made in", f"{format_duration(making.seconds)}{energy} ({making.isa}), {making.created}")
         )
     return [*facts, *(note for note in _notes(certificate) if note[0] == "note")]
+
+
+def _running(certificate: Certificate) -> list[tuple[str, str]]:
+    from app.cli.fitting import in_memory, nats
+
+    running = certificate.running
+    if running is None:
+        return []
+    return [("to run with", f"{in_memory(running)}; {nats(running.kl)} from the source were foreseen")]
 
 
 def _calibration(certificate: Certificate) -> str:

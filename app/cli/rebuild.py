@@ -218,14 +218,19 @@ def _request(
     The figures' room does: a file of a given size has that much less for its tensors.
     """
     from app.cli.again import again
+    from app.cli.quantize import DEFAULT_TARGET
     from app.cli.quantize_imatrix import imatrix_again
     from app.cli.quantizing import BUILTIN, MOMENT_BYTES, calibration_texts
     from quant.certificate.first import domains
     from quant.evaluation.result import EvaluationText
-    from quant.request import QuantizeRequest
+    from quant.request import QuantizeRequest, Target
     from runtime.hardware import usable_cores
 
-    texts = calibration_texts(calibration or BUILTIN) if certificate.calibration else ()
+    texts = (
+        calibration_texts(front, settings, calibration or BUILTIN, asked.options.calibration_tokens)
+        if certificate.calibration
+        else ()
+    )
     known = {(text.name, text.sha256) for text in certificate.calibration}
     if {(text.name, text.sha256) for text in domains(texts)} != known:
         raise WrongUse(
@@ -234,12 +239,15 @@ def _request(
         )
     found = imatrix_again(front, certificate, imatrix)
     options = asked.options
+    target, overrides = asked.target, asked.overrides
+    if target.fit is not None:  # the memory of another day, perhaps: what was chosen in it stands in the file
+        target, overrides = Target(DEFAULT_TARGET), _as_stored(certificate)
     return QuantizeRequest(
         source=source,
-        target=asked.target,
+        target=target,
         out=folder / "rebuilt.gguf",
         tool=certificate.tool,
-        overrides=asked.overrides,
+        overrides=overrides,
         calibration=texts,
         imatrix=found,
         calibration_tokens=options.calibration_tokens,
@@ -252,6 +260,16 @@ def _request(
         seed=certificate.seed,
         jobs=settings.threads or usable_cores().physical,
         memory_bytes=settings.ram,
+    )
+
+
+def _as_stored(certificate: Certificate) -> tuple[Override, ...]:
+    """Every tensor's format, as a choice of its own."""
+    from quant.allocation.recipe import KEEP, just
+
+    return tuple(
+        just(tensor.name, KEEP if tensor.encoder == "copied" else tensor.type.lower())
+        for tensor in certificate.tensors
     )
 
 

@@ -81,7 +81,7 @@ def convert(
     config, architecture = read_model(folder)
     with Checkpoint(folder) as checkpoint:
         plan = plan_tensors(config, architecture, checkpoint, outtype.upper() if outtype else None)
-        layout, warnings = _lay_out(config, architecture, plan, provenance or Provenance(), name)
+        layout, warnings = _lay_out(config, architecture, plan, provenance, name)
         for warning in warnings:
             on_event(WarningEvent(warning))
         parent = work or out.parent
@@ -101,6 +101,21 @@ def convert(
     return Converted(out, layout.size, architecture.name, len(plan.recipes), plan.left_out, warnings)
 
 
+def write_outline(folder: Path, out: Path) -> None:
+    """Writes what :func:`convert` would make to ``out``, with a hole in the place of all weights.
+
+    For whoever reads headers alone: no weight is read, and the file takes the room of its header. Raises what
+    :func:`convert` raises.
+    """
+    config, architecture = read_model(folder)
+    with Checkpoint(folder) as checkpoint:
+        plan = plan_tensors(config, architecture, checkpoint, None)
+        layout, _ = _lay_out(config, architecture, plan, None, None)
+    with out.open("xb") as file:
+        file.write(layout.header)
+        file.truncate(layout.size)
+
+
 def read_model(folder: Path) -> tuple[Config, Architecture]:
     """The configuration of the model in ``folder``, with what transformers would add to it, and its
     architecture.
@@ -114,9 +129,14 @@ def read_model(folder: Path) -> tuple[Config, Architecture]:
 
 
 def _lay_out(
-    config: Config, architecture: Architecture, plan: TensorPlan, provenance: Provenance, name: str | None
+    config: Config,
+    architecture: Architecture,
+    plan: TensorPlan,
+    provenance: Provenance | None,
+    name: str | None,
 ) -> tuple[FileLayout, tuple[str, ...]]:
     """The file to write, and what a person should know of it."""
+    provenance = provenance or Provenance()
     hyperparameters = Hyperparameters(architecture.name)
     architecture.hyperparameters(config, hyperparameters)
     tokenizer = read_tokenizer(config)

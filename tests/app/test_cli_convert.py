@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,9 @@ from app.converting import converted, file_stem
 from quant import pipeline
 from quant.convert.metadata import Provenance
 from quant.convert.snapshot import snapshot_provenance
+from quant.encoders.model import encode_all
 from quant.files.work import PREFIX
-from quant.progress import ignore
+from quant.progress import OnEvent, ignore
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
 from tests.quant.checkpoint_files import described, write_checkpoint
@@ -90,7 +93,7 @@ class TestQuantize:
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        real = pipeline.encode_all
+        real = encode_all
         monkeypatch.setattr(pipeline, "encode_all", interrupt)
         words = ("quantize", str(folder), "--to", "q8_0", *PLAIN)
         assert cli.run(*words).exit_code == 130
@@ -122,6 +125,19 @@ class TestQuantize:
         document = cli.run("verify", "small-llama:q8_0", "--rebuild", "--json").json()
         assert document["ok"] is True
         assert not list(cli.store.work.iterdir())
+
+
+def test_a_plan_reads_headers_alone_and_says_the_same_as_of_the_converted_file(
+    cli: Cli, folder: Path
+) -> None:
+    shown = cli.run("plan", str(folder), "--ram", "2G", "--json").json()
+    assert shown["model"] == "Small-Llama"
+    assert not list(cli.store.work.iterdir())
+    cli.run("import", str(folder))
+    stored = cli.run("plan", "small-llama", "--ram", "2G", "--json").json()
+    for planned in (*shown["plans"], *stored["plans"]):
+        planned.pop("predicted_tokens_per_second")  # by a measurement
+    assert shown["plans"] == stored["plans"]
 
 
 class TestRefused:
@@ -159,11 +175,10 @@ class TestRefused:
         assert not cli.store.list()
 
 
-def run_for_error(cli: Cli, *words: str) -> dict[str, object]:
+def run_for_error(cli: Cli, *words: str) -> Any:
     ran = cli.run(*words, "--json")
     assert ran.exit_code == 1
-    found: dict[str, object] = ran.error()
-    return found
+    return ran.error()
 
 
 def test_file_names_are_plain_whatever_the_folder_is_called() -> None:
@@ -183,11 +198,9 @@ def test_only_a_snapshots_path_says_where_a_folder_comes_from(tmp_path: Path) ->
         assert snapshot_provenance(tmp_path / path) == Provenance()
 
 
-def refuse_to_convert() -> object:
+def refuse_to_convert() -> AbstractContextManager[OnEvent]:
     raise AssertionError("it is converted already")
 
 
-def listening() -> object:
-    from contextlib import nullcontext
-
+def listening() -> AbstractContextManager[OnEvent]:
     return nullcontext(ignore)

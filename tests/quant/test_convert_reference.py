@@ -1,4 +1,4 @@
-"""What the fast tests take for true is what transformers and llama.cpp's converter say (extra ``reference``)."""
+"""What the fast tests take for true is what transformers and llama.cpp's converter say."""
 
 from __future__ import annotations
 
