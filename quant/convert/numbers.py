@@ -30,14 +30,16 @@ def stored(dtype: str, data: bytes) -> NDArray[Any]:
 
 def decode(dtype: str, elements: NDArray[Any]) -> NDArray[np.float32]:
     """:func:`stored` elements as float32, exactly, or rounded from float64."""
+    values: NDArray[np.float32]
     if dtype == "BF16":
-        bits: NDArray[np.uint32] = elements.astype(np.uint32) << 16
-        return bits.view(np.float32)
-    if dtype == "F8_E4M3":
-        return _E4M3[elements]
-    if dtype == "F8_E5M2":
-        return (elements.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-    return elements.astype(np.float32)
+        values = np.left_shift(elements, 16, dtype=np.uint32).view(np.float32)
+    elif dtype == "F8_E4M3":
+        values = _E4M3[elements]
+    elif dtype == "F8_E5M2":
+        values = np.left_shift(elements, 8, dtype=np.uint16).view(np.float16).astype(np.float32)
+    else:
+        values = elements.astype(np.float32)
+    return values
 
 
 def encode(dtype: str, values: NDArray[np.float32]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def hostile_indexes() -> list[HostileIndex]:
     )
     return [
         *(
-            HostileIndex(f"H15-looks-at-{number}", "bad-name", lambda _part, name=name: _map(a=name))
+            HostileIndex(f"H15-looks-at-{number}", "bad-name", partial(_looking, name))
             for number, name in enumerate(outside)
         ),
         HostileIndex("H15-missing-part", "part-missing", lambda _part: _map(a="other.safetensors")),
@@ -133,6 +134,10 @@ def hostile_indexes() -> list[HostileIndex]:
         HostileIndex("map-is-a-list", "wrong-type", lambda part: {"weight_map": [part]}),
         HostileIndex("no-object", "wrong-type", lambda _part: []),
     ]
+
+
+def _looking(file: Any, _part: str) -> dict[str, Any]:
+    return _map(a=file)
 
 
 def _map(**files: Any) -> dict[str, Any]:

@@ -11,7 +11,13 @@ import pytest
 from tokenizers import Tokenizer
 
 from quant.convert.config import Config
-from quant.convert.tokenizers.pre_tokenizers import KNOWN, PreTokenizer, cuts_of, find_pre_tokenizer
+from quant.convert.tokenizers.pre_tokenizers import (
+    GPT2,
+    KNOWN,
+    PreTokenizer,
+    cuts_of,
+    find_pre_tokenizer,
+)
 from quant.convert.tokenizers.read import read_tokenizer
 from quant.errors import CannotConvert, CheckpointDamaged
 from quant.files.layout import Key, lay_out
@@ -143,13 +149,13 @@ class TestSpecialTokens:
         assert 1 not in typed
 
     def test_ids_that_the_model_has_no_embedding_of_are_left_out_and_told(self, tmp_path: Path) -> None:
-        tokenizer = small.save(small.byte_bpe([small.GPT2]), tmp_path)
+        tokenizer = small.save(small.byte_bpe([GPT2]), tmp_path)
         config = Config(tmp_path / "config.json", {"vocab_size": tokenizer.get_vocab_size() - 5})
         (warning,) = [found for found in read_tokenizer(config).warnings if "left out" in found]
         assert warning.startswith("5 tokens")
 
     def test_ids_that_no_token_has_are_filled_with_what_no_text_holds(self, tmp_path: Path) -> None:
-        tokenizer = small.save(small.byte_bpe([small.GPT2]), tmp_path)
+        tokenizer = small.save(small.byte_bpe([GPT2]), tmp_path)
         size = tokenizer.get_vocab_size()
         header = open_gguf(vocabulary_file(tmp_path, size + 2))
         tokens = header.metadata["tokenizer.ggml.tokens"]
@@ -160,7 +166,7 @@ class TestSpecialTokens:
     def converted(folder: Path, *, single: str, **config: Any) -> GgufHeader:
         from tokenizers.processors import TemplateProcessing
 
-        tokenizer = small.byte_bpe([small.GPT2])
+        tokenizer = small.byte_bpe([GPT2])
         tokenizer.post_processor = TemplateProcessing(
             single=single, special_tokens=[("<|begin|>", 0), ("<|end|>", 1)]
         )
