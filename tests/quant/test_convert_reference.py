@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from quant.convert.convert import convert
+from quant.convert.tokenizers.pre_tokenizers import cuts_of, find_pre_tokenizer
+from quant.convert.tokenizers.tokenizer_json import TokenizerJson, read_tokenizer_json
 from tests.quant import convert_reference as peers
 from tests.quant.checkpoint_files import (
     GREEDY_PROMPT,
@@ -17,7 +21,9 @@ from tests.quant.checkpoint_files import (
     described,
     write_checkpoint,
 )
+from tests.quant.hard_strings import hard_strings, has_marks
 from tests.quant.llama_child import answering, computing, embedding, results
+from tests.quant.test_convert_tokenizers import differing, ids, reference, vocabulary_file
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
 TOLERANCE = 2e-3
@@ -75,3 +81,34 @@ def test_behind_its_first_context_a_long_model_takes_the_long_factors(tmp_path: 
     path = convert(folder, tmp_path / "made.gguf").path
     (found,) = results([computing(path, long, context=256)])
     assert np.abs(found - rows).max() <= TOLERANCE * (rows.max() - rows.min())
+
+
+def test_the_tokenizers_of_released_models_give_the_same_ids(tmp_path: Path) -> None:
+    """LOCALQ_TOKENIZERS names a folder with tokenizer.json files somewhere below it."""
+    folder = os.environ.get("LOCALQ_TOKENIZERS")
+    if not folder:
+        pytest.skip("LOCALQ_TOKENIZERS does not name a folder with tokenizer.json files")
+    found = sorted(Path(folder).rglob("tokenizer.json"))
+    assert len(found) >= 4
+    for path in found:
+        file = read_tokenizer_json(path)
+        texts = [text for text in hard_strings() if comparable(file, text)]
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        special = file.model.kind == "WordPiece"
+        size = max(tokenizer.get_vocab().values()) + 1
+        mine = ids(vocabulary_file(path.parent, size, into=tmp_path), texts, special=special)
+        wrong = differing(texts, mine, reference(tokenizer, texts, special=special))
+        print(f"{path}: {len(wrong)} of {len(texts)}, {len(hard_strings()) - len(texts)} left out")
+        assert wrong == [], path
+
+
+def comparable(file: TokenizerJson, text: str) -> bool:
+    """Whether llama.cpp does with ``text`` what the tokenizer asks for (docs/convert.md)."""
+    if file.model.kind == "WordPiece":
+        return not has_marks(text, "Mc", "Me") and not any("가" <= character <= "힣" for character in text)
+    if any(step.get("type") == "NFKC" for step in file.normalizers):
+        return unicodedata.normalize("NFKC", text) == text
+    known = find_pre_tokenizer(cuts_of(file.pre_tokenizers) or (), bool(file.model.ignore_merges), False)
+    return known is None or known.marks_are_letters or not has_marks(text)

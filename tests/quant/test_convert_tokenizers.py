@@ -30,9 +30,9 @@ from tests.quant.llama_child import results, tokenizing
 Ids = list[list[int]]
 
 
-def vocabulary_file(folder: Path, size: int, **config: Any) -> Path:
-    """A GGUF with nothing but the tokenizer of ``folder``, of ``size`` tokens."""
-    values = {"vocab_size": size, "architectures": ["LlamaForCausalLM"], **config}
+def vocabulary_file(folder: Path, size: int, into: Path | None = None) -> Path:
+    """A GGUF with nothing but the tokenizer of ``folder``, of ``size`` tokens, in the folder ``into``."""
+    values = {"vocab_size": size, "architectures": ["LlamaForCausalLM"]}
     tokenizer = read_tokenizer(Config(folder / "config.json", values))
     counts = (
         "context_length",
@@ -47,7 +47,7 @@ def vocabulary_file(folder: Path, size: int, **config: Any) -> Path:
         Key("llama.attention.layer_norm_rms_epsilon", ValueType.F32, 1e-5),
         *tokenizer.keys,
     ]
-    path = folder / "vocabulary.gguf"
+    path = (into or folder) / "vocabulary.gguf"
     path.write_bytes(lay_out((), keys, [], 32).header)
     return path
 

@@ -6,6 +6,7 @@ others with ``##``.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,10 @@ from quant.errors import CannotConvert
 CONTINUED: Final = "##"
 LOWERCASE: Final = "tokenizer.ggml.normalizer.lowercase"
 STRIP_ACCENTS: Final = "tokenizer.ggml.normalizer.strip_accents"
+_STRIPPING: Final = (
+    "where this tokenizer strips accents, llama.cpp strips all combining marks and leaves Korean syllables "
+    "whole: texts in Korean or in Indic scripts become other tokens than the model was trained on",
+)
 _SPECIAL: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -64,13 +69,23 @@ def _vocabulary(
         dropped += not table.put(added.id, added.content, kind)
     lowercase = normalizer.get("lowercase", True) is not False
     accents = normalizer.get("strip_accents")
+    strips = lowercase if accents is None else accents is True
     return Vocabulary(
         model="bert",
         tokens=table.tokens(),
         types=table.types,
         flags={
             LOWERCASE: lowercase,
-            STRIP_ACCENTS: lowercase if accents is None else accents is True,
+            STRIP_ACCENTS: strips,
         },
-        warnings=dropped_warning(dropped),
+        warnings=dropped_warning(dropped) + (_STRIPPING if strips and _has_parts(vocabulary) else ()),
+    )
+
+
+def _has_parts(vocabulary: Mapping[str, int]) -> bool:
+    """Whether there are tokens for vowel signs, or for the parts of a Korean syllable."""
+    return any(
+        unicodedata.category(character) == "Mc" or "\u1100" <= character <= "\u11ff"
+        for text in vocabulary
+        for character in text
     )
