@@ -23,6 +23,7 @@ from tests.quant.checkpoint_files import (
 )
 from tests.quant.hard_strings import hard_strings, has_marks
 from tests.quant.llama_child import answering, computing, embedding, results
+from tests.quant.test_convert_scales import blocks, eight_bits
 from tests.quant.test_convert_tokenizers import differing, ids, reference, vocabulary_file
 
 pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
@@ -112,3 +113,10 @@ def comparable(file: TokenizerJson, text: str) -> bool:
         return unicodedata.normalize("NFKC", text) == text
     known = find_pre_tokenizer(cuts_of(file.pre_tokenizers) or (), bool(file.model.ignore_merges), False)
     return known is None or known.marks_are_letters or not has_marks(text)
+
+
+def test_blocks_of_eight_bits_become_the_same_bytes(llama_cpp: Path, tmp_path: Path) -> None:
+    eight_bits(tmp_path / "fp8", blocks)
+    out = peers.converted_by_llama_cpp(llama_cpp, tmp_path / "fp8", tmp_path / "theirs.gguf", "bf16")
+    made = convert(tmp_path / "fp8", tmp_path / "ours.gguf")
+    assert peers.tensors_digest(out) == peers.tensors_digest(made.path)
