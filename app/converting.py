@@ -69,7 +69,10 @@ def import_checkpoint(
 
 @contextmanager
 def converted(
-    store: Store, folder: Path, listening: Callable[[], AbstractContextManager[OnEvent]]
+    store: Store,
+    folder: Path,
+    listening: Callable[[], AbstractContextManager[OnEvent]],
+    provenance: Provenance | None = None,
 ) -> Iterator[Path]:
     """The GGUF of the repository in ``folder``, with the weights' own types, until the block ends well.
 
@@ -78,16 +81,16 @@ def converted(
     what :func:`quant.convert.convert.convert` raises, WorkInUse while another process has it.
     """
     folder = folder.absolute()
-    provenance = snapshot_provenance(folder)
-    stem = file_stem(folder, provenance)
+    known = provenance or snapshot_provenance(folder)
+    stem = file_stem(folder, known)
     identities = [
         [_text(path), status.st_size, status.st_mtime_ns, status.st_ino]
         for path, status in ((path, path.stat()) for path in repository_files(folder))
     ]
-    with open_work(store.work, work_key([VERSION, identities]), f"{stem}.gguf") as work:
+    with open_work(store.work, work_key([VERSION, known.repository, known.commit, identities]), f"{stem}.gguf") as work:
         if not work.part.exists():
             with listening() as on_event:
-                convert(folder, work.part, provenance=provenance, on_event=on_event)
+                convert(folder, work.part, provenance=known, on_event=on_event)
         yield work.part
         work.remove()
 
