@@ -90,7 +90,8 @@ def fit_of(
     from quant.allocation.fit import Fit
 
     if wanted:
-        return Fit(ram, keep_free or 0, context, kv, prefer)
+        settings = front.settings(ram=ram, context=context, kv=kv)
+        return Fit(settings.ram, keep_free or 0, settings.context, settings.kv, prefer)
     others = {"--ram": ram, "--ctx": context, "--kv": kv, "--keep-free": keep_free}
     if given := [name for name, value in others.items() if value is not None]:
         raise WrongUse(f"{given[0]} belongs to --fit-ram", next_command=again(front, "--fit-ram"))

@@ -62,23 +62,25 @@ def command(
     from app.cli.fitting import document, foreseen, mixture, speeds_here
     from app.cli.output import Styled, Table
     from app.cli.text import format_bytes
-    from quant.allocation.fit import Fit, plan_fit
-    from quant.allocation.planner import Planner, with_available
+    from quant.allocation.fit import Fit, plan_fit, planner_for
+    from quant.allocation.learned import read_learned
+    from quant.allocation.planner import with_available
     from runtime.gguf import open_model
     from runtime.hardware import this_machine
 
     settings = front.settings(threads=threads)
     with find_header(front, settings, source) as found:
         model = foreseen(open_model(found.paths).headers)
+    learned = read_learned(front.store(settings).home, model.headers[0].architecture)
+    fit = Fit(settings.ram, keep_free or 0, min(contexts, default=None), kv, prefer, learned)
     machine = this_machine(ram=settings.ram)
-    here = max(machine.memory.available - (keep_free or 0), 0)
     with front.out.progress("planning"):
-        speeds = speeds_here(settings)
-        planner = Planner(model, machine, threads=settings.threads, speeds=speeds, prefer=prefer)
+        speeds = speeds_here(settings).scaled(learned.speed)
+        planner = planner_for(model, fit, machine, threads=settings.threads, speeds=speeds)
+        here = planner.machine.memory.available
         plans = _plans(planner, budgets or _around(here, planner), contexts, kv)
         if not plans:  # says what would be needed
-            most = with_available(machine, max(budgets, default=here))
-            plan_fit(model, Fit(context=min(contexts, default=None), kv_type=kv), most, speeds=speeds)
+            plan_fit(model, fit, with_available(machine, max(budgets, default=here)), speeds=speeds)
     rows = []
     for plan in plans:
         cells = (

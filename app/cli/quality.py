@@ -136,7 +136,7 @@ def certificate_of(store: Store, found: ResolvedModel) -> Certificate | None:
         return certificate
     if beside.data_sha256 != certificate.data_sha256:
         return certificate
-    return msgspec.structs.replace(certificate, making=beside.making)
+    return msgspec.structs.replace(certificate, making=beside.making, proof=beside.proof)
 
 
 def quality_blocks(name: str, certificate: Certificate) -> tuple[Block, ...]:
@@ -177,11 +177,20 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
 
 def _running(certificate: Certificate) -> list[tuple[str, str]]:
     from app.cli.fitting import in_memory, nats
+    from app.cli.text import format_bytes
 
     running = certificate.running
     if running is None:
         return []
-    return [("to run with", f"{in_memory(running)}; {nats(running.kl)} from the source were foreseen")]
+    facts = [("to run with", f"{in_memory(running)}; {nats(running.kl)} from the source were foreseen")]
+    if (proof := certificate.proof) is not None:
+        text = (
+            f"{format_bytes(proof.peak_bytes)} ({proof.peak_bytes / running.peak_bytes - 1:+.1%}), "
+            f"{proof.tokens_per_second:.0f} tokens a second "
+            f"({proof.foreseen_tokens_per_second:.0f} were foreseen)"
+        )
+        facts.append(("took", text))
+    return facts
 
 
 def _calibration(certificate: Certificate) -> str:

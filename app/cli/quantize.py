@@ -167,6 +167,7 @@ def command(
     """
     from app.cli.converting import find_original
     from app.cli.fitting import fit_of
+    from app.cli.proof import prove
     from app.cli.quality import closing
     from app.cli.quantizing import Choices, plan_request, run
     from app.cli.speed import measure_speed
@@ -191,6 +192,8 @@ def command(
     with find_original(front, settings, source) as (store, found):
         planned = plan_request(front, store, found, choices, settings)
         made = run(front, store, found, planned, verbose=verbose)
+        if planned.request.target.fit is not None and not no_speed:
+            made = prove(front, store, settings, made, planned.request.target.fit)
         speeds = (
             None
             if no_speed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,16 +80,20 @@ def plan_request(
     """The request for ``choices``. Raises WrongUse, InvalidName, NameTaken, InvalidText and GgufError."""
     from app.cli.quantize_imatrix import imatrix_to_take, imatrix_to_write
     from app.version import VERSION
+    from quant.allocation.learned import read_learned
     from quant.request import QuantizeRequest
     from runtime.gguf import open_model
     from runtime.hardware import usable_cores
 
+    header = open_model(found.paths).header
+    if choices.fit is not None:
+        learned = read_learned(store.home, header.architecture)
+        choices = replace(choices, fit=replace(choices.fit, learned=learned))
     target = target_of(choices)
     calibration = choices.calibration or (NONE if choices.imatrix else BUILTIN)
     evaluation = evaluation_texts(choices.evaluation)
     _require_chunks(front, choices.evaluation_chunks, evaluation)
     name, path = _destination(store, found, choices.out, target)
-    header = open_model(found.paths).header
     trained = header.hyper_int("context_length") or CONTEXT_TOKENS
     request = QuantizeRequest(
         source=found.paths,
@@ -124,7 +128,7 @@ def _foresee(front: Front, settings: Settings, headers: Sequence[GgufHeader], fi
     from quant.allocation.fit import plan_fit
     from runtime.hardware import this_machine
 
-    speeds = speeds_here(settings)
+    speeds = speeds_here(settings).scaled(fit.learned.speed)
     machine = this_machine(ram=fit.memory_bytes)
     front.out.note(sentence(plan_fit(foreseen(headers), fit, machine, speeds=speeds), speeds))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from quant.allocation.joint import JointPlan, Model
+from quant.allocation.learned import Learned
 from quant.allocation.planner import Planner, Prefer, with_available
 from quant.allocation.speed import Speeds
 from runtime.engine.config import KvType
@@ -28,6 +29,8 @@ class Fit:
     context: int | None = None
     kv_type: KvType | None = None
     prefer: Prefer = "balanced"
+    learned: Learned = field(default_factory=Learned)
+    """What earlier runs taught of the model's architecture."""
 
     def deciding(self) -> list[Any]:
         """What the plan depends on beside model and machine: of JSON types."""
@@ -42,9 +45,8 @@ def plan_fit(
     Raises DoesNotFit, with both numbers, where the smallest formats take more than there is, or where what
     fits is so far from the original that it is of no use; GgufError for a header without a hyperparameter.
     """
-    available = machine.memory.available - fit.keep_free_bytes
-    machine = with_available(machine, available) if fit.keep_free_bytes else machine
-    planner = Planner(model, machine, threads=threads, speeds=speeds, prefer=fit.prefer)
+    planner = planner_for(model, fit, machine, threads=threads, speeds=speeds)
+    machine = planner.machine
     plan = planner.best(context=fit.context, kv_type=fit.kv_type)
     if plan is None:
         least = planner.least(context=fit.context, kv_type=fit.kv_type)
@@ -67,6 +69,18 @@ def plan_fit(
             available_bytes=machine.memory.available,
         )
     return plan
+
+
+def planner_for(
+    model: Model, fit: Fit, machine: Machine, *, threads: int = 0, speeds: Speeds | None = None
+) -> Planner:
+    """Plans of ``model``, with what is to stay free taken off and what was learned put in."""
+    if fit.keep_free_bytes:
+        machine = with_available(machine, machine.memory.available - fit.keep_free_bytes)
+    if fit.learned.peak > 1:  # such models took more than was foreseen
+        machine = with_available(machine, int(machine.memory.available / fit.learned.peak))
+    model = replace(model, measured=model.measured.scaled(fit.learned.nats))
+    return Planner(model, machine, threads=threads, speeds=speeds, prefer=fit.prefer)
 
 
 def least_useful_bytes(planner: Planner, fit: Fit) -> int:

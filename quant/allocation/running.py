@@ -28,6 +28,14 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     """Foreseen mean divergence from the original, in nats, that of the cache included."""
 
 
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of the file took, on the machine that made it."""
+
+    peak_bytes: int
+    tokens_per_second: float
+    foreseen_tokens_per_second: float
+
+
 def read_running(header: GgufHeader) -> Running | None:
     """What a file's keys say of it; None for a file that was fitted to no memory, or with damaged keys."""
     try:

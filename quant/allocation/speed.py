@@ -7,7 +7,7 @@ bandwidth a product reaches depends on the type of its weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from runtime.budget.reading import read_shares
@@ -50,6 +50,12 @@ class Speeds:
     """Bytes a second that all threads together read of memory. What is better than what does not depend on
     it."""
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    ratio: float = 1.0
+    """Of tokens a second measured in earlier runs, to what was foreseen."""
+
+    def scaled(self, ratio: float) -> Speeds:
+        """With a correction of what is foreseen."""
+        return replace(self, ratio=self.ratio * ratio)
 
     def weight_seconds(self, type_name: str, nbytes: float) -> float:
         """To read ``nbytes`` of weights of a ggml type once."""
@@ -68,4 +74,5 @@ class Speeds:
         """Of one decode step with a cache of ``cache_bytes``, a quarter of it filled."""
         layers = headers[0].hyper_int("block_count") or 0
         weights = self.weights_seconds(headers)
-        return weights + cache_bytes * FILLED / self.bandwidth + layers * LAYER_SECONDS
+        whole = weights + cache_bytes * FILLED / self.bandwidth + layers * LAYER_SECONDS
+        return whole / self.ratio

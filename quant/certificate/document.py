@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from quant.allocation.running import Running
+from quant.allocation.running import Proof, Running
 
 VERSION = 1
 
@@ -159,6 +159,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     data_sha256: Sha256 = UNKNOWN_SHA256
     """See :func:`data_digest`."""
     making: Making | None = None
+    proof: Proof | None = None
+    """Of :attr:`running`; like :attr:`making` in the JSON only."""
 
     @property
     def nbytes(self) -> int:

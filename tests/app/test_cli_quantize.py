@@ -18,6 +18,7 @@ from app.models import ResolvedModel
 from app.store import Store
 from quant import pipeline
 from quant.allocation.fit import Fit
+from quant.allocation.learned import read_learned
 from quant.calibration.text import CalibrationText
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
@@ -30,6 +31,7 @@ from runtime.errors import ModelLoadFailed
 from runtime.gguf import open_gguf
 from tests.app.chats_kit import talk
 from tests.app.cli_runner import Cli
+from tests.app.fake_engine import FakeEngine
 from tests.quant.source_models import put, write_source
 from tests.quant.stand_ins import stand_ins
 
@@ -422,6 +424,28 @@ class TestMemory:
     ) -> None:
         name = cli.run("quantize", str(tiny_path), "--eval", "none", *self.FIT, "--json").json()["name"]
         assert cli.run("verify", name, "--rebuild", "--json").json()["ok"]
+
+    def test_a_run_of_it_proves_the_plan_and_teaches_the_next(
+        self, cli: Cli, tiny_path: Path, judged: list[str]
+    ) -> None:
+        ran = cli.run("quantize", str(tiny_path), "--calib", "none", *self.FIT, "--json")
+        proof = ran.json()["certificate"]["proof"]
+        assert proof["peak_bytes"] == FakeEngine(cli.engines[0].config).peak_memory_bytes()
+        assert proof["tokens_per_second"] > 0
+        assert cli.engines[0].config.context_tokens == 512
+        learned = read_learned(cli.home, "llama")
+        assert learned.peak != 1.0
+        assert "were foreseen" in cli.run("show", ran.json()["name"], "--quality").stdout
+
+    def test_a_plan_that_was_passed_is_told(self, cli: Cli, tiny_path: Path) -> None:
+        class Hungry(FakeEngine):
+            def peak_memory_bytes(self) -> int:
+                return 100 << 20
+
+        cli.make_engine = Hungry
+        ran = cli.run("quantize", str(tiny_path), *PLAIN, *self.FIT)
+        assert "8.00 MiB more than it was to take" in ran.stderr
+        assert read_learned(cli.home, "llama").peak > 1
 
     def test_too_little_is_told_before_the_work(self, cli: Cli, tiny_path: Path, judged: list[str]) -> None:
         ran = cli.run("quantize", str(tiny_path), "--fit-ram", "--ram", "60M")
