@@ -87,7 +87,8 @@ def converted(
         [_text(path), status.st_size, status.st_mtime_ns, status.st_ino]
         for path, status in ((path, path.stat()) for path in repository_files(folder))
     ]
-    with open_work(store.work, work_key([VERSION, known.repository, known.commit, identities]), f"{stem}.gguf") as work:
+    key = work_key([VERSION, known.repository, known.commit, identities])
+    with open_work(store.work, key, f"{stem}.gguf") as work:
         if not work.part.exists():
             with listening() as on_event:
                 convert(folder, work.part, provenance=known, on_event=on_event)
