@@ -169,7 +169,7 @@ def command(
     from app.cli.fitting import fit_of
     from app.cli.proof import prove
     from app.cli.quality import closing
-    from app.cli.quantizing import Choices, plan_request, run
+    from app.cli.quantizing import Choices, plan_request, run, target_of
     from app.cli.speed import measure_speed
 
     settings = front.settings(ram=mem, threads=jobs)
@@ -189,6 +189,7 @@ def command(
         jobs=jobs,
         seed=seed,
     )
+    target_of(choices)  # a wrong option is told before anything is converted
     with find_original(front, settings, source) as (store, found):
         planned = plan_request(front, store, found, choices, settings)
         made = run(front, store, found, planned, verbose=verbose)

@@ -87,6 +87,12 @@ class TestQuantize:
         assert (manifest.source.kind, manifest.source.origin) == ("quantized", str(folder))
         assert not list(cli.store.work.iterdir())
 
+    def test_a_wrong_option_is_told_before_anything_is_converted(
+        self, cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.converting.convert", refuse_to_convert)
+        assert cli.run("quantize", str(folder), "--to", "q99").exit_code == 2
+
     def test_what_was_converted_serves_the_next_try(
         self, cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
