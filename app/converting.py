@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from app.errors import NameTaken, NoSuchModel
@@ -14,6 +14,7 @@ from quant.convert.checkpoint import repository_files
 from quant.convert.convert import OutType, convert
 from quant.convert.metadata import Provenance, title_of
 from quant.convert.snapshot import snapshot_provenance
+from quant.errors import WorkInUse
 from quant.files.work import open_work, work_key
 from quant.files.writer import PartFile
 from quant.progress import OnEvent, ignore
@@ -88,7 +89,11 @@ def converted(
         for path, status in ((path, path.stat()) for path in repository_files(folder))
     ]
     key = work_key([VERSION, known.repository, known.commit, identities])
-    with open_work(store.work, key, f"{stem}.gguf") as work:
+    with ExitStack() as stack:
+        try:
+            work = stack.enter_context(open_work(store.work, key, f"{stem}.gguf"))
+        except WorkInUse as error:
+            raise WorkInUse(error.folder, f"works with the safetensors in {folder}") from error
         if not work.part.exists():
             with listening() as on_event:
                 convert(folder, work.part, provenance=known, on_event=on_event)

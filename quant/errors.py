@@ -108,13 +108,10 @@ class NoRoom(QuantError, DoesNotFit):
 
 
 class WorkInUse(QuantError):
-    """Another process works in ``folder`` on the same file."""
+    """Another process works in ``folder``: it ``does`` what may be done once at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"another localq process is quantizing the same model in the same way (in {folder}); "
-            "wait until it is done"
-        )
+    def __init__(self, folder: Path, does: str = "is quantizing the same model in the same way") -> None:
+        super().__init__(f"another localq process {does} (in {folder}); wait until it is done")
         self.folder = folder
 
 

@@ -119,6 +119,12 @@ class TestQuantize:
             assert again != path
             assert {tensor.type.name for tensor in open_gguf(again).tensors} == {"F16", "F32"}
 
+    def test_two_commands_with_the_same_folder_do_not_meet(self, cli: Cli, folder: Path) -> None:
+        with converted(cli.store, folder, listening):
+            error = run_for_error(cli, "quantize", str(folder), "--to", "q8_0", *PLAIN)
+        assert error["type"] == "WorkInUse"
+        assert f"works with the safetensors in {folder}" in error["message"]
+
     def test_gc_removes_what_an_interrupted_one_left(self, cli: Cli, folder: Path) -> None:
         with pytest.raises(RuntimeError), converted(cli.store, folder, listening) as path:
             raise RuntimeError
