@@ -2,7 +2,7 @@
 
 Makes a BF16 checkpoint of TinyLlama's shape (1.1B weights, random, in two shards) in FOLDER once, and
 converts it: as it is stored, and to F16. Each is set beside ``cp`` of the same files followed by fsync, in
-turns; the medians count. A conversion runs in a process of its own, whose peak memory is that of all of it,
+turns; the medians count. A conversion runs in a process of its own, whose peak memory (VmHWM) is all of it,
 Python included; ``base`` is that of a process which imports the same and converts nothing.
 """
 
@@ -24,13 +24,14 @@ import numpy as np
 HIDDEN, INNER, LAYERS, VOCABULARY, KV = 2048, 5632, 22, 32000, 256
 MIB = 1 << 20
 CHILD = """
-import resource, sys, time
+import re, sys, time
 from pathlib import Path
 from quant.convert.convert import convert
 begin = time.perf_counter()
 if len(sys.argv) > 2:
     convert(Path(sys.argv[1]), Path(sys.argv[2]), outtype=sys.argv[3] or None, replace=True)
-print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+took = time.perf_counter() - begin
+print(took, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
