@@ -36,6 +36,7 @@ from quant.encoders.tensor import Chunk, chunks
 from quant.errors import CannotEncode, OutputExists
 from quant.evaluation.overlap import require_disjoint
 from quant.files.outline import lay_out_file
+from quant.files.reuse import reuse
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, existing, require_room
@@ -145,6 +146,8 @@ class _Run:
             )
         )
         with PartFile(work.part, layout) as part:
+            if request.reuse is not None:
+                reuse(request.reuse, certificate, calibrated.sha256 if calibrated else None, part, work)
             finished, resumed = encode_all(
                 source,
                 plan,

@@ -100,6 +100,8 @@ class QuantizeRequest:
     """The most that may be used; None = what the machine has available."""
     work: Path | None = None
     """The folder for work under way; None = that of ``out``. On the disk of ``out`` in any case."""
+    reuse: Path | None = None
+    """A file that was made of the same source: what it holds that this one would have too is copied."""
     copies: int = 1
     """How often the file will lie on the disk for a while: twice where it is copied into a store."""
     replace: bool = False

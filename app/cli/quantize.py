@@ -167,10 +167,7 @@ def command(
     """
     from app.cli.converting import find_original
     from app.cli.fitting import fit_of
-    from app.cli.proof import prove
-    from app.cli.quality import closing
-    from app.cli.quantizing import Choices, plan_request, run, target_of
-    from app.cli.speed import measure_speed
+    from app.cli.quantizing import Choices, make, target_of
 
     settings = front.settings(ram=mem, threads=jobs)
     choices = Choices(
@@ -191,14 +188,4 @@ def command(
     )
     target_of(choices)  # a wrong option is told before anything is converted
     with find_original(front, settings, source) as (store, found):
-        planned = plan_request(front, store, found, choices, settings)
-        made = run(front, store, found, planned, verbose=verbose)
-        if planned.request.target.fit is not None and not no_speed:
-            made = prove(front, store, settings, made, planned.request.target.fit)
-        speeds = (
-            None
-            if no_speed
-            else (measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths))
-        )
-        document, blocks = closing(found, made, speeds)
-    front.out.result(document, *blocks, quiet=[made.name])
+        make(front, settings, store, found, choices, no_speed=no_speed, verbose=verbose)

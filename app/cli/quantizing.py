@@ -49,6 +49,7 @@ class Choices:
     overrides: tuple[Override, ...]
     jobs: int | None
     seed: int
+    reuse: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,35 @@ class Made:
     stored: bool
     imatrix: Path | None
     """The importance matrix that was written."""
+
+
+def make(
+    front: Front,
+    settings: Settings,
+    store: Store,
+    found: ResolvedModel,
+    choices: Choices,
+    *,
+    no_speed: bool,
+    verbose: bool,
+) -> None:
+    """Quantizes ``found``, proves what was fitted to a memory, and prints original beside quantized.
+
+    Raises what :func:`plan_request` and :func:`run` raise.
+    """
+    from app.cli.proof import prove
+    from app.cli.quality import closing
+    from app.cli.speed import measure_speed
+
+    planned = plan_request(front, store, found, choices, settings)
+    made = run(front, store, found, planned, verbose=verbose)
+    speeds = None
+    if not no_speed:
+        if (fit := planned.request.target.fit) is not None:
+            made = prove(front, store, settings, made, fit)
+        speeds = measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths)
+    document, blocks = closing(found, made, speeds)
+    front.out.result(document, *blocks, quiet=[made.name])
 
 
 def plan_request(
@@ -113,6 +143,7 @@ def plan_request(
         jobs=choices.jobs or usable_cores().physical,
         memory_bytes=settings.ram,
         work=store.work if name else None,
+        reuse=choices.reuse,
         copies=2 if name else 1,
     )
     if name is None:

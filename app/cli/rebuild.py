@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from app.errors import AppError, WrongUse
 if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
-    from app.store import Store
+    from app.store import Manifest, Store
     from quant.allocation.recipe import Override
     from quant.certificate.document import Certificate, Options
     from quant.request import QuantizeRequest, Target
@@ -77,9 +77,11 @@ def rebuild(
     asked = asked_for(model, certificate)
     mine = tensor_digests(front, found.paths)
     _require_sound(found, certificate, mine)
-    with ExitStack() as stack:
-        paths = _source_paths(front, settings, store, found, certificate, source, stack)
-        folder = stack.enter_context(store.scratch())
+    with (
+        source_of(front, settings, store, found, certificate, source) as original,
+        store.scratch() as folder,
+    ):
+        paths = original.paths
         request = _request(front, settings, certificate, asked, paths, calibration, imatrix, folder)
         with shown(front, found.name, verbose=False) as show:
             again = quantize(request, on_event=show)
@@ -158,49 +160,56 @@ def _require_sound(found: ResolvedModel, certificate: Certificate, mine: dict[st
         )
 
 
-def _source_paths(
+@contextmanager
+def source_of(
     front: Front,
     settings: Settings,
     store: Store,
     found: ResolvedModel,
     certificate: Certificate,
     given: str | None,
-    stack: ExitStack,
-) -> tuple[Path, ...]:
-    """Where the model's source lies: as given, in the store, or where it was.
-
-    What has to be converted first lies there until ``stack`` ends.
-    """
+) -> Iterator[ResolvedModel]:
+    """The model's source: as given, in the store, or where it was; converted for the block if it must be."""
     from app.cli.again import again
     from app.cli.converting import find_original
+    from app.models import ResolvedModel
     from quant.convert.checkpoint import is_checkpoint
     from quant.files.source import open_source
 
     wanted = certificate.source.sha256
-    if given is None:
-        for manifest in store.list():
-            digests = tuple(
-                file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
-            )
-            if digests == wanted:
-                return store.paths(manifest)
     origin = found.manifest.source.origin if found.manifest else ""
-    if given is not None:
-        paths = stack.enter_context(find_original(front, settings, given))[1].paths
-    elif Path(origin).is_absolute() and (Path(origin).is_file() or is_checkpoint(Path(origin))):
-        paths = stack.enter_context(find_original(front, settings, origin))[1].paths
-    else:
-        raise WrongUse(
-            f"the source of {found.name}, {certificate.source.name}, is not in the store",
-            next_command=again(front, "--source", "PATH"),
-        )
-    with open_source(paths) as source, front.out.progress("reading the source"):
-        if source.sha256() != wanted:
+    where = Path(origin) if Path(origin).is_absolute() else None
+    stored = None if given is not None else _stored_source(store, wanted)
+    with ExitStack() as stack:
+        if given is not None:
+            model = stack.enter_context(find_original(front, settings, given))[1]
+        elif stored is not None:
+            yield ResolvedModel(stored.name, store.paths(stored), stored)
+            return
+        elif where is not None and (where.is_file() or is_checkpoint(where)):
+            model = stack.enter_context(find_original(front, settings, origin))[1]
+        else:
             raise WrongUse(
-                f"{paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                f"the source of {found.name}, {certificate.source.name}, is not in the store",
                 next_command=again(front, "--source", "PATH"),
             )
-    return paths
+        with open_source(model.paths) as source, front.out.progress("reading the source"):
+            if source.sha256() != wanted:
+                raise WrongUse(
+                    f"{model.paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                    next_command=again(front, "--source", "PATH"),
+                )
+        yield model
+
+
+def _stored_source(store: Store, wanted: tuple[str, ...]) -> Manifest | None:
+    for manifest in store.list():
+        digests = tuple(
+            file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
+        )
+        if digests == wanted:
+            return manifest
+    return None
 
 
 def _request(

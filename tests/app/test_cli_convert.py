@@ -139,6 +139,15 @@ class TestQuantize:
         assert not list(cli.store.work.iterdir())
 
 
+def test_a_refit_converts_again(cli: Cli, folder: Path) -> None:
+    assert cli.run("quantize", str(folder), "--fit-ram", "--ram", "2G", *PLAIN).exit_code == 0
+    refit = ("refit", "small-llama:fit-2g", "--ram", "1G", "--out", "again", "--eval", "none", "--no-speed")
+    ran = cli.run(*refit)
+    assert ran.exit_code == 0, ran.stderr
+    assert cli.store.get("again").source.origin == str(folder)
+    assert not list(cli.store.work.iterdir())
+
+
 def test_a_plan_reads_headers_alone_and_says_the_same_as_of_the_converted_file(
     cli: Cli, folder: Path
 ) -> None:
