@@ -86,10 +86,7 @@ class UnconvertedModel(AppError):
     """The folder ``path`` holds a model as safetensors, and a GGUF is wanted."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} holds a model as safetensors, which has to be converted first",
-            next_command=f"localq import {shlex.quote(str(path))}",
-        )
+        super().__init__(f"{path} holds a model as safetensors, which has to be converted first")
         self.path = path
 
 
