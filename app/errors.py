@@ -5,6 +5,7 @@ runtime.errors.LocalqError
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
     │   └── SettingsError       a setting in the environment or in the settings file
     ├── ModelNotFound           a model argument is neither a stored name nor a file
+    ├── UnconvertedModel        a folder holds safetensors where a GGUF is wanted
     ├── StoreError              the model store could not do what was asked; what it holds is as it was
     │   ├── InvalidName         a text cannot be the name of a model
     │   ├── NoSuchModel         the store has no model of that name
@@ -79,6 +80,14 @@ class ModelDoesNotFit(DoesNotFit):
     def __init__(self, cause: DoesNotFit, next_command: str) -> None:
         super().__init__(str(cause), needed_bytes=cause.needed_bytes, available_bytes=cause.available_bytes)
         self.next_command = next_command
+
+
+class UnconvertedModel(AppError):
+    """The folder ``path`` holds a model as safetensors, and a GGUF is wanted."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} holds a model as safetensors, which has to be converted first")
+        self.path = path
 
 
 class StoreError(AppError):

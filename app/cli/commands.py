@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("chats", "app.cli.chats", "List, search, export and delete kept chats."),
     ),
     "Models": (
-        Entry("import", "app.cli.import_", "Adopt a GGUF file, or a folder of its parts."),
+        Entry("import", "app.cli.import_", "Adopt a GGUF file, or convert a folder of safetensors."),
         Entry("list", "app.cli.list_", "List the stored models."),
         Entry("show", "app.cli.show", "Show a model: origin, licence, shape, memory."),
         Entry("cp", "app.cli.cp", "Give a model a second name."),
