@@ -3,7 +3,8 @@
 runtime.errors.LocalqError
 └── AppError                    carries the command to run next, when it knows one
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
-    │   └── SettingsError       a setting in the environment or in the settings file
+    │   ├── SettingsError       a setting in the environment or in the settings file
+│   └── AddressUnusable     the endpoint cannot listen where it was told to
     ├── ModelNotFound           a model argument is neither a stored name nor a file
     ├── StoreError              the model store could not do what was asked; what it holds is as it was
     │   ├── InvalidName         a text cannot be the name of a model
@@ -52,6 +53,19 @@ class SettingsError(WrongUse):
         super().__init__(message, next_command=next_command)
         self.key = key
         self.source = source
+
+
+class AddressUnusable(WrongUse):
+    """Nothing can listen on ``host`` and ``port``; ``errno`` is the system's reason."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            next_command=f"localq serve --port {port + 1 if port < 65535 else 0}",
+        )
+        self.host = host
+        self.port = port
+        self.errno = error.errno
 
 
 class ModelNotFound(AppError):

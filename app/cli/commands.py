@@ -19,6 +19,7 @@ class Entry:
 
 SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Talk": (Entry("run", "app.cli.run", "Answer one prompt, or chat line by line."),),
+    "Serve": (Entry("serve", "app.cli.serve", "Serve models to editors, agents and scripts."),),
     "Models": (
         Entry("import", "app.cli.import_", "Adopt a GGUF file, or a folder of its parts."),
         Entry("list", "app.cli.list_", "List the stored models."),

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import msgspec
 
+from runtime.engine.answers.families import Family, family_of
 from runtime.engine.backoff import Backoff
 from runtime.engine.config import EngineConfig
 from runtime.engine.generation import Generation, Receiver, error_of
@@ -30,6 +31,7 @@ from runtime.engine.messages import (
     Embed,
     Embedded,
     FailedEvent,
+    FinishedEvent,
     Grammar,
     ModelInfo,
     Prompt,
@@ -199,6 +201,12 @@ class Engine:
         chosen = model_template(self.info, template)
         return self._renderer.render(chosen, messages, tools=tools, kwargs=variables)
 
+    def family(self, template: str | None = None) -> Family:
+        """How the model writes reasoning and tool calls. Raises TemplateError for one without a template."""
+        chosen = model_template(self.info, template)
+        knows_tools = self._renderer.dialect(chosen).tools != "refused"
+        return family_of(chosen.source, chosen.control_texts, knows_tools=knows_tools)
+
     def tokenize(self, prompt: Prompt) -> tuple[int, ...]:
         """The tokens of a prompt, as a request with it would have them."""
         answer = self._answer(Tokenize(id=next(self._ids), prompt=prompt))
@@ -206,7 +214,8 @@ class Engine:
         return answer.tokens
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
-        """The bytes of tokens, control tokens as they are spelled. Raises InvalidRequest for an unknown one."""
+        """The bytes of tokens, control tokens as they are spelled. Raises InvalidRequest for an unknown
+        one."""
         check_tokens("tokens", tokens, self.info.vocabulary_size)
         answer = self._answer(Detokenize(id=next(self._ids), tokens=tuple(tokens)))
         assert isinstance(answer, Detokenized)
@@ -226,13 +235,13 @@ class Engine:
             check_tokens("input", prompt, info.vocabulary_size)
         question = Embed(id=next(self._ids), prompt=prompt)
 
-        def put(message: Embedded | FailedEvent | LocalqError) -> None:
+        def put(message: Embedded | FinishedEvent | FailedEvent | LocalqError) -> None:
             if isinstance(message, FailedEvent):
                 receiver(error_of(message))
-            elif isinstance(message, Embedded | LocalqError):
-                receiver(message)
+            elif isinstance(message, FinishedEvent):
+                receiver(EngineError("the text was given up"))
             else:
-                receiver(EngineError("the request was cancelled"))
+                receiver(message)
 
         life.ask(question, put)
         return lambda: life.send(Cancel(question.id))

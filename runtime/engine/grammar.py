@@ -90,7 +90,7 @@ class _Counter:
             elif key == "pattern" and isinstance(item, str):
                 if len(item) > MAX_PATTERN_CHARACTERS:
                     self._refuse(
-                        f"has a pattern of {len(item)} characters; at most {MAX_PATTERN_CHARACTERS} are compiled"
+                        f"has a pattern of {len(item)} characters, more than {MAX_PATTERN_CHARACTERS}"
                     )
                 _check_brackets(item, self._field)
                 _check_repeats(item, self._field)
@@ -110,7 +110,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_brackets(source: str, field: str) -> None:
-    """Brackets are counted wherever they stand: one that is quoted counts as well, which is on the safe side."""
+    """Brackets are counted wherever they stand: one that is quoted counts as well, which is on the safe
+    side."""
     depth = 0
     for match in re.finditer(r"\\.|[(\[{]|[)\]}]", source):
         if match[0] in "([{":

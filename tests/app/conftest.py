@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.store import Store
+from tests.app.server_process import ServerProcess, serving
 from tests.app.store_kit import write_gguf
 
 
@@ -20,3 +22,11 @@ def store(tmp_path: Path) -> Store:
 def model(tmp_path: Path) -> Path:
     """A small valid model, outside the store."""
     return write_gguf(tmp_path / "Tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def endpoint(demo_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """An endpoint over the demo model, shared by all tests that do it no harm."""
+    folder = tmp_path_factory.mktemp("endpoint")
+    with serving(folder, str(demo_path), "--ctx", "2048", "--slots", "4") as server:
+        yield server

@@ -1,8 +1,8 @@
 """Vectors of texts, by a context of their own beside the one that answers.
 
-A decoder's text is read in short pieces, whose token vectors are summed here: llama.cpp reserves a row of logits
-for every token whose vector it gives. An encoder, or a reranker, has to see the whole text in one pass, and pools
-by itself.
+A decoder's text is read in short pieces, whose token vectors are summed here: llama.cpp reserves a row of
+logits for every token whose vector it gives. An encoder, or a reranker, has to see the whole text in one
+pass, and pools by itself.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Reading:
 class Embedder:
     """Makes vectors with a loaded model; the context is made by the first use.
 
-    One text at a time: :meth:`begin`, then :meth:`step` until it gives the vector. ``whole``: a text is read in
-    one pass. From one thread.
+    One text at a time: :meth:`begin`, then :meth:`step` until it gives the vector. ``whole``: a text is read
+    in one pass. From one thread.
     """
 
     def __init__(self, model: int, config: EngineConfig, pooling: Pooling, *, whole: bool) -> None:
@@ -94,10 +94,14 @@ class Embedder:
         if reading is None or context is None or batch is None:
             raise EngineError("no text was given")
         piece = reading.tokens[reading.done : reading.done + self._piece]
-        code = native.llama_decode(context, batch.fill([Chunk(0, reading.done, piece, wants_logits=True)], every=True))
+        code = native.llama_decode(
+            context, batch.fill([Chunk(0, reading.done, piece, wants_logits=True)], every=True)
+        )
         if code != 0:
             self._reading = None
-            raise EngineError(f"llama.cpp could not read a text of {len(reading.tokens)} tokens (code {code})")
+            raise EngineError(
+                f"llama.cpp could not read a text of {len(reading.tokens)} tokens (code {code})"
+            )
         reading.done += len(piece)
         if self._whole:
             pooled = native.llama_get_embeddings_seq(context, 0)

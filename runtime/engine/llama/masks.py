@@ -1,7 +1,7 @@
 """Grammars, compiled by llguidance for the vocabulary of a loaded model.
 
-llguidance's Earley parser says for every token of the vocabulary whether it may come next (Guidance AI, "Low-level
-guidance", https://github.com/guidance-ai/llguidance), in some 50 microseconds for most steps.
+llguidance's Earley parser says for every token of the vocabulary whether it may come next (Guidance AI,
+"Low-level guidance", https://github.com/guidance-ai/llguidance), in some 50 microseconds for most steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from runtime.engine.messages import Grammar
 from runtime.errors import EngineError, InvalidRequest
 
 STACK_BYTES = 256 << 20
-"""Of the thread that compiles: llguidance descends once for each rule of a chain. Only what is used is taken."""
+"""Of the thread that compiles: llguidance descends once for each rule of a chain. Only what is used is
+taken."""
 KEPT_GRAMMARS = 64
 SPECIAL = b"\xff"
 """llguidance's mark in front of a token that no text spells."""
@@ -87,7 +88,9 @@ class GrammarCompiler:
         try:
             source = as_llguidance(grammar)
         except (ValueError, GbnfToLarkError, RecursionError) as error:
-            raise InvalidRequest(f"the grammar is not valid: {shortened(str(error))}", field="grammar") from None
+            raise InvalidRequest(
+                f"the grammar is not valid: {shortened(str(error))}", field="grammar"
+            ) from None
         matcher = llguidance.LLMatcher(self._tokenizer, source, log_level=0, limits=LIMITS)
         if not matcher.is_error():
             matcher.compute_bitmask()  # a first step that costs too much is refused here
@@ -121,13 +124,14 @@ def make_tokenizer(vocabulary: Vocabulary) -> llguidance.LLTokenizer:
         for token in range(vocabulary.size)
     ]
     library = native._lib
-    return llguidance.LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
+    made: llguidance.LLTokenizer = llguidance.LLTokenizer.from_llamacpp(  # type: ignore[attr-defined]
         tokens=tokens,
         vocab_ptr=vocabulary.handle,
         tokenize_fptr=ctypes.cast(library.llama_tokenize, ctypes.c_void_p).value,
         eos_token=sorted(vocabulary.end_tokens),
         slices=None,
     )
+    return made
 
 
 def special_name(text: str) -> str:

@@ -50,7 +50,8 @@ class Vocabulary:
         return bool(native.llama_vocab_is_eog(self.handle, token))
 
     def piece(self, token: int, shown: Sequence[str] = ()) -> bytes:
-        """The bytes that a token adds to a text; empty for control tokens but those of the texts ``shown``."""
+        """The bytes that a token adds to a text; empty for control tokens but those of the texts
+        ``shown``."""
         known = self._pieces.get(token)
         if known is None:
             known = self._pieces[token] = self._read_piece(token)
