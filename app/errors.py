@@ -4,7 +4,8 @@ runtime.errors.LocalqError
 └── AppError                    carries the command to run next, when it knows one
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
     │   ├── SettingsError       a setting in the environment or in the settings file
-│   └── AddressUnusable     the endpoint cannot listen where it was told to
+    │   └── AddressUnusable     the endpoint cannot listen where it was told to
+    ├── ServerUnreachable       a server that runs does not answer, or does not end
     ├── ModelNotFound           a model argument is neither a stored name nor a file
     ├── StoreError              the model store could not do what was asked; what it holds is as it was
     │   ├── InvalidName         a text cannot be the name of a model
@@ -66,6 +67,15 @@ class AddressUnusable(WrongUse):
         self.host = host
         self.port = port
         self.errno = error.errno
+
+
+class ServerUnreachable(AppError):
+    """The server at ``url`` does not do what was asked, for ``reason``."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"the server at {url} does not answer as it should: {reason}")
+        self.url = url
+        self.reason = reason
 
 
 class ModelNotFound(AppError):

@@ -12,13 +12,27 @@ from starlette.routing import Route, Router
 from app.server.endpoint import Endpoint, Operation, Receive, Scope, Send, Sender
 from app.server.errors import Refusal
 from app.server.guard import Access, App, Guard
-from app.server.routes import chat, completions, embeddings, health, models, openapi, tokenize
+from app.server.routes import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    messages,
+    models,
+    openapi,
+    rerank,
+    responses,
+    tokenize,
+)
 from app.server.service import Service
 
 ENDPOINTS: Sequence[Endpoint] = (
     *chat.ENDPOINTS,
     *completions.ENDPOINTS,
+    *responses.ENDPOINTS,
+    *messages.ENDPOINTS,
     *embeddings.ENDPOINTS,
+    *rerank.ENDPOINTS,
     *models.ENDPOINTS,
     *tokenize.ENDPOINTS,
     *health.ENDPOINTS,

@@ -11,6 +11,7 @@ from app.server.limits import Limits
 from app.server.mailbox import Mailbox
 from app.server.metrics import Metrics
 from app.server.pool import ModelPool
+from app.server.response_store import ResponseStore
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Service:
     metrics: Metrics
     mailbox: Mailbox
     limits: Limits = field(default_factory=Limits)
+    responses: ResponseStore = field(default_factory=ResponseStore)
     started: float = field(default_factory=time.time)
     draining: bool = False
     active: int = 0

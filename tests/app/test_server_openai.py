@@ -85,7 +85,13 @@ class TestChat:
     def test_a_seed_repeats_an_answer_and_several_answers_differ(self, client: OpenAI) -> None:
         def ask() -> list[str | None]:
             answer = client.chat.completions.create(
-                model="demo", messages=ASK, temperature=1.5, top_p=1, seed=7, n=3, max_tokens=24
+                model="demo",
+                messages=[{"role": "user", "content": "Tell me a story."}],
+                temperature=1.5,
+                top_p=1,
+                seed=7,
+                n=3,
+                max_tokens=24,
             )
             return [choice.message.content for choice in answer.choices]
 
@@ -225,8 +231,11 @@ class TestTools:
             max_tokens=100,
             temperature=0,
         )
-        (call,) = answer.choices[0].message.tool_calls or ()
-        assert call.type == "function" and call.function.name == "get_weather"
+        calls = answer.choices[0].message.tool_calls
+        assert calls is not None
+        (call,) = calls
+        assert call.type == "function"
+        assert call.function.name == "get_weather"
         arguments = json.loads(call.function.arguments)
         assert set(arguments) == {"city", "days"} and isinstance(arguments["days"], int)
         assert answer.choices[0].finish_reason == "tool_calls"

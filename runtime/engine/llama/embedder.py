@@ -141,8 +141,8 @@ class Embedder:
         context = native.llama_init_from_model(self._model, params)
         if not context:
             raise EngineError(
-                f"llama.cpp could not make a context of {self.limit} tokens for vectors; the system may be out "
-                "of memory"
+                f"llama.cpp could not make a context of {self.limit} tokens for vectors; "
+                "the system may be out of memory"
             )
         return int(context)
 
