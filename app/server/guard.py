@@ -70,6 +70,10 @@ class Guard:
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name, []).append(value)
+        if len(scope["headers"]) > self._limits.headers:
+            raise Refusal(
+                431, f"a request may have {self._limits.headers} headers", code="too_many_headers", close=True
+            )
         self._check_host(headers.get(b"host", []))
         origin = self._check_origin(headers)
         self._check_framing(scope["method"], headers)

@@ -11,6 +11,7 @@ class Limits:
 
     body_bytes: int = 8 << 20
     header_bytes: int = 32 << 10
+    headers: int = 100
     header_seconds: float = 10.0
     """From the first byte of a request, or the opening of a connection, to the end of its headers."""
     body_seconds: float = 30.0
