@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from app.server.mailbox import Inbox, Mailbox
-from runtime.engine.answers.choice import tool_grammar
+from runtime.engine.answers.choice import format_grammar, tool_grammar
 from runtime.engine.answers.families import Family, opens_reasoning
 from runtime.engine.answers.instructions import with_instructions
 from runtime.engine.answers.parser import Parser
@@ -138,8 +138,8 @@ def prepare(engine: EngineLike, talk: Talk) -> Prepared:
                 field="response_format",
             )
         grammar = tool_grammar(family, schemas, controls, parallel=talk.parallel, thinking=thinking)
-    elif grammar is not None and thinking:
-        grammar = None if family.name == "harmony" else behind_reasoning(grammar, family)
+    elif grammar is not None:
+        grammar = format_grammar(family, grammar, controls, thinking=thinking)
     return Prepared(
         prompt,
         Wanted(**{**vars(talk.wanted), "grammar": grammar}),
@@ -149,25 +149,6 @@ def prepare(engine: EngineLike, talk: Talk) -> Prepared:
         tuple(text for text in family.parser.shown if text in controls),
         dropped,
     )
-
-
-def behind_reasoning(grammar: Grammar, family: Family) -> Grammar:
-    """A grammar for an answer that begins inside its reasoning."""
-    end = family.parser.thoughts[1]
-    escaped = "".join(f"\\{char}" if char in "\\/.^$*+?()[]{}|" else char for char in end)
-    thought = f"thought[lazy]: /(.|\\n)*{escaped}\\s*/"
-    match grammar.kind:
-        case "json_schema":
-            return Grammar("lark", f"start: thought body\n{thought}\nbody: %json {grammar.source}")
-        case "regex":
-            pattern = grammar.source.replace("/", "\\/")
-            return Grammar("lark", f"start: thought BODY\n{thought}\nBODY: /{pattern}/")
-        case _:
-            raise InvalidRequest(
-                "a grammar cannot be used while the model reasons first; switch that off, as with "
-                'chat_template_kwargs {"enable_thinking": false}, or give a JSON schema',
-                field="grammar",
-            )
 
 
 def rendered(engine: EngineLike, family: Family, talk: Talk) -> tuple[Prompt, int]:

@@ -65,6 +65,11 @@ def check_grammar(grammar: Grammar, field: str = "grammar") -> None:
             raise InvalidRequest(f"{field} has {rules} rules; at most {MAX_RULES} are compiled", field=field)
 
 
+def special_name(text: str) -> str:
+    """How a grammar writes a control token: in angle brackets, where its own text is not in them."""
+    return text if text.startswith("<") and text.endswith(">") else f"<{text.strip('[]')}>"
+
+
 class _Counter:
     """Walks a schema once: copies it, without bounds that no answer reaches, and counts what costs."""
 

@@ -249,7 +249,7 @@ class TestSilence:
 
 
 def test_two_chats_share_the_model(endpoint: ServerProcess) -> None:
-    """Both go on, at the same pace: Jain's index of what each has got, whenever one of them gets something."""
+    """Both go on, at the same pace: Jain's index of what each has got, whenever one gets something."""
     counts = [0, 0]
     shares: list[float] = []
 
@@ -260,7 +260,7 @@ def test_two_chats_share_the_model(endpoint: ServerProcess) -> None:
         for line in connection.getresponse():
             if line.startswith(b"data: {"):
                 counts[index] += 1
-                if 20 <= min(counts) and max(counts) <= 80:
+                if min(counts) >= 20 and max(counts) <= 80:
                     shares.append(sum(counts) ** 2 / (2 * sum(count**2 for count in counts)))
         connection.close()
 

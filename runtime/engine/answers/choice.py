@@ -1,4 +1,4 @@
-"""Grammars for answers that have to call a tool, or may and then must do it right.
+"""Grammars for answers that have to call a tool, and for those of a format.
 
 Each is in llguidance's Lark: rules of a family's own markers around JSON schemas. A marker that is a control
 token of the vocabulary is written as such, any other as text.
@@ -7,15 +7,20 @@ token of the vocabulary is written as such, any other as text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from runtime.engine.answers.families import Family
+from runtime.engine.answers.deepseek import BEGIN, CALL, CALL_END, END, SEPARATOR
+from runtime.engine.answers.families import HARMONY, Family
 from runtime.engine.answers.qwen_coder import kinds_of
-from runtime.engine.grammar import schema_grammar
+from runtime.engine.grammar import schema_grammar, special_name
 from runtime.engine.messages import Grammar
+from runtime.errors import InvalidRequest
 
 ANY_OBJECT = {"type": "object"}
+ANY_TEXT = "TEXT: /(.|\\n)*/"
+"""Up to the next control token: no pattern crosses one."""
 
 
 def tool_grammar(
@@ -34,17 +39,35 @@ def tool_grammar(
     """
     writer = _Writer(control_texts, {name: _schema(name, schema) for name, schema in tools.items()})
     body = getattr(writer, family.name.replace("-", "_"))(parallel)
-    start, end = family.parser.thoughts
-    first = ""
-    if thinking:
-        first = "thought "
-        writer.rules.append(f"thought[lazy]: /(.|\\n)*{_pattern(end)}\\s*/")
-    elif start.isprintable():
-        first = "thought? "
-        writer.rules.append(f"thought[lazy]: /\\s*{_pattern(start)}(.|\\n)*{_pattern(end)}\\s*/")
-    if {start, end} & set(control_texts):
-        first = ""  # a pattern does not cross control tokens
-    return Grammar("lark", "\n".join([f"start: {first}{body}", *dict.fromkeys(writer.rules)]))
+    return writer.grammar(family, body, thinking)
+
+
+def format_grammar(
+    family: Family, grammar: Grammar, control_texts: Collection[str], *, thinking: bool
+) -> Grammar:
+    """The grammar of an answer's content: reasoning may stand before it, where a model reasons.
+
+    Raises InvalidRequest for a grammar of rules where the reasoning cannot be kept out.
+    """
+    if not (thinking or family.reasons):
+        return grammar
+    writer = _Writer(control_texts, {})
+    match grammar.kind:
+        case "json_schema":
+            body = f"%json {grammar.source}"
+        case "regex":
+            writer.rules.append("BODY: /" + grammar.source.replace("/", "\\/") + "/")
+            body = "BODY"
+        case _ if thinking or family is HARMONY:
+            raise InvalidRequest(
+                "a grammar cannot be used while the model reasons first; switch that off, as with "
+                'chat_template_kwargs {"enable_thinking": false}, or give a JSON schema',
+                field="grammar",
+            )
+        case _:
+            return grammar
+    writer.rules.append(f"body: {body}")
+    return writer.grammar(family, writer.final() if family is HARMONY else "body", thinking)
 
 
 class _Writer:
@@ -52,8 +75,19 @@ class _Writer:
 
     def __init__(self, control_texts: Collection[str], tools: dict[str, Any]) -> None:
         self._control_texts = control_texts
+        self._controls = re.compile("|".join(map(re.escape, sorted(control_texts, key=len, reverse=True))))
         self._tools = tools
         self.rules: list[str] = []
+
+    def grammar(self, family: Family, body: str, thinking: bool) -> Grammar:
+        """The whole grammar of an answer: ``body``, behind the reasoning where there is any."""
+        if family is HARMONY:
+            first = self._analysis()
+        elif thinking or family.reasons:
+            first = self._thought(*family.parser.thoughts, opened=thinking)
+        else:
+            first = ""
+        return Grammar("lark", "\n".join([f"start: {first}{body}", *dict.fromkeys(self.rules)]))
 
     def hermes(self, parallel: bool) -> str:
         return self._blocks("<tool_call>", "arguments", "</tool_call>", parallel)
@@ -67,7 +101,7 @@ class _Writer:
     def mistral(self, parallel: bool) -> str:
         mark = self._mark("[TOOL_CALLS]")
         if "[ARGS]" in self._control_texts:
-            calls = self._named(lambda name: f"{mark} {_text(name)} {self._mark('[ARGS]')}", "")
+            calls = self._named(lambda name: self._mark(f"[TOOL_CALLS]{name}[ARGS]"), "")
             return f"({calls})+" if parallel else f"({calls})"
         least = {"minItems": 1} if parallel else {"minItems": 1, "maxItems": 1}
         schema = {"type": "array", "items": json.loads(self._objects("arguments")), **least}
@@ -75,22 +109,11 @@ class _Writer:
         return f"{mark} calls"
 
     def deepseek(self, parallel: bool) -> str:
-        begin, call, end, separator = (
-            self._mark(text)
-            for text in (
-                "<｜tool▁calls▁begin｜>",
-                "<｜tool▁call▁begin｜>",
-                "<｜tool▁call▁end｜>",
-                "<｜tool▁sep｜>",
-            )
-        )
         calls = self._named(
-            lambda name: (
-                f"{call} {_text('function')} {separator} {_text(f'{name}{chr(10)}```json{chr(10)}')}"
-            ),
-            f"{_text(chr(10) + '```')} {end}",
+            lambda name: self._mark(f"{CALL}function{SEPARATOR}{name}\n```json\n"),
+            self._mark(f"\n```{CALL_END}"),
         )
-        return f"{begin} ({calls}){'+' if parallel else ''} {self._mark('<｜tool▁calls▁end｜>')}"
+        return f"{self._mark(BEGIN)} ({calls}){'+' if parallel else ''} {self._mark(END)}"
 
     def gemma(self, parallel: bool) -> str:
         gemma4 = "<|tool_call>" in self._control_texts
@@ -98,16 +121,16 @@ class _Writer:
             "<start_function_call>",
             "<end_function_call>",
         )  # fmt: skip
-        quote = self._mark('<|"|>' if gemma4 else "<escape>")
+        quote = '<|"|>' if gemma4 else "<escape>"
+        self._up_to("string", quote)
         names = " | ".join(_text(f"call:{name}") for name in self._tools)
         self.rules += [
             f"call: {self._mark(opening)} ({names}) map {self._mark(closing)}",
             'map: "{" (pair ("," pair)*)? "}"',
             'pair: KEY ":" value',
-            f'value: map | "[" (value ("," value)*)? "]" | {quote} STRING {quote} | NUMBER | WORD',
+            f'value: map | "[" (value ("," value)*)? "]" | {self._mark(quote)} string | NUMBER | WORD',
             'WORD: "true" | "false" | "null"',
             "KEY: /[A-Za-z_][A-Za-z0-9_.-]*/",
-            "STRING: /(.|\\n)*/",
             "NUMBER: /-?[0-9]+(\\.[0-9]+)?/",
         ]
         return "call+" if parallel else "call"
@@ -123,31 +146,57 @@ class _Writer:
                 if isinstance(part, dict) and (kinds := kinds_of(part)) and "string" not in kinds:
                     self.rules.append(f"{rule}: {opening} %json {_json(part)} {_text(closing)}")
                 else:
-                    self.rules += [f"{rule}: {opening} value", f"value[lazy]: /(.|\\n)*{_pattern(closing)}/"]
+                    self._up_to("value", closing)
+                    self.rules.append(f"{rule}: {opening} value")
                 parts.append(rule if key in required else f"{rule}?")
             calls.append(
-                f"{_text(f'<tool_call>{chr(10)}<function={name}>{chr(10)}')} {' '.join(parts)} "
-                f"{_text(f'</function>{chr(10)}</tool_call>')}"
+                " ".join(
+                    [
+                        self._mark(f"<tool_call>\n<function={name}>\n"),
+                        *parts,
+                        self._mark("</function>\n</tool_call>"),
+                    ]
+                )
             )
         self.rules.append(f"call: {' | '.join(calls)}")
         return f"call ({_text(chr(10))} call)*" if parallel else "call"
 
     def harmony(self, parallel: bool) -> str:
-        channel, message = self._mark("<|channel|>"), self._mark("<|message|>")
-        thought = f"({channel} {_text('analysis')} {message} TEXT {self._mark('<|end|>')} "
-        thought += f"{self._mark('<|start|>')} {_text('assistant')})?"
-        self.rules.append("TEXT: /(.|\\n)*/")
         calls = self._named(
-            lambda name: (
-                f"{channel} {_text(f'commentary to=functions.{name} ')} {self._mark('<|constrain|>')} "
-                f"{_text('json')} {message}"
+            lambda name: self._mark(
+                f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
             ),
             "",
         )
-        return f"{thought} ({calls})"
+        return f"({calls})"
+
+    def final(self) -> str:
+        """Harmony's channel of what the person sees."""
+        return f"{self._mark('<|channel|>final<|message|>')} body"
+
+    def _analysis(self) -> str:
+        """Harmony's reasoning: a message of its own."""
+        opening = self._mark("<|channel|>analysis<|message|>")
+        self._up_to("thinking", "<|end|><|start|>assistant")
+        self.rules.append(f"thought: {opening} thinking")
+        return "thought? "
+
+    def _thought(self, start: str, end: str, *, opened: bool) -> str:
+        """Reasoning between its marks; ``opened``: the first stands in the prompt."""
+        first = "" if opened else f"{self._mark(start)} "
+        self._up_to("thinking", end)
+        self.rules += [f"thought: {first}thinking gap", "gap: /\\n{0,2}/"]
+        return "thought " if opened else "thought? "
+
+    def _up_to(self, rule: str, end: str) -> None:
+        """A rule for any text with the mark that ends it: a pattern finds it, or a control token is it."""
+        if self._control_texts and self._controls.search(end):
+            self.rules += [f"{rule}: TEXT {self._mark(end)}", ANY_TEXT]
+        else:
+            self.rules.append(f"{rule}[lazy]: /(.|\\n)*{_pattern(end)}/")
 
     def _blocks(self, opening: str, key: str, closing: str, parallel: bool) -> str:
-        before, after = self._mark(opening, "\n"), self._mark(closing, before="\n")
+        before, after = self._mark(f"{opening}\n"), self._mark(f"\n{closing}")
         self.rules.append(f"call: {before} %json {self._objects(key)} {after}")
         return f"call ({_text(chr(10))} call)*" if parallel else "call"
 
@@ -169,12 +218,14 @@ class _Writer:
             self.rules.append(f"call_{index}: {opening(name)} %json {_json(schema)} {closing}".rstrip())
         return " | ".join(f"call_{index}" for index in range(len(self._tools)))
 
-    def _mark(self, text: str, after: str = "", *, before: str = "") -> str:
-        """A marker, with layout around it."""
-        if text not in self._control_texts:
-            return _text(f"{before}{text}{after}")
-        name = text if text.startswith("<") and text.endswith(">") else f"<{text.strip('[]')}>"
-        return " ".join(filter(None, [before and _text(before), name, after and _text(after)]))
+    def _mark(self, text: str) -> str:
+        """A marker: the control tokens in it as such, the rest as text."""
+        parts, place = [], 0
+        for found in self._controls.finditer(text) if self._control_texts else ():
+            parts += [_text(text[place : found.start()])] if found.start() > place else []
+            parts.append(special_name(found[0]))
+            place = found.end()
+        return " ".join([*parts, _text(text[place:])] if place < len(text) else parts)
 
 
 def _schema(name: str, schema: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.engine.answers.deepseek import DeepSeek
 from runtime.engine.answers.gemma import Gemma
@@ -17,14 +17,16 @@ from runtime.engine.answers.qwen_coder import QwenCoder
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """``taught``: the template tells the model of its tools; else :mod:`instructions` does."""
+    """``taught``: the template tells the model of its tools; else :mod:`instructions` does. ``reasons``: the
+    template knows of reasoning, so that an answer may begin with it."""
 
     name: str
     parser: type[Parser]
     taught: bool = True
+    reasons: bool = False
 
 
-HARMONY = Family("harmony", Harmony)
+HARMONY = Family("harmony", Harmony, reasons=True)
 GENERIC = Family("generic", Hermes, taught=False)
 _MARKED = (
     ("<｜tool▁sep｜>", Family("deepseek", DeepSeek)),
@@ -44,6 +46,11 @@ def family_of(source: str, control_texts: Collection[str], *, knows_tools: bool)
     """
     if "<|channel|>" in source and "<|message|>" in source:
         return HARMONY
+    family = _by_marks(source, control_texts, knows_tools)
+    return replace(family, reasons=family.parser.thoughts[0] in source)
+
+
+def _by_marks(source: str, control_texts: Collection[str], knows_tools: bool) -> Family:
     if not knows_tools:
         return GENERIC
     for mark, family in _MARKED:

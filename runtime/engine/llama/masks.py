@@ -17,6 +17,7 @@ from llama_cpp import llama_cpp as native
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 from numpy.typing import NDArray
 
+from runtime.engine.grammar import special_name
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import Grammar
 from runtime.errors import EngineError, InvalidRequest
@@ -132,11 +133,6 @@ def make_tokenizer(vocabulary: Vocabulary) -> llguidance.LLTokenizer:
         slices=None,
     )
     return made
-
-
-def special_name(text: str) -> str:
-    """How a grammar writes a control token: in angle brackets, where its own text is not in them."""
-    return text if text.startswith("<") and text.endswith(">") else f"<{text.strip('[]')}>"
 
 
 def in_deep_thread(work: Callable[[], T]) -> T:
