@@ -10,16 +10,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.server.endpoint import JSON, encoder
 from app.server.errors import Refusal
-
-HEADER_SECONDS = 10.0
-MAX_HEADERS = 100
+from app.server.limits import Limits
 
 
 class Protocol(H11Protocol):
-    """A connection that sends no whole request head in ``HEADER_SECONDS`` is closed.
+    """A connection that sends no whole request head in ``header_seconds`` is closed.
 
     uvicorn itself waits for ever: some hundred half requests would hold all descriptors.
     """
+
+    header_seconds = Limits.header_seconds
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -33,6 +33,12 @@ class Protocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._unset_keepalive_if_required()  # the next request has begun already
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
@@ -63,7 +69,7 @@ class Protocol(H11Protocol):
         if not reading_head:
             self._forget()
         elif self._deadline is None and self.timeout_keep_alive_task is None:
-            self._deadline = self.loop.call_later(HEADER_SECONDS, self._late)
+            self._deadline = self.loop.call_later(self.header_seconds, self._late)
 
     def _forget(self) -> None:
         if self._deadline is not None:
@@ -74,3 +80,8 @@ class Protocol(H11Protocol):
         self._deadline = None
         if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
             self.transport.close()
+
+
+def with_limits(limits: Limits) -> type[Protocol]:
+    """The protocol of a server; uvicorn makes an instance of it for every connection."""
+    return type("Protocol", (Protocol,), {"header_seconds": limits.header_seconds})

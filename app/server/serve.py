@@ -22,7 +22,7 @@ from app.server.limits import Limits
 from app.server.mailbox import Mailbox
 from app.server.metrics import Metrics
 from app.server.pool import ModelPool
-from app.server.protocol import Protocol
+from app.server.protocol import with_limits
 from app.server.service import Service
 from runtime.errors import LocalqError
 
@@ -81,7 +81,7 @@ async def _serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> 
     service = Service(pool, admission, Metrics(admission, pool), Mailbox(loop), options.limits)
     config = uvicorn.Config(
         build_app(service, options.access),
-        http=Protocol,
+        http=with_limits(options.limits),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -28,5 +28,5 @@ def model(tmp_path: Path) -> Path:
 def endpoint(demo_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """An endpoint over the demo model, shared by all tests that do it no harm."""
     folder = tmp_path_factory.mktemp("endpoint")
-    with serving(folder, str(demo_path), "--ctx", "2048", "--slots", "4") as server:
+    with serving(folder, str(demo_path), "--ctx", "1024", "--slots", "4") as server:
         yield server

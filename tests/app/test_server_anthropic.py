@@ -120,7 +120,7 @@ def test_errors_have_anthropics_form(client: Anthropic, endpoint: ServerProcess)
     error = json.loads(body)
     assert error["type"] == "error" and error["error"]["type"] == "invalid_request_error"
     assert "max_tokens" in error["error"]["message"]
-    with pytest.raises(anthropic.BadRequestError, match="2048"):
+    with pytest.raises(anthropic.BadRequestError, match="1024"):
         client.messages.create(
             model="demo", max_tokens=4, messages=[{"role": "user", "content": "word " * 3000}]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
@@ -13,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from app.server.app import ENDPOINTS
 from app.server.keys import KeyFile, KeyRing, make_ring
+from app.server.limits import Limits
+from app.server.protocol import with_limits
 from tests.app.server_process import ServerProcess, serving
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -346,7 +351,37 @@ class TestRequests:
         assert "Traceback" not in empty.log.read_text()
 
 
-def test_half_a_request_is_not_waited_for(empty: ServerProcess) -> None:
+def test_half_a_request_is_not_waited_for() -> None:
+    """Over the protocol alone, with a shorter deadline than the server's."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def main() -> None:
+        config = uvicorn.Config(app, http=with_limits(Limits(header_seconds=0.3)), ws="none", lifespan="off")
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: config.http_protocol_class(config=config, server_state=state, app_state={}),  # type: ignore[call-arg]
+            "127.0.0.1",
+        )
+        port = server.sockets[0].getsockname()[1]
+        started = time.monotonic()
+        for sent in (b"", b"POST /x HTTP/1.1\r\nHost: ", b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            answer = await asyncio.wait_for(reader.read(), 3)
+            assert answer.count(b"204") == (1 if b"\r\n\r\n" in sent else 0)
+            writer.close()
+        assert 0.8 < time.monotonic() - started < 3
+        server.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_500_half_requests_are_not_waited_for(empty: ServerProcess) -> None:
     """500 connections that send a byte now and then are closed; others are answered meanwhile."""
     slow = [socket.create_connection(("127.0.0.1", empty.port)) for _ in range(500)]
     try:
