@@ -31,37 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WORDS = tuple(
-    [
-        "river",
-        "stone",
-        "window",
-        "paper",
-        "green",
-        "market",
-        "seven",
-        "morning",
-        "letter",
-        "garden",
-        "bridge",
-        "music",
-        "winter",
-        "table",
-        "signal",
-        "copper",
-        "yellow",
-        "island",
-        "doctor",
-        "engine",
-        "mirror",
-        "velvet",
-        "harbor",
-        "candle",
-        "forest",
-        "ticket",
-        "silver",
-    ]
-)
+WORDS = (
+    "river", "stone", "window", "paper", "green", "market", "seven", "morning", "letter", "garden", "bridge",
+    "music", "winter", "table", "signal", "copper", "yellow", "island", "doctor", "engine", "mirror",
+)  # fmt: skip
 OUTPUT_TOKENS = 32
 SYSTEM_WORDS = 1000
 

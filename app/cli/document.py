@@ -87,7 +87,10 @@ def _command(name: str, command: click.Command) -> str:
     lines += [inspect.cleandoc(command.help or ""), ""]
     options = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
     lines += [f"* `{_names(option, context)}` {option.help}{_default(option)}" for option in options]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    if isinstance(command, click.Group):
+        text += "".join(_command(f"{name} {part}", each) for part, each in command.commands.items())
+    return text
 
 
 def _names(option: click.Option, context: click.Context) -> str:

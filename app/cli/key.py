@@ -11,6 +11,7 @@ from app.cli.front import Front
 
 
 @click.group("key")
+@options.output_options
 def command() -> None:
     """Keys that requests to the endpoint have to bring.
 

@@ -85,6 +85,11 @@ def statuses(endpoint: Endpoint) -> Iterable[int]:
     """Statuses that an operation answers errors with."""
     if endpoint.public:
         return (400, 403)
+    found = {*endpoint.errors}
+    if endpoint.method == "POST":
+        found.add(415)  # the guard wants a content type that no form can send, with a body or without
     if endpoint.request is None:
-        return tuple(status for status in endpoint.errors if status not in (413,))
-    return (*endpoint.errors, 408, 415)
+        found.discard(413)
+    else:
+        found.add(408)
+    return sorted(found)

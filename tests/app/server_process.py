@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ class ServerProcess:
     process: subprocess.Popen[str]
     port: int
     log: Path
+    connect: Callable[[int], http.client.HTTPConnection] | None = None
+    """Opens a connection to its port; plain HTTP where there is none."""
 
     @property
     def base_url(self) -> str:
@@ -40,7 +42,11 @@ class ServerProcess:
         timeout: float = 120.0,
     ) -> tuple[int, dict[str, str], bytes]:
         """One request: status, headers in lower case, body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = (
+            self.connect(self.port)
+            if self.connect
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        )
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         sent = {"content-type": "application/json"} if data is not None else {}
         try:
@@ -72,7 +78,12 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *words: str, environment: dict[str, str] | None = None) -> Iterator[ServerProcess]:
+def serving(
+    folder: Path,
+    *words: str,
+    environment: dict[str, str] | None = None,
+    connect: Callable[[int], http.client.HTTPConnection] | None = None,
+) -> Iterator[ServerProcess]:
     """A server of its own store in ``folder``; it is ended, and must end well, at the end of the block."""
     log = folder / "serve.log"
     environ = {
@@ -95,7 +106,7 @@ def serving(folder: Path, *words: str, environment: dict[str, str] | None = None
         line = process.stdout.readline()
         assert line, log.read_text()
         port = int(json.loads(line)["url"].rsplit(":", 1)[1].split("/")[0])
-        server = ServerProcess(process, port, log)
+        server = ServerProcess(process, port, log, connect)
         wait_until_loaded(server, expected=bool([word for word in words if word.endswith(".gguf")]))
         yield server
     finally:

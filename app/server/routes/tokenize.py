@@ -40,13 +40,13 @@ def tokenized(model: Model, request: TokenizeRequest) -> Tokenized:
             variables=request.chat_template_kwargs or {},
         )
         prompt, _ = rendered(engine, engine.family(), talk)
-    tokens = list(engine.tokenize(prompt))
+    tokens = engine.tokenize(prompt)
     if not request.with_pieces:
-        return Tokenized(tokens=tokens, count=len(tokens))
+        return Tokenized(tokens=list(tokens), count=len(tokens))
     pieces = [
         TokenPiece(id=token, piece=engine.detokenize([token]).decode("utf-8", "replace")) for token in tokens
     ]
-    return Tokenized(tokens=pieces, count=len(pieces))
+    return Tokenized(tokens=list(pieces), count=len(pieces))
 
 
 async def detokenize(call: Call, request: DetokenizeRequest) -> Reply:

@@ -34,7 +34,7 @@ class TokenPiece(Answered, kw_only=True, frozen=True):
 
 
 class Tokenized(Answered, kw_only=True, frozen=True):
-    tokens: list[int] | list[TokenPiece]
+    tokens: list[int | TokenPiece]
     count: int
 
 
