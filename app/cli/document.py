@@ -12,7 +12,7 @@ import sys
 
 import click
 
-from app.cli.commands import SECTIONS
+from app.cli.commands import LazyGroup
 from app.cli.errors import DOES_NOT_FIT, DONE, FAILED, INTERRUPTED, WRONG_USE
 from app.cli.main import cli
 
@@ -57,6 +57,7 @@ A flag beats the environment, the environment the settings file, the file the de
 | `ram` | `LOCALQ_RAM` | `--ram` | what the machine has available |
 | `color` | `LOCALQ_COLOR` | | `auto`: on a terminal, and not with `NO_COLOR` |
 | `history` | `LOCALQ_HISTORY` | | `true`: typed lines are kept in `history` in the store's folder |
+| `chats` | `LOCALQ_CHATS` | | `app`: the terminal app keeps its chats; `all`: `localq run` too; `none` |
 
 `LOCALQ_DEBUG=1` adds the traceback to an error.
 
@@ -71,12 +72,19 @@ def render() -> str:
     codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
     parts = [HEAD + codes + SETTINGS]
     context = click.Context(cli, info_name="localq")
-    for title, entries in SECTIONS.items():
+    for title, entries in cli.sections.items():
         parts.append(f"\n## {title}\n")
-        for entry in entries:
-            command = cli.get_command(context, entry.name)
-            if command is not None:
-                parts.append(_command(entry.name, command))
+        parts += [_commands(cli, entry.name, context) for entry in entries]
+    return "".join(parts)
+
+
+def _commands(group: LazyGroup, name: str, context: click.Context, before: str = "") -> str:
+    """A command, and behind a group those in it."""
+    command = group.get_command(context, name)
+    assert command is not None
+    parts = [_command(before + name, command)]
+    if isinstance(command, LazyGroup):
+        parts += [_commands(command, inner, context, f"{before}{name} ") for inner in command.entries]
     return "".join(parts)
 
 
@@ -87,10 +95,7 @@ def _command(name: str, command: click.Command) -> str:
     lines += [inspect.cleandoc(command.help or ""), ""]
     options = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
     lines += [f"* `{_names(option, context)}` {option.help}{_default(option)}" for option in options]
-    text = "\n".join(lines) + "\n"
-    if isinstance(command, click.Group):
-        text += "".join(_command(f"{name} {part}", each) for part, each in command.commands.items())
-    return text
+    return "\n".join(lines) + "\n"
 
 
 def _names(option: click.Option, context: click.Context) -> str:

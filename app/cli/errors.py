@@ -21,6 +21,8 @@ import click
 from app.cli.again import again, with_word
 from app.cli.front import Front
 from app.errors import (
+    ChatsBusy,
+    ChatsError,
     FetchFailed,
     InvalidName,
     ModelNotFound,
@@ -28,6 +30,7 @@ from app.errors import (
     NotEnoughDisk,
     ServerUnreachable,
     StoreError,
+    UnreadableExport,
     UnsuitableFile,
     WrongUse,
 )
@@ -153,6 +156,10 @@ def _unsuitable(error: UnsuitableFile, _front: Front) -> str:
     return "localq import --help" if os.path.lexists(error.path) else _look_beside(error.path)
 
 
+def _unreadable(error: UnreadableExport, _front: Front) -> str:
+    return "localq chats import --help" if os.path.lexists(error.path) else _look_beside(error.path)
+
+
 def _invalid(error: GgufError, front: Front) -> str:
     if error.path.parent.name == "blobs" and front.model:
         return f"localq verify {shlex.quote(front.model)}"
@@ -183,6 +190,9 @@ RULES: tuple[Rule, ...] = (
     Rule(ServerUnreachable, FAILED, _always("localq ps")),
     Rule(ModelNotFound, FAILED, _meant),
     Rule(NoSuchModel, FAILED, _meant),
+    Rule(UnreadableExport, FAILED, _unreadable),
+    Rule(ChatsBusy, FAILED, lambda _error, front: again(front)),
+    Rule(ChatsError, FAILED, _always("localq chats")),
     Rule(FetchFailed, FAILED, _always("localq run demo")),
     Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _invalid),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from app.settings import Settings
-from runtime.budget import MemoryPlan, plan_memory, suggest_config
+from quant.allocation.running import read_running
+from runtime.budget import MemoryPlan, best_mmap, plan_memory, suggest_config
 from runtime.engine.config import EngineConfig
 from runtime.gguf import GgufModel
 from runtime.hardware import Machine
@@ -20,16 +21,29 @@ def plan_serving(
 ) -> MemoryPlan:
     """The plan for a model on a machine that holds no other.
 
-    Without ``slots`` there are 4, or fewer before the context becomes shorter than 4096. What does not fit in
-    any form is planned all the same: ``check`` of the plan then raises DoesNotFit.
+    Without ``slots`` there are 4, or fewer before the context becomes shorter than 4096, or than what the file
+    was fitted for. What does not fit in any form is planned all the same: ``check`` of the plan then raises
+    DoesNotFit.
     """
     asked = EngineConfig(
         model_paths=tuple(str(path) for path in model.paths),
         threads=settings.threads,
-        kv_type=settings.kv,
+        kv_type=settings.kv or "f16",
         gpu_layers=gpu_layers,
     )
     choices = [slots] if slots is not None else [DEFAULT_SLOTS, 2, 1]
+    if running := read_running(model.header):
+        fitted = msgspec.structs.replace(
+            asked,
+            kv_type=settings.kv or running.kv_type,
+            ubatch_tokens=running.batch_tokens,
+            context_tokens=settings.context or running.context_tokens,
+            mmap=best_mmap(model.headers, machine.features),
+        )
+        for count in choices:
+            plan = plan_memory(model, msgspec.structs.replace(fitted, slots=count), machine)
+            if plan.fits:
+                return plan
     plan = None
     for count in choices:
         config = msgspec.structs.replace(asked, slots=count)
