@@ -21,9 +21,9 @@ def plan_serving(
 ) -> MemoryPlan:
     """The plan for a model on a machine that holds no other.
 
-    Without ``slots`` there are 4, or fewer before the context becomes shorter than 4096, or than what the file
-    was fitted for. What does not fit in any form is planned all the same: ``check`` of the plan then raises
-    DoesNotFit.
+    Without ``slots`` there are 4, or fewer before the context becomes shorter than 4096, or than the one that
+    the file was fitted for. What does not fit in any form is planned all the same: ``check`` of the plan then
+    raises DoesNotFit.
     """
     asked = EngineConfig(
         model_paths=tuple(str(path) for path in model.paths),
@@ -41,9 +41,9 @@ def plan_serving(
             mmap=best_mmap(model.headers, machine.features),
         )
         for count in choices:
-            plan = plan_memory(model, msgspec.structs.replace(fitted, slots=count), machine)
-            if plan.fits:
-                return plan
+            kept = plan_memory(model, msgspec.structs.replace(fitted, slots=count), machine)
+            if kept.fits:
+                return kept
     plan = None
     for count in choices:
         config = msgspec.structs.replace(asked, slots=count)
