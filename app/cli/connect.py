@@ -35,7 +35,8 @@ def command(front: Front, program: str | None, url: str | None, model: str | Non
     chosen = [BY_NAME[program]] if program else list(CLIENTS)
     blocks: list[str] = []
     for client in chosen:
-        blocks += [Styled(f"{client.title}  ({client.place})", "bold"), client.settings(target), ""]
+        settings = client.settings(target).splitlines()
+        blocks += [Styled(f"{client.title}  ({client.place})", "bold"), *settings, ""]
     front.out.result(
         {
             "url": target.url,
@@ -43,7 +44,7 @@ def command(front: Front, program: str | None, url: str | None, model: str | Non
             "settings": {client.name: client.settings(target) for client in chosen},
         },
         *blocks[:-1],
-        quiet=[client.settings(target) for client in chosen],
+        quiet=[line for client in chosen for line in client.settings(target).splitlines()],
     )
 
 

@@ -30,7 +30,9 @@ class RunningServer(msgspec.Struct, frozen=True):
     def alive(self) -> bool:
         """Whether the process is still that one."""
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.created) < 1
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
 

@@ -99,10 +99,9 @@ async def _serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> 
     if options.tls is not None:
         config.ssl = tls_context(options.tls)
         config.is_ssl  # noqa: B018
-    server = Server(config, service)
+    server = Server(config, service, on_ready)
     pool.start()
     preloading = loop.create_task(_preload(service, options.preload))
-    on_ready(service)
     try:
         await server.serve(sockets=[options.listener])
     finally:
@@ -126,10 +125,16 @@ class Server(uvicorn.Server):
     A second signal ends at once.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[Service], None]) -> None:
         super().__init__(config)
         self._service = service
+        self._on_ready = on_ready
         self._drain: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Signals are heard from here on: now others may learn of the server."""
+        await super().startup(sockets)
+        self._on_ready(self._service)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On a signal; may interrupt anything, so it only sets things going."""

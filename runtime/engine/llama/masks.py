@@ -14,7 +14,7 @@ from typing import TypeVar
 import llguidance
 import numpy as np
 from llama_cpp import llama_cpp as native
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+from llguidance.gbnf_to_lark import gbnf_to_lark
 from numpy.typing import NDArray
 
 from runtime.engine.grammar import special_name
@@ -88,7 +88,7 @@ class GrammarCompiler:
             self._tokenizer = make_tokenizer(self._vocabulary)
         try:
             source = as_llguidance(grammar)
-        except (ValueError, GbnfToLarkError, RecursionError) as error:
+        except Exception as error:  # the converter raises whatever it likes
             raise InvalidRequest(
                 f"the grammar is not valid: {shortened(str(error))}", field="grammar"
             ) from None
@@ -104,7 +104,7 @@ class GrammarCompiler:
 
 
 def as_llguidance(grammar: Grammar) -> str:
-    """The grammar in the form that llguidance takes. Raises ValueError and GbnfToLarkError."""
+    """The grammar in the form that llguidance takes. Raises what the converters do."""
     match grammar.kind:
         case "json_schema":
             return llguidance.LLMatcher.grammar_from_json_schema(grammar.source)
