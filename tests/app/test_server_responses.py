@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -28,12 +27,6 @@ CALC: Any = {
     },
     "strict": True,
 }
-
-
-@pytest.fixture
-def client(endpoint: ServerProcess) -> Iterator[OpenAI]:
-    with OpenAI(base_url=endpoint.base_url, api_key="none", max_retries=0) as made:
-        yield made
 
 
 def test_a_response_has_text_and_usage(client: OpenAI) -> None:
