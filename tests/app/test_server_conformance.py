@@ -1,7 +1,7 @@
 """Every answer has the shape of OpenAI's and Anthropic's published interfaces.
 
-Their clients' types are generated from those documents; the clients themselves do not check what they read, so
-it is checked here, strictly.
+Their clients' types are generated from those documents; the clients themselves do not check what they read,
+so it is checked here, strictly.
 """
 
 from __future__ import annotations
