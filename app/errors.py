@@ -3,7 +3,9 @@
 runtime.errors.LocalqError
 └── AppError                    carries the command to run next, when it knows one
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
-    │   └── SettingsError       a setting in the environment or in the settings file
+    │   ├── SettingsError       a setting in the environment or in the settings file
+    │   └── AddressUnusable     the endpoint cannot listen where it was told to
+    ├── ServerUnreachable       a server that runs does not answer, or does not end
     ├── ModelNotFound           a model argument is neither a stored name nor a file
     ├── UnconvertedModel        a folder holds safetensors where a GGUF is wanted
     ├── StoreError              the model store could not do what was asked; what it holds is as it was
@@ -58,6 +60,28 @@ class SettingsError(WrongUse):
         super().__init__(message, next_command=next_command)
         self.key = key
         self.source = source
+
+
+class AddressUnusable(WrongUse):
+    """Nothing can listen on ``host`` and ``port``; ``errno`` is the system's reason."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            next_command=f"localq serve --port {port + 1 if port < 65535 else 0}",
+        )
+        self.host = host
+        self.port = port
+        self.errno = error.errno
+
+
+class ServerUnreachable(AppError):
+    """The server at ``url`` does not do what was asked, for ``reason``."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"the server at {url} does not answer as it should: {reason}")
+        self.url = url
+        self.reason = reason
 
 
 class ModelNotFound(AppError):
