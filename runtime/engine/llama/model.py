@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from llama_cpp import llama_cpp as native
 
+from runtime import ggml
 from runtime.engine.config import EngineConfig, KvType
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import ModelInfo
 from runtime.errors import ModelLoadFailed
+from runtime.gguf import open_model
 from runtime.kernels import abort_callback_address
 
 KV_TYPES: dict[KvType, int] = {
@@ -59,6 +61,8 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
 
 def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, repack: bool = True) -> int:
     """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle."""
+    if repack:
+        use_own_kernels(config)
     params = native.llama_model_default_params()
     params.use_extra_bufts = repack
     params.n_gpu_layers = config.gpu_layers
@@ -83,6 +87,15 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
     if not model:
         raise ModelLoadFailed(f"llama.cpp could not load {config.model_paths[0]}")
     return int(model)
+
+
+def use_own_kernels(config: EngineConfig) -> ggml.Attached:
+    """Attach localq's kernels where they can be; llama.cpp has to be told before it loads a model."""
+    attached = ggml.attach(config.threads)
+    if attached.isa:
+        tensors = open_model(config.model_paths).tensors
+        ggml.pack_embeddings(all(tensor.name != "output.weight" for tensor in tensors))
+    return attached
 
 
 def context_params(config: EngineConfig) -> native.llama_context_params:
