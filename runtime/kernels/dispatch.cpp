@@ -16,13 +16,6 @@ namespace {
 
 // Best first; the last one runs everywhere.
 const localq_backend kBackends[] = {
-#if LOCALQ_BUILT_AVX512VBMI
-    {"avx512vbmi", "AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later)",
-     bits(kAvx512f, kAvx512bw, kAvx512vl, kAvx512Vnni, kAvx512Vbmi), dot_i8_avx512vnni, argmax_f32_avx512vnni,
-     read_stream_avx512vnni, gram_f32_avx512vnni, cholesky_step_f32_avx512vnni,
-     feedback_targets_f32_avx512vnni, feedback_round_f32_avx512vnni,
-     feedback_refine_f32_avx512vnni, fit_f32_avx512vnni, multiply_of_avx512vbmi, quantize_input_avx512vbmi},
-#endif
 #if LOCALQ_BUILT_AVX512VNNI
     {"avx512vnni", "AVX-512 with VNNI (Cascade Lake and later)",
      bits(kAvx512f, kAvx512bw, kAvx512vl, kAvx512Vnni), dot_i8_avx512vnni, argmax_f32_avx512vnni,

@@ -82,7 +82,6 @@ localq_multiply* multiply_of_scalar(uint32_t ggml_type);
 localq_multiply* multiply_of_avx2(uint32_t ggml_type);
 localq_multiply* multiply_of_avx_vnni(uint32_t ggml_type);
 localq_multiply* multiply_of_avx512vnni(uint32_t ggml_type);
-localq_multiply* multiply_of_avx512vbmi(uint32_t ggml_type);
 localq_multiply* multiply_of_neon_dotprod(uint32_t ggml_type);
 localq_multiply* multiply_of_neon_i8mm(uint32_t ggml_type);
 
@@ -91,7 +90,6 @@ void quantize_input_scalar LOCALQ_QUANTIZE_INPUT;
 void quantize_input_avx2 LOCALQ_QUANTIZE_INPUT;
 void quantize_input_avx_vnni LOCALQ_QUANTIZE_INPUT;
 void quantize_input_avx512vnni LOCALQ_QUANTIZE_INPUT;
-void quantize_input_avx512vbmi LOCALQ_QUANTIZE_INPUT;
 void quantize_input_neon_dotprod LOCALQ_QUANTIZE_INPUT;
 void quantize_input_neon_i8mm LOCALQ_QUANTIZE_INPUT;
 

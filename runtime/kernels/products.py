@@ -1,7 +1,7 @@
 """Typed bindings of ``matmul/``: matrices in strips, and their products with columns.
 
-For tests and benchmarks: in a worker ``runtime/ggml`` calls the same functions from C++. Shapes, types and layouts
-are checked here. Every call releases the GIL.
+For tests and benchmarks: in a worker ``runtime/ggml`` calls the same functions from C++. Shapes, types and
+layouts are checked here. Every call releases the GIL.
 """
 
 from __future__ import annotations
@@ -103,6 +103,11 @@ def strip_layout(ggml_type: int) -> StripLayout:
     return StripLayout(found.contents.ggml_type, found.contents.weights, found.contents.bytes)
 
 
+def has_product(ggml_type: int) -> bool:
+    """Whether matrices of a type can be multiplied."""
+    return bool(_library().localq_strip_layout_of(ggml_type))
+
+
 def aligned(nbytes: int, offset: int = 0) -> NDArray[np.uint8]:
     """``nbytes`` of memory that begin ``offset`` bytes behind a 64-byte boundary."""
     import numpy as np
@@ -115,7 +120,12 @@ def aligned(nbytes: int, offset: int = 0) -> NDArray[np.uint8]:
 def pack_strips(ggml_type: int, rows: NDArray[np.uint8], *, offset: int = 0) -> Strips:
     """uint8 [rows, bytes of a row in ggml's blocks] -> strips. Raises ValueError for another shape."""
     layout = strip_layout(ggml_type)
-    if rows.dtype.char != "B" or rows.ndim != 2 or not rows.flags.c_contiguous or rows.shape[1] % layout.nbytes:
+    if (
+        rows.dtype.char != "B"
+        or rows.ndim != 2
+        or not rows.flags.c_contiguous
+        or rows.shape[1] % layout.nbytes
+    ):
         raise ValueError(
             f"rows is {rows.dtype} {rows.shape}; it must be contiguous uint8 [rows, n * {layout.nbytes}]"
         )
@@ -139,9 +149,16 @@ def unpack_row(strips: Strips, row: int) -> NDArray[np.uint8]:
 
 
 def quantize_input(values: NDArray[np.float32], block: int, isa: str | None = None) -> NDArray[np.uint8]:
-    """float32 [columns, depth] -> uint8 [columns, bytes of an input], as products take them (``matmul/input.h``)."""
-    if values.dtype.char != "f" or values.ndim != 2 or not values.flags.c_contiguous or values.shape[1] % block:
-        raise ValueError(f"values is {values.dtype} {values.shape}; it must be float32 [columns, n * {block}]")
+    """float32 [columns, depth] -> uint8 [columns, bytes of an input] (``matmul/input.h``)."""
+    if (
+        values.dtype.char != "f"
+        or values.ndim != 2
+        or not values.flags.c_contiguous
+        or values.shape[1] % block
+    ):
+        raise ValueError(
+            f"values is {values.dtype} {values.shape}; it must be float32 [columns, n * {block}]"
+        )
     columns, depth = values.shape
     nbytes = _library().localq_input_bytes(depth, block)
     inputs = aligned(columns * nbytes).reshape(columns, nbytes)
@@ -163,7 +180,9 @@ class Product:
         columns, input_bytes = inputs.shape
         expected = _library().localq_input_bytes(strips.depth, strips.layout.weights)
         if input_bytes != expected:
-            raise ValueError(f"inputs have {input_bytes} bytes; for {strips.depth} values they have {expected}")
+            raise ValueError(
+                f"inputs have {input_bytes} bytes; for {strips.depth} values they have {expected}"
+            )
         address: int | None = backend(isa).multiply_of(strips.layout.ggml_type)
         if address is None:
             raise KernelError(f"{isa or 'the active instruction set'} has no product for {strips.layout}")
@@ -189,8 +208,6 @@ class Product:
         return self.output
 
 
-def multiply(
-    strips: Strips, values: NDArray[np.float32], isa: str | None = None
-) -> NDArray[np.float32]:
+def multiply(strips: Strips, values: NDArray[np.float32], isa: str | None = None) -> NDArray[np.float32]:
     """The matrix times float32 [columns, depth], quantized as products do it -> float32 [columns, rows]."""
     return Product(strips, quantize_input(values, strips.layout.weights, isa), isa).compute()

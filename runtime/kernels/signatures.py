@@ -124,7 +124,8 @@ FitF32 = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
     ctypes.POINTER(BlocksData),
 )
-# void localq_multiply(const localq_product* product, size_t first_strip, size_t last_strip, uint8_t* workspace);
+# void localq_multiply(const localq_product* product, size_t first_strip, size_t last_strip, uint8_t*
+# workspace);
 Multiply = ctypes.CFUNCTYPE(None, ctypes.POINTER(ProductData), *_SIZES[:2], ctypes.c_void_p)
 # localq_multiply* multiply_of(uint32_t ggml_type);
 MultiplyOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)

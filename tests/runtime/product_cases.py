@@ -48,14 +48,15 @@ def exact_inputs(columns: NDArray[np.float32], block: int) -> NDArray[np.float64
     scale = np.abs(pieces).max(axis=2, keepdims=True)
     inverse = np.divide(np.float32(127), scale, out=np.zeros_like(scale), where=scale >= 2.0**-100)
     codes = np.rint(pieces * inverse).astype(np.float64)
-    return (codes * (scale / np.float32(127)).astype(np.float64)).reshape(columns.shape)
+    restored: NDArray[np.float64] = codes * (scale / np.float32(127)).astype(np.float64)
+    return restored.reshape(columns.shape)
 
 
 def exact_product(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """[columns, rows]: results in float64, and how far float32 may be from them.
 
-    A result is a chain of at most ``groups + 2`` products and sums a block. Each rounds what it has got so far, which
-    the sum of all magnitudes bounds; four more operations make a block's scale and its share.
+    A result is a chain of at most ``groups + 2`` products and sums a block. Each rounds what it has got so
+    far, which the sum of all magnitudes bounds; four more operations make a block's scale and its share.
     """
     fmt, layout = case.fmt, case.strips.layout
     values = dequantize_blocks(fmt.ggml_type, case.rows.reshape(-1, layout.nbytes))

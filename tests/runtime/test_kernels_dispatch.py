@@ -92,10 +92,9 @@ CHOICES_ON_X86 = [
     ("avx avx2 fma", "scalar"),
     ("avx avx2 fma f16c avx_vnni", "avx_vnni"),
     ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512dq", "avx2"),  # Skylake-X: no VNNI
-    ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni", "avx512vnni"),  # Cascade Lake: no VBMI
+    ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni", "avx512vnni"),
     ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni avx_vnni", "avx512vnni"),
-    ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni avx512_vbmi", "avx512vbmi"),
-    ("avx2 fma f16c avx512bw avx512vl avx512_vnni avx512_vbmi", "avx2"),
+    ("avx2 fma f16c avx512bw avx512vl avx512_vnni", "avx2"),
     ("neon dotprod i8mm", "scalar"),
 ]
 CHOICES_ON_ARM = [

@@ -1,4 +1,4 @@
-"""Products with matrices in strips: every format and instruction set against float64, and against each other."""
+"""Products with matrices in strips: every format and instruction set against float64 and each other."""
 
 from __future__ import annotations
 

@@ -47,6 +47,7 @@ struct Planes {
   static constexpr size_t kBytes = ((kLines / planes::together * kLineBytes) + ...);
   static constexpr unsigned kHighest = (1u << (planes::bits + ...)) - 1;
   static constexpr int kLowest = 0;
+  static constexpr bool kFractions = false;
 
   static void fold_step(const uint8_t* codes, uint8_t* to) {
     ((fold<planes::bits, kLineBytes, kLines * kLineBytes, planes::from>(codes, to),

@@ -19,6 +19,7 @@ namespace {
 constexpr size_t kPartBytes = 4 * kPartLanes;
 
 typedef uint8_t u8part __attribute__((vector_size(kPartBytes)));
+typedef int8_t i8part __attribute__((vector_size(kPartBytes)));
 typedef uint16_t u16part __attribute__((vector_size(kPartBytes)));
 typedef u8part u8part_any __attribute__((aligned(1), may_alias));
 
@@ -121,8 +122,16 @@ LOCALQ_INLINE u8part look_up(const Table16& table, u8part codes) {
 
 // --- sums of products ---------------------------------------------------------------------------------------
 
+// Whether one instruction multiplies bytes of codes, all up to 255, and adds four products to an int32 lane.
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_MATMUL_INT8)
+#define LOCALQ_MULTIPLIES_BYTES 1
+#else
+#define LOCALQ_MULTIPLIES_BYTES 0
+#endif
+constexpr bool kMultipliesBytes = LOCALQ_MULTIPLIES_BYTES;
+
 // Chains of additions that run side by side: an addition waits for the one before it in its chain.
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD)
+#if LOCALQ_MULTIPLIES_BYTES || defined(__ARM_FEATURE_DOTPROD)
 constexpr size_t kMostChains = 4;
 #else
 constexpr size_t kMostChains = 1;
@@ -130,23 +139,21 @@ constexpr size_t kMostChains = 1;
 
 // Codes above this one are "wide": what add_products then adds is code - kWideShift times the input.
 constexpr unsigned kHighestNarrow = 127;
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-constexpr int kWideShift = 0;
-#else
-constexpr int kWideShift = 128;
-#endif
+constexpr int kWideShift = kMultipliesBytes ? 0 : 128;
 
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if LOCALQ_MULTIPLIES_BYTES
 
 LOCALQ_INLINE i32part dot(i32part sum, u8part codes, const int8_t* input) {
 #if defined(__AVX512VNNI__)
   return reinterpret_cast<i32part>(
       _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(codes),
                           reinterpret_cast<__m512i>(four_bytes(input))));
-#else
+#elif defined(__AVXVNNI__)
   return reinterpret_cast<i32part>(
       _mm256_dpbusd_avx_epi32(reinterpret_cast<__m256i>(sum), reinterpret_cast<__m256i>(codes),
                               reinterpret_cast<__m256i>(four_bytes(input))));
+#else
+  return vusdotq_s32(sum, codes, vreinterpretq_s8_u8(four_bytes(input)));
 #endif
 }
 template <unsigned highest, size_t lines, size_t chains>
