@@ -134,7 +134,6 @@ def _report(
     from app.cli.measure import cache_bytes_per_token, median, weight_bytes_per_token
     from app.version import VERSION
     from runtime.gguf import summarize
-    from runtime.kernels import active_isa
 
     decode = median(run.decode_tokens_per_second for run in runs)
     weights = weight_bytes_per_token(loaded.model)
@@ -155,7 +154,7 @@ def _report(
         "peak_memory_bytes": loaded.engine.peak_memory_bytes(),
         "predicted_peak_bytes": loaded.plan.total,
         "threads": loaded.info.threads,
-        "isa": active_isa(),
+        "isa": loaded.info.kernels or None,
         "context_tokens": loaded.info.context_tokens,
         "kv_type": loaded.plan.config.kv_type,
         "load_seconds": loaded.info.load_seconds,
@@ -179,7 +178,7 @@ def _blocks(report: dict[str, Any]) -> tuple[Any, ...]:
     peak, predicted = report["peak_memory_bytes"], report["predicted_peak_bytes"]
     facts = (
         ("model", f"{report['model']} ({report['type']}), {report['kv_type']} keys and values"),
-        ("threads", f"{report['threads']}, {report['isa']}"),
+        ("threads", f"{report['threads']}, {report['isa'] or 'with the kernels of llama.cpp'}"),
         ("reads", f"{used:.1f} GB/s of the {possible:.1f} GB/s that memory gives ({used / possible:.0%})"),
         (
             "peak memory",

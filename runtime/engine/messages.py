@@ -198,6 +198,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     control_texts: tuple[str, ...]
     """Texts of the tokens that ``parse_special`` would find: a user's text must not bring them in."""
     load_seconds: float
+    kernels: str = ""
+    """The instruction set of localq's kernels that multiply; "" where llama.cpp's own do."""
+    kernels_reason: str = ""
+    """Why they do."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -1,11 +1,12 @@
-"""The hook: localq's kernels inside llama.cpp's graph and threads. Only a worker imports what loads it.
+"""The hook: localq's kernels inside llama.cpp's graph and threads. See README.md.
 
-``attach()`` before the first model is loaded. Without it, or where it cannot attach, llama.cpp multiplies with
-kernels of its own: every file in a ggml type runs either way.
+A worker calls ``attach()`` before it loads its first model. Without it, or where it cannot attach, llama.cpp
+multiplies with kernels of its own: every file in a ggml type runs either way. Importing this loads nothing.
 """
 
 from __future__ import annotations
 
 from runtime.ggml.attach import Attached, attach, pack_embeddings, packed_bytes, register
+from runtime.ggml.expected import packed_types
 
-__all__ = ["Attached", "attach", "pack_embeddings", "packed_bytes", "register"]
+__all__ = ["Attached", "attach", "pack_embeddings", "packed_bytes", "packed_types", "register"]

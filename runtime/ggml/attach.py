@@ -21,12 +21,12 @@ FILE_NAME = "liblocalq_ggml.dylib" if sys.platform == "darwin" else "liblocalq_g
 LLAMA_CPP_PYTHON = "0.3.36"
 """The version whose private structures the hook knows."""
 SWITCH = "LOCALQ_GGML"
-"""``off`` in the environment leaves llama.cpp's own kernels in place."""
+"""In the environment: ``off`` leaves llama.cpp's own kernels in place, a path names another library."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Whether products run on localq's kernels in this process: ``isa`` is theirs, or "" and ``reason`` says why."""
+    """Whether localq's kernels multiply in this process: of the set ``isa``, or "" for a ``reason``."""
 
     isa: str
     reason: str = ""
@@ -34,20 +34,35 @@ class Attached:
 
 def find() -> Path | None:
     """The hook's library; None where it was not built. Loads nothing."""
+    if chosen := os.environ.get(SWITCH):
+        return Path(chosen)
     places = [Path(directory) / FILE_NAME for directory in runtime.ggml.__path__]
     found = [place for place in places if place.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns) if found else None
 
 
+def refusal() -> str:
+    """Why the kernels are not to be used here, as far as is known without llama.cpp; "" where nothing
+    speaks against.
+
+    Raises KernelError where the kernel library cannot be loaded.
+    """
+    if os.environ.get(SWITCH) == "off":
+        return f"{SWITCH}=off"
+    if active_isa() == "scalar" and not os.environ.get("LOCALQ_FORCE_ISA"):
+        return "no kernels for this processor but the reference, which is slower than llama.cpp's"
+    return ""
+
+
 def attach(threads: int) -> Attached:
     """Put the kernels before llama.cpp's own for all models that this process loads from now on.
 
-    ``threads`` share the packing of weights. Loads llama.cpp. Nothing is raised: where the kernels cannot be used,
-    ``reason`` says why, and llama.cpp is as it was.
+    ``threads`` share the packing of weights. Loads llama.cpp. Nothing is raised: where the kernels cannot
+    be used, ``reason`` says why, and llama.cpp is as it was.
     """
-    if os.environ.get(SWITCH, "") == "off":
-        return Attached("", f"{SWITCH}=off")
     try:
+        if reason := refusal():
+            return Attached("", reason)
         library = _library()
         problem: bytes | None = library.localq_ggml_attach(max(1, threads))
         return Attached("", problem.decode()) if problem is not None else Attached(active_isa())
@@ -56,7 +71,7 @@ def attach(threads: int) -> Attached:
 
 
 def pack_embeddings(pack: bool) -> None:
-    """Whether the matrix that embeddings are looked up in is packed: where it is the output's too, one copy serves."""
+    """Whether the matrix of embeddings is packed: where it is the output's too, one copy serves."""
     _library().localq_ggml_pack_embeddings(pack)
 
 
@@ -66,15 +81,17 @@ def packed_bytes() -> int:
     return found
 
 
-def register(name: str, ggml_type: int, rows: int, depth: int, experts: int, address: int, nbytes: int) -> None:
+def register(
+    name: str, ggml_type: int, rows: int, depth: int, experts: int, address: int, nbytes: int
+) -> None:
     """Multiply the tensor ``name`` from packed data at ``address``, which outlives the model.
 
     Raises KernelError where the kernels cannot: no such product, or a size that the shape does not have.
     """
     if not _library().localq_ggml_register(name.encode(), ggml_type, rows, depth, experts, address, nbytes):
         raise KernelError(
-            f"{name}: {nbytes} bytes at {address:#x} are no {experts} packed matrices of {rows} x {depth} in "
-            f"ggml type {ggml_type}"
+            f"{name}: {nbytes} bytes at {address:#x} are no {experts} packed matrices of {rows} x {depth} "
+            f"in ggml type {ggml_type}"
         )
 
 
@@ -88,7 +105,7 @@ def _library() -> ctypes.CDLL:
 
     if llama_cpp.__version__ != LLAMA_CPP_PYTHON:
         raise KernelError(
-            f"llama-cpp-python {llama_cpp.__version__} is not {LLAMA_CPP_PYTHON}, which the kernels are made for"
+            f"llama-cpp-python {llama_cpp.__version__}; the kernels are made for {LLAMA_CPP_PYTHON}"
         )
     load_kernels()
     try:

@@ -1,7 +1,8 @@
 // MUL_MAT, MUL_MAT_ID and GET_ROWS with a matrix in strips, on every thread of ggml's pool.
 //
-// A product has two phases: the input's columns become bytes, then each thread multiplies strips. Where quantizing is
-// short, every thread quantizes all columns for itself and no thread waits; otherwise they share it and meet once.
+// A product has two phases: the input's columns become bytes, then each thread multiplies strips, chunk after chunk,
+// until none is left: a core that is slower, or interrupted, takes fewer chunks of a large matrix. Where quantizing is short, every thread
+// quantizes all columns for itself and no thread waits; otherwise they share it and meet once.
 #include "matrix.h"
 
 #include <string.h>
@@ -19,13 +20,27 @@ constexpr size_t kAloneAtMost = 16384;
 
 constexpr size_t up_to_line(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Rows [first, last) of `count` that are thread `ith`'s share.
+// Chunks of a matrix for each thread, on average, and from how many bytes on: below, threads take equal shares.
+constexpr size_t kChunksEach = 4, kChunkedFrom = size_t{1} << 20;
+
+// Part `i` of `parts` of `count` things: [first, last).
 struct Share {
   size_t first, last;
+  Share(size_t count, size_t i, size_t parts) : first(count * i / parts), last(count * (i + 1) / parts) {}
   Share(size_t count, const ggml_compute_params& params)
-      : first(count * static_cast<size_t>(params.ith) / static_cast<size_t>(params.nth)),
-        last(count * static_cast<size_t>(params.ith + 1) / static_cast<size_t>(params.nth)) {}
+      : Share(count, static_cast<size_t>(params.ith), static_cast<size_t>(params.nth)) {}
 };
+
+// How many chunks of an operation were taken. ggml plans a graph each time before it computes it, and asks for the work
+// size of each operation: there the count starts anew, so that threads need not meet before they take the first. It
+// lies in the last of the operation's parameters, which products leave unused.
+int32_t& chunks_taken(const ggml_tensor* op) {
+  constexpr size_t last = GGML_MAX_OP_PARAMS / sizeof(int32_t) - 1;
+  return const_cast<ggml_tensor*>(op)->op_params[last];
+}
+size_t take_chunk(const ggml_tensor* op) {
+  return static_cast<size_t>(__atomic_fetch_add(&chunks_taken(op), 1, __ATOMIC_RELAXED));
+}
 
 // The columns of an operation's input, and how its scratch memory is laid out.
 struct Columns {
@@ -84,11 +99,31 @@ struct Columns {
   }
 };
 
-void multiply_share(const Matrix& matrix, size_t expert, const localq_column* list, size_t count,
-                    const ggml_compute_params& params, uint8_t* workspace) {
-  const localq_product product{matrix.expert(expert), matrix.rows, matrix.depth, list, count};
-  const Share share(matrix.strip_count(), params);
-  if (share.first < share.last) matrix.multiply(&product, share.first, share.last, workspace);
+// The columns that are multiplied with each expert: those of expert e end at ends[e] of the list.
+struct Assignment {
+  const localq_column* list;
+  const uint32_t* ends;
+  size_t experts;
+};
+
+void multiply_chunks(const Matrix& matrix, const Assignment& assignment, const Columns& columns,
+                     const ggml_compute_params& params) {
+  const size_t strips = matrix.strip_count(), threads = static_cast<size_t>(params.nth);
+  const bool chunked = matrix.expert_bytes() >= kChunkedFrom;
+  const size_t chunks = std::min(strips, chunked ? kChunksEach * threads : threads);
+  const auto next = [&](size_t chunk) { return chunked ? take_chunk(columns.op) : chunk + threads; };
+  size_t chunk = chunked ? take_chunk(columns.op) : static_cast<size_t>(params.ith);
+  size_t passed = 0;  // chunks of the experts before this one
+  for (size_t e = 0, begin = 0; e < assignment.experts; begin = assignment.ends[e++]) {
+    const size_t count = assignment.ends[e] - begin;
+    if (count == 0) continue;
+    const localq_product product{matrix.expert(e), matrix.rows, matrix.depth, assignment.list + begin, count};
+    for (; chunk < passed + chunks; chunk = next(chunk)) {
+      const Share share(strips, chunk - passed, chunks);
+      matrix.multiply(&product, share.first, share.last, columns.workspace(params));
+    }
+    passed += chunks;
+  }
 }
 
 void multiply_all(const Matrix& matrix, const Columns& columns, const ggml_compute_params& params) {
@@ -97,7 +132,8 @@ void multiply_all(const Matrix& matrix, const Columns& columns, const ggml_compu
     list[c] = {columns.inputs(params) + c * columns.input_bytes,
                reinterpret_cast<float*>(static_cast<char*>(columns.op->data) + c * columns.op->nb[1])};
   }
-  multiply_share(matrix, 0, list, columns.count, params, columns.workspace(params));
+  const uint32_t end = static_cast<uint32_t>(columns.count);
+  multiply_chunks(matrix, {list, &end, 1}, columns, params);
 }
 
 // ids [used, tokens]: the product of token t in place u is with expert ids[u, t] and column (u modulo the input's) of t.
@@ -126,10 +162,7 @@ void multiply_by_expert(const Matrix& matrix, const Columns& columns, const ggml
           reinterpret_cast<float*>(output)};
     }
   }
-  for (size_t e = 0, begin = 0; e < matrix.experts; begin = ends[e++]) {
-    if (begin == ends[e]) continue;
-    multiply_share(matrix, e, list + begin, ends[e] - begin, params, columns.workspace(params));
-  }
+  multiply_chunks(matrix, {list, ends, matrix.experts}, columns, params);
 }
 
 void get_rows(const Matrix& matrix, const ggml_tensor* op, const ggml_compute_params& params) {
@@ -161,6 +194,7 @@ Matrix::Matrix(const localq_strip_layout* layout_, size_t depth_, size_t rows_, 
       strips(strips_) {}
 
 bool Matrix::work_size(int threads, const ggml_tensor* op, size_t& size) {
+  if (op->op != GGML_OP_GET_ROWS) chunks_taken(op) = 0;
   size = op->op == GGML_OP_GET_ROWS ? static_cast<size_t>(threads) * row_bytes()
                                     : Columns(*this, op).work_bytes(static_cast<size_t>(threads));
   return true;

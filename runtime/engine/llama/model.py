@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llama_cpp import llama_cpp as native
@@ -13,7 +13,7 @@ from runtime import ggml
 from runtime.engine.config import EngineConfig, KvType
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import ModelInfo
-from runtime.errors import ModelLoadFailed
+from runtime.errors import GgufError, ModelLoadFailed
 from runtime.gguf import open_model
 from runtime.kernels import abort_callback_address
 
@@ -60,7 +60,10 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
 
 
 def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, repack: bool = True) -> int:
-    """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle."""
+    """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle.
+
+    With it localq's kernels multiply, where they can; without it llama.cpp's plain ones do.
+    """
     if repack:
         use_own_kernels(config)
     params = native.llama_model_default_params()
@@ -89,13 +92,18 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
     return int(model)
 
 
-def use_own_kernels(config: EngineConfig) -> ggml.Attached:
-    """Attach localq's kernels where they can be; llama.cpp has to be told before it loads a model."""
-    attached = ggml.attach(config.threads)
-    if attached.isa:
-        tensors = open_model(config.model_paths).tensors
-        ggml.pack_embeddings(all(tensor.name != "output.weight" for tensor in tensors))
-    return attached
+def use_own_kernels(config: EngineConfig) -> None:
+    """Attach localq's kernels, where they can be: before llama.cpp loads its first model."""
+    if ggml.attach(config.threads).isa:
+        ggml.pack_embeddings(ties_embeddings(config.model_paths))
+
+
+def ties_embeddings(paths: Sequence[str]) -> bool:
+    """Whether one matrix is both looked up in and the output's; False for what llama.cpp will refuse."""
+    try:
+        return all(tensor.name != "output.weight" for tensor in open_model(paths).tensors)
+    except GgufError:
+        return False
 
 
 def context_params(config: EngineConfig) -> native.llama_context_params:
@@ -135,6 +143,7 @@ def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, seconds: 
     buffer = ctypes.create_string_buffer(256)
     native.llama_model_desc(model, buffer, len(buffer))
     template = native.llama_model_chat_template(model, None)
+    attached = ggml.attach(config.threads)
     bos, eos = native.llama_vocab_bos(vocabulary.handle), native.llama_vocab_eos(vocabulary.handle)
     return ModelInfo(
         description=buffer.value.decode("utf-8", "replace"),
@@ -151,6 +160,8 @@ def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, seconds: 
         eos_text=vocabulary.text(eos),
         control_texts=tuple(vocabulary.control_tokens),
         load_seconds=seconds,
+        kernels=attached.isa,
+        kernels_reason=attached.reason,
     )
 
 
