@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import InvalidName, ModelNotFound, NoSuchModel
+from app.errors import InvalidName, ModelNotFound, NoSuchModel, WrongUse
+from app.paths import expand
 from app.store import Manifest, Store
 
 DEMO = "demo"
@@ -40,10 +41,21 @@ def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest
             return _stored(fetch_demo(store), store)
     else:
         near = ()
-    path = Path(reference).expanduser()
+    path = expand(reference)
     if not reference or "\0" in reference or not _exists(path):
         raise ModelNotFound(reference, near)
     return ResolvedModel(path.name, _models_in(path) if path.is_dir() else (path,))
+
+
+def require_unicode(path: Path) -> None:
+    """Raises WrongUse for a path with bytes that are no UTF-8: it cannot be told to another process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise WrongUse(
+            f"the path {path} holds bytes that are no UTF-8; rename it, or import the file into the store",
+            next_command="localq import --help",
+        ) from None
 
 
 def _stored(manifest: Manifest, store: Store) -> ResolvedModel:

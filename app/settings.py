@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from app.errors import SettingsError
 from app.limits import KV_TYPES, MAX_CONTEXT_TOKENS, MAX_THREADS
+from app.paths import expand
 from runtime.engine.config import KvType
 
 ColorChoice = Literal["auto", "always", "never"]
@@ -182,7 +183,7 @@ def _switch(value: Any) -> bool:
 def _folder(value: Any) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f"{value!r} is not a folder")
-    return Path(value).expanduser()
+    return expand(value)
 
 
 _PARSERS: dict[str, Callable[[Any], object]] = {

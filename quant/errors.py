@@ -10,6 +10,7 @@ LocalqError
     ├── InvalidText        a file of texts cannot be used: not there, too large, no UTF-8, ...
     ├── TextTooShort       a calibration or evaluation text has too few tokens
     ├── TextsOverlap       calibration would see what the evaluation is to judge on
+    ├── OutputExists       a file has the name of the one to make
     ├── NoRoom             the disk has less free space than the file needs (a DoesNotFit too)
     ├── WorkInUse          another process is making the same file
     └── JobFailed          a process that ran the model for calibration or evaluation failed
@@ -18,9 +19,12 @@ LocalqError
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from runtime.errors import DoesNotFit, LocalqError
 from runtime.units import format_bytes
+
+Step: TypeAlias = Literal["calibration", "evaluation"]
 
 
 class QuantError(LocalqError):
@@ -65,16 +69,25 @@ class InvalidText(QuantError):
 
 
 class TextTooShort(QuantError):
-    """``tokens`` of the text are fewer than the ``needed_tokens``."""
+    """``tokens`` of the text are fewer than the ``needed_tokens`` of ``step``."""
 
-    def __init__(self, message: str, *, tokens: int, needed_tokens: int) -> None:
+    def __init__(self, message: str, *, step: Step, tokens: int, needed_tokens: int) -> None:
         super().__init__(message)
+        self.step = step
         self.tokens = tokens
         self.needed_tokens = needed_tokens
 
 
 class TextsOverlap(QuantError):
     """An evaluation text shares runs of words with the calibration."""
+
+
+class OutputExists(QuantError):
+    """There is a file at ``path`` already; it stays as it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already; choose another name, or remove it")
+        self.path = path
 
 
 class NoRoom(QuantError, DoesNotFit):
@@ -103,8 +116,9 @@ class WorkInUse(QuantError):
 
 
 class JobFailed(QuantError):
-    """The process that ran the model ended with an error; ``log`` holds its last lines."""
+    """The process that ran the model for ``step`` ended with an error; ``log`` holds its last lines."""
 
-    def __init__(self, message: str, *, log: str = "") -> None:
+    def __init__(self, message: str, *, step: Step, log: str = "") -> None:
         super().__init__(message)
+        self.step = step
         self.log = log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ import click
 from app.cli import options
 from app.cli.front import Front
 from app.limits import MAX_CONTEXT_TOKENS
+from app.paths import expand
 
 if TYPE_CHECKING:
     from app.cli.output import Block
     from quant.evaluation.result import Evaluation, EvaluationText, Figures
+    from runtime.engine.config import KvType
 
 DEFAULT_CHUNKS = 24
 LOWER_BOUND = (
@@ -52,6 +55,7 @@ LOWER_BOUND = (
     metavar="TOKENS",
     help="Length of a chunk; its second half is scored.",
 )
+@options.kv_option
 @options.threads_option
 @options.ram_option
 @options.output_options
@@ -63,6 +67,7 @@ def command(
     files: tuple[Path, ...],
     chunks: int,
     context: int,
+    kv: KvType | None,
     threads: int | None,
     ram: int | None,
 ) -> None:
@@ -71,10 +76,13 @@ def command(
     MODEL and ORIGINAL are stored names or paths to GGUF files. Perplexity is comparable between models of one
     vocabulary only. The KL divergence (in nats, 0 = the same) and the share of tokens where both hold the
     same one for the likeliest say what quantization has cost. Errors (±) are standard errors over chunks.
+    With --kv MODEL keeps its keys and values so, ORIGINAL always in f16: against itself, that shows what a
+    smaller cache costs.
 
     The built-in texts are prose, code, dialogue, and kinds of text that calibration has never seen.
     """
     from app.cli.again import again
+    from app.cli.eta import Eta
     from app.cli.loading import find
     from app.errors import WrongUse
     from quant.evaluation.evaluate import evaluate
@@ -83,10 +91,11 @@ def command(
     from runtime.hardware import this_machine
 
     settings = front.settings(threads=threads, ram=ram)
-    texts = read_texts(files)
+    texts = read_texts(tuple(map(expand, files)))
     original = find(front, settings, against)[1] if against is not None else None
     judged = find(front, settings, model)[1]
     started = time.monotonic()
+    eta = Eta()
     with front.out.progress(f"evaluating {judged.name}") as progress:
         try:
             evaluation = evaluate(
@@ -97,7 +106,8 @@ def command(
                 chunks=chunks,
                 threads=settings.threads,
                 memory_bytes=this_machine(ram=settings.ram).memory.available,
-                on_progress=progress.update,
+                kv_type=kv or "f16",
+                on_progress=lambda share: progress.say(f"{share:.0%}{eta.after(share)}"),
             )
         except InvalidRequest as error:
             enough = again(front, "--chunks", str(LEAST_CHUNKS * len(texts)))
@@ -109,17 +119,19 @@ def command(
     front.out.result(document, *blocks(judged.name, name, evaluation), quiet=[f"{value:.6g}"])
 
 
-def read_texts(files: tuple[Path, ...]) -> tuple[EvaluationText, ...]:
+def read_texts(files: tuple[Path, ...], named: Callable[[Path], str] = str) -> tuple[EvaluationText, ...]:
     """The built-in texts by domain, or each of ``files`` as a text of its own. Raises InvalidText."""
     from quant.calibration import texts
     from quant.calibration.domains import by_domain
     from quant.evaluation.result import EvaluationText
+    from quant.names import plain_name
 
     running: dict[str, str] = {} if files else by_domain(texts.builtin("evaluation"))
     for path in files:
-        found = texts.read_texts(path, domain=str(path))
+        name = plain_name(named(path))
+        found = texts.read_texts(path, domain=name)
         # A document stays as it is, byte for byte; only conversations become a running text.
-        running |= {str(path): found[0].text} if len(found) == 1 and found[0].text else by_domain(found)
+        running |= {name: found[0].text} if len(found) == 1 and found[0].text else by_domain(found)
     return tuple(EvaluationText(domain, text) for domain, text in running.items())
 
 
@@ -132,10 +144,11 @@ def _document(name: str, original: str | None, evaluation: Evaluation, seconds: 
 
 def blocks(name: str, original: str | None, evaluation: Evaluation) -> tuple[Block, ...]:
     """An evaluation as a person reads it."""
+    from app.cli.figures import DIVERGENCE_TITLES, with_error
     from app.cli.output import Fields, Table
 
     compared = evaluation.kl_mean is not None
-    header = ("", "TOKENS", "PERPLEXITY", "KL DIVERGENCE", "KL 99 %", "SAME TOP TOKEN")
+    header = ("", "TOKENS", "PERPLEXITY", *DIVERGENCE_TITLES)
     rows = [_row(text.name, text) for text in evaluation.texts]
     if len(rows) > 1:
         rows.append(_row("all", evaluation))
@@ -143,31 +156,16 @@ def blocks(name: str, original: str | None, evaluation: Evaluation) -> tuple[Blo
     table = Table(header[:columns], [row[:columns] for row in rows], right=frozenset(range(1, columns)))
     facts = [("model", name)]
     if original is not None and evaluation.original_perplexity is not None:
-        ratio = _with_error(evaluation.perplexity_ratio, evaluation.perplexity_ratio_stderr, 4)
-        facts.append(
-            ("against", f"{original}, perplexity {evaluation.original_perplexity:.2f}; ratio {ratio}")
-        )
+        theirs = with_error(evaluation.original_perplexity, evaluation.original_perplexity_stderr)
+        ratio = with_error(evaluation.perplexity_ratio, evaluation.perplexity_ratio_stderr)
+        facts.append(("against", f"{original}, perplexity {theirs}; ratio {ratio}"))
     if evaluation.kl_kind != "full":
         facts.append(("note", LOWER_BOUND))
     return table, "", Fields(facts)
 
 
 def _row(name: str, figures: Figures) -> tuple[str, ...]:
-    last = f"{figures.kl_p99:.3g}" if figures.kl_p99 is not None else ""
-    same = ""
-    if figures.top1_agreement is not None and figures.top1_stderr is not None:
-        same = f"{_with_error(100 * figures.top1_agreement, 100 * figures.top1_stderr, 1)} %"
-    return (
-        name,
-        f"{figures.tokens:,}",
-        _with_error(figures.perplexity, figures.perplexity_stderr, 2),
-        _with_error(figures.kl_mean, figures.kl_stderr, 4),
-        last,
-        same,
-    )
+    from app.cli.figures import divergence_cells, with_error
 
-
-def _with_error(value: float | None, error: float | None, digits: int) -> str:
-    if value is None or error is None:
-        return ""
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    perplexity = with_error(figures.perplexity, figures.perplexity_stderr)
+    return name, f"{figures.tokens:,}", perplexity, *divergence_cells(figures)

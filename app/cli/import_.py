@@ -41,9 +41,10 @@ def command(front: Front, path: Path, name: str | None, link: bool) -> None:
 def default_name(path: Path) -> str:
     """A name for the model at ``path``: its file's or folder's, made fit to be one. Raises InvalidName."""
     from app.errors import InvalidName
+    from app.paths import expand
     from app.store.names import check_name
 
-    resolved = path.expanduser().absolute()
+    resolved = expand(path).absolute()
     stem = resolved.name if resolved.is_dir() else resolved.stem
     stem = re.sub(r"-\d{5}-of-\d{5}$", "", stem)
     try:

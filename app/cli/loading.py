@@ -13,7 +13,7 @@ import msgspec
 from app.cli.again import again
 from app.cli.front import EngineLike, Front
 from app.errors import ModelDoesNotFit
-from app.models import ResolvedModel, resolve
+from app.models import ResolvedModel, require_unicode, resolve
 from app.settings import Settings
 from app.store import ChatDefaults, Manifest, Store
 from runtime.budget import MemoryPlan, auto_gpu_layers, plan_memory, suggest_config, suggest_context
@@ -81,7 +81,10 @@ def load(
 
 
 def find(front: Front, settings: Settings, reference: str) -> tuple[Store, ResolvedModel]:
-    """Resolve a model argument; a missing ``demo`` is fetched, and how far that is is shown."""
+    """Resolve a model argument; a missing ``demo`` is fetched, and how far that is is shown.
+
+    Raises what :func:`app.models.resolve` and :func:`app.models.require_unicode` raise.
+    """
     front.model = reference
     store = front.store(settings)
 
@@ -95,7 +98,10 @@ def find(front: Front, settings: Settings, reference: str) -> tuple[Store, Resol
         with front.out.progress("fetching the demo model") as progress:
             return fetch_demo(into, progress.advance)
 
-    return store, resolve(reference, store, fetch)
+    found = resolve(reference, store, fetch)
+    for path in found.paths:
+        require_unicode(path)
+    return store, found
 
 
 def plan_model(

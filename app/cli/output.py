@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from app.cli.text import align, wrap
+from app.cli.text import align, columns_of, shorten, wrap
 
 NO_LIMIT = 1 << 30
 LEAST_COLUMNS = 20
@@ -61,6 +61,7 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.color = color
+        self._progress: Progress | None = None
 
     @property
     def human(self) -> bool:
@@ -131,13 +132,19 @@ class Output:
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:
-        """One line on stderr that is drawn over and gone at the end; nothing where nobody looks at it."""
+        """One line on stderr that is drawn over and gone at the end; nothing where nobody looks at it.
+
+        What is printed meanwhile stands above it.
+        """
         shown = self.human and sys.stderr.isatty()
-        progress = Progress(self._safe_line(label), sys.stderr if shown else None)
+        columns = self._columns(sys.stderr)
+        progress = Progress(self._safe_line(label), sys.stderr if shown else None, columns)
+        outer, self._progress = self._progress, progress
         try:
             yield progress
         finally:
             progress.close()
+            self._progress = outer
 
     def _render(self, blocks: Sequence[Block], stream: TextIO) -> list[str]:
         lines: list[str] = []
@@ -214,6 +221,8 @@ class Output:
 
     def _print(self, stream: TextIO, lines: Sequence[str]) -> None:
         if lines:
+            if self._progress is not None:
+                self._progress.hide()
             _write(stream, "\n".join(lines) + "\n")
 
 
@@ -244,13 +253,15 @@ class AnswerStream:
 
 
 class Progress:
-    """A line that says how far something is; ``stream`` None shows nothing."""
+    """A line that says how far something is, of less than ``columns``: only one that does not wrap can be
+    drawn over. ``stream`` None shows nothing."""
 
     INTERVAL_SECONDS = 0.1
 
-    def __init__(self, label: str, stream: TextIO | None) -> None:
+    def __init__(self, label: str, stream: TextIO | None, columns: int = NO_LIMIT) -> None:
         self._label = label
         self._stream = stream
+        self._columns = columns
         self._next = 0.0
         self._draw("")
 
@@ -266,18 +277,25 @@ class Progress:
         """Draw ``words`` behind the label: text of ours, or made harmless by the caller."""
         self._draw(f" {words}")
 
-    def close(self) -> None:
-        """Take the line away; what comes later is not drawn."""
+    def hide(self) -> None:
+        """Take the line away until it is drawn again."""
         if self._stream is not None:
             _write(self._stream, "\r\x1b[K")
-            self._stream = None
+            self._next = 0.0
+
+    def close(self) -> None:
+        """Take the line away; what comes later is not drawn."""
+        self.hide()
+        self._stream = None
 
     def _draw(self, tail: str) -> None:
         now = time.monotonic()
         if self._stream is None or (tail and now < self._next):
             return
         self._next = now + self.INTERVAL_SECONDS if tail else 0.0
-        _write(self._stream, f"\r\x1b[K{self._label}{tail}")
+        room = self._columns - 1
+        label = shorten(self._label, max(room - columns_of(tail), 0))
+        _write(self._stream, f"\r\x1b[K{shorten(label + tail, room)}")
 
 
 def _paint(text: str, style: str) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from app.cli.speed import Speed
     from app.models import ResolvedModel
     from app.store import Store
-    from quant.certificate.document import Certificate, Figures, TensorFacts
+    from quant.certificate.document import Certificate, TensorFacts
 
 
 def closing(
@@ -39,6 +39,7 @@ def closing(
         "path": str(made.paths[0]),
         "target": made.certificate.target,
         "resumed_tensors": made.resumed_tensors,
+        "imatrix": str(made.imatrix) if made.imatrix else None,
         "original": before,
         "quantized": after,
         "certificate": msgspec.to_builtins(made.certificate),
@@ -46,6 +47,8 @@ def closing(
     rows = [(title, *cells) for title, cells in _rows(before, after, made.certificate) if any(cells)]
     blocks: list[Block] = [Table(("", "ORIGINAL", "QUANTIZED"), rows, right=frozenset({1, 2})), ""]
     facts = [("model", made.name), *_notes(made.certificate)]
+    if made.imatrix is not None:
+        facts.append(("imatrix", str(made.imatrix)))
     blocks.append(Fields(facts))
     return document, tuple(blocks)
 
@@ -62,6 +65,7 @@ def _measures(nbytes: int, bits: float, speed: Speed | None) -> dict[str, Any]:
 def _rows(
     before: dict[str, Any], after: dict[str, Any], certificate: Certificate
 ) -> Iterable[tuple[str, tuple[str, str]]]:
+    from app.cli.figures import divergence_cells, with_error
     from app.cli.text import format_bytes
 
     figures = certificate.figures
@@ -77,29 +81,18 @@ def _rows(
     yield (
         "perplexity",
         (
-            with_error(figures.original_perplexity, figures.original_perplexity_stderr, 2),
-            with_error(figures.perplexity, figures.perplexity_stderr, 2),
+            with_error(figures.original_perplexity, figures.original_perplexity_stderr),
+            with_error(figures.perplexity, figures.perplexity_stderr),
         ),
     )
-    yield "KL divergence", ("", with_error(figures.kl_mean, figures.kl_stderr, 4))
-    yield "KL 99 %", ("", f"{figures.kl_p99:.3g}")
-    yield (
-        "same top token",
-        ("", f"{with_error(100 * figures.top1_agreement, 100 * figures.top1_stderr, 1)} %"),
-    )
-
-
-def _agreement(figures: Figures) -> str:
-    return f"{with_error(100 * figures.top1_agreement, 100 * figures.top1_stderr, 1)} %"
+    for title, cell in zip(
+        ("KL divergence", "KL 99 %", "same top token"), divergence_cells(figures), strict=True
+    ):
+        yield title, ("", cell)
 
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def with_error(value: float, error: float, digits: int) -> str:
-    """``0.0317 ± 0.0021``."""
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
 def _notes(certificate: Certificate) -> list[tuple[str, str]]:
@@ -128,7 +121,7 @@ def certificate_of(store: Store, found: ResolvedModel) -> Certificate | None:
 
     from quant.certificate.document import from_json
     from quant.certificate.keys import read_certificate
-    from quant.pipeline import certificate_path
+    from quant.publication import certificate_path
     from runtime.gguf import open_model
 
     certificate = read_certificate(open_model(found.paths).header)
@@ -169,7 +162,7 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
         ("target", ", ".join([certificate.target, *certificate.overrides])),
         ("weights", f"{format_bytes(certificate.nbytes)}, {certificate.bits_per_weight:.2f} bits per weight"),
         ("data", f"sha256 {shorten_digests(certificate.data_sha256)}"),
-        ("calibration", _texts(certificate.calibration)),
+        ("calibration", _calibration(certificate)),
         ("evaluation", _texts(certificate.evaluation)),
         ("made by", f"localq {certificate.tool}, seed {certificate.seed}"),
     ]
@@ -181,32 +174,38 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
     return [*facts, *(note for note in _notes(certificate) if note[0] == "note")]
 
 
+def _calibration(certificate: Certificate) -> str:
+    from app.cli.text import shorten_digests
+
+    found = certificate.imatrix
+    if found is None:
+        return _texts(certificate.calibration)
+    of = f" of {', '.join(found.datasets)}" if found.datasets else ""
+    digest = shorten_digests(found.sha256)
+    return f"importance matrix {found.name} ({found.tokens:,} tokens{of}), sha256 {digest}"
+
+
 def _texts(texts: Sequence[Any]) -> str:
     return ", ".join(f"{text.name} ({text.tokens:,} tokens)" for text in texts) or "none"
 
 
 def _figures_table(certificate: Certificate) -> Block:
+    from app.cli.figures import DIVERGENCE_TITLES, divergence_cells, with_error
     from app.cli.output import Table
 
-    rows = []
-    for name, figures in [
-        *((each.text, each.figures) for each in certificate.by_text),
-        ("all", certificate.figures),
-    ]:
-        if figures is not None:
-            rows.append(
-                (
-                    name,
-                    f"{figures.tokens:,}",
-                    with_error(figures.original_perplexity, figures.original_perplexity_stderr, 2),
-                    with_error(figures.perplexity, figures.perplexity_stderr, 2),
-                    with_error(figures.kl_mean, figures.kl_stderr, 4),
-                    f"{figures.kl_p99:.3g}",
-                    _agreement(figures),
-                )
-            )
-    header = ("", "TOKENS", "ORIGINAL PPL", "PERPLEXITY", "KL DIVERGENCE", "KL 99 %", "SAME TOP TOKEN")
-    return Table(header, rows, right=frozenset(range(1, 7)))
+    found = [*((each.text, each.figures) for each in certificate.by_text), ("all", certificate.figures)]
+    rows = [
+        (
+            name,
+            with_error(figures.original_perplexity, figures.original_perplexity_stderr),
+            with_error(figures.perplexity, figures.perplexity_stderr),
+            *divergence_cells(figures),
+        )
+        for name, figures in found
+        if figures is not None
+    ]
+    header = ("", "ORIGINAL PPL", "PERPLEXITY", *DIVERGENCE_TITLES)
+    return Table(header, rows, right=frozenset(range(1, len(header))))
 
 
 def _role_table(certificate: Certificate) -> Block:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
     from app.store import Store
-    from quant.certificate.document import Certificate
-    from quant.request import QuantizeRequest
+    from quant.allocation.recipe import Override
+    from quant.certificate.document import Certificate, Options
+    from quant.request import QuantizeRequest, Target
 
 _READ_BYTES = 4 << 20
 
@@ -52,7 +52,12 @@ class Rebuilt:
 
 
 def rebuild(
-    front: Front, settings: Settings, model: str, source: str | None, calibration: str | None
+    front: Front,
+    settings: Settings,
+    model: str,
+    source: str | None,
+    calibration: str | None,
+    imatrix: str | None,
 ) -> Rebuilt:
     """Quantizes again what ``model`` was made of, in a scratch folder, and compares.
 
@@ -67,12 +72,13 @@ def rebuild(
     store, found = find(front, settings, model)
     certificate = certificate_of(store, found)
     if certificate is None:
-        raise no_certificate(found.name)
+        raise no_certificate(model)
+    asked = asked_for(model, certificate)
     mine = tensor_digests(front, found.paths)
     _require_sound(found, certificate, mine)
     paths = _source_paths(front, settings, store, found, certificate, source)
     with store.scratch() as folder:
-        request = _request(front, settings, certificate, paths, calibration, folder)
+        request = _request(front, settings, certificate, asked, paths, calibration, imatrix, folder)
         with shown(front, found.name, verbose=False) as show:
             again = quantize(request, on_event=show)
         theirs = tensor_digests(front, (again.path,))
@@ -86,11 +92,41 @@ def rebuild(
     )
 
 
-def no_certificate(name: str) -> AppError:
-    """The error for a model that localq did not make."""
+@dataclass(frozen=True)
+class Asked:
+    """What a certificate's text says of its request."""
+
+    options: Options
+    target: Target
+    overrides: tuple[Override, ...]
+
+
+def asked_for(model: str, certificate: Certificate) -> Asked:
+    """What the file at ``model`` is said to be made by. Raises AppError for what is no request of ours."""
+    import msgspec
+
+    from quant.allocation.recipe import parse_override
+    from quant.certificate.document import Options
+    from quant.request import Target
+
+    try:
+        return Asked(
+            Options.parse(certificate.options),
+            Target.parse(certificate.target),
+            tuple(map(parse_override, certificate.overrides)),
+        )
+    except (ValueError, msgspec.DecodeError) as error:
+        raise AppError(
+            f"{model} cannot be made again: its certificate asks for what this localq does not know: {error}",
+            next_command=f"localq show {shlex.quote(model)} --quality",
+        ) from error
+
+
+def no_certificate(model: str) -> AppError:
+    """The error for a model that localq did not make, as it was given."""
     return AppError(
-        f"{name} has no certificate: localq did not quantize it",
-        next_command=f"localq eval {shlex.quote(name)} --against ORIGINAL",
+        f"{model} has no certificate: localq did not quantize it",
+        next_command=f"localq eval {shlex.quote(model)} --against ORIGINAL",
     )
 
 
@@ -164,16 +200,22 @@ def _request(
     front: Front,
     settings: Settings,
     certificate: Certificate,
+    asked: Asked,
     source: tuple[Path, ...],
     calibration: str | None,
+    imatrix: str | None,
     folder: Path,
 ) -> QuantizeRequest:
-    """The request that the certificate is of, without evaluation: that changes no tensor."""
+    """The request that the certificate is of, without judging: that changes no tensor.
+
+    The figures' room does: a file of a given size has that much less for its tensors.
+    """
     from app.cli.again import again
-    from app.cli.quantizing import BUILTIN, calibration_texts
-    from quant.allocation.plan import domains
-    from quant.allocation.recipe import parse_override
-    from quant.request import QuantizeRequest, Target
+    from app.cli.quantize_imatrix import imatrix_again
+    from app.cli.quantizing import BUILTIN, MOMENT_BYTES, calibration_texts
+    from quant.certificate.first import domains
+    from quant.evaluation.result import EvaluationText
+    from quant.request import QuantizeRequest
     from runtime.hardware import usable_cores
 
     texts = calibration_texts(calibration or BUILTIN) if certificate.calibration else ()
@@ -183,18 +225,23 @@ def _request(
             "the calibration texts are not those of the certificate; give the file that was calibrated with",
             next_command=again(front, "--calib", "FILE"),
         )
-    options = json.loads(certificate.options)
+    found = imatrix_again(front, certificate, imatrix)
+    options = asked.options
     return QuantizeRequest(
         source=source,
-        target=Target.parse(certificate.target),
+        target=asked.target,
         out=folder / "rebuilt.gguf",
         tool=certificate.tool,
-        overrides=tuple(map(parse_override, certificate.overrides)),
+        overrides=asked.overrides,
         calibration=texts,
-        calibration_tokens=options["calibration_tokens"],
-        context_tokens=options["context_tokens"],
-        moment_bytes=options["moment_bytes"] or 1 << 30,
-        feedback=options["feedback"],
+        imatrix=found,
+        calibration_tokens=options.calibration_tokens,
+        evaluation=tuple(EvaluationText(text.name, "") for text in certificate.evaluation),
+        evaluation_chunks=options.evaluation_chunks,
+        judge=False,
+        context_tokens=options.context_tokens,
+        moment_bytes=options.moment_bytes or MOMENT_BYTES,
+        feedback=options.feedback,
         seed=certificate.seed,
         jobs=settings.threads or usable_cores().physical,
         memory_bytes=settings.ram,
@@ -206,6 +253,8 @@ def _reason(expected: Certificate, found: Certificate) -> str:
 
     if expected.data_sha256 == found.data_sha256:
         return ""
+    if expected.source.sha256 != found.source.sha256:
+        return "the source was changed since"
     if expected.tool != VERSION:
         return f"it was made by localq {expected.tool}, this is {VERSION}"
     if expected.statistics_sha256 != found.statistics_sha256:

@@ -83,6 +83,13 @@ def _fitting(text: str, columns: int, least: int) -> int:
     return len(text)
 
 
+def shorten(text: str, columns: int) -> str:
+    """``text`` in at most ``columns`` columns, an ellipsis in the place of what is cut off its end."""
+    if columns_of(text) <= columns:
+        return text
+    return text[: _fitting(text, columns - 1, 0)] + "…" if columns > 0 else ""
+
+
 def align(
     rows: Sequence[Sequence[str]],
     *,

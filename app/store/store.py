@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import msgspec
 
 from app.errors import NoSuchModel, StoreDamaged
+from app.paths import expand
 from app.store import disk
 from app.store.certificates import read_certificate, write_certificate
 from app.store.check import Problem, check_quickly, verify
@@ -36,7 +37,7 @@ HOME_VARIABLE = "LOCALQ_HOME"
 def default_home() -> Path:
     """``LOCALQ_HOME``, or the platform's folder for a program's data. Touches no disk."""
     if home := os.environ.get(HOME_VARIABLE):
-        return Path(home).expanduser().absolute()
+        return expand(home).absolute()
     import platformdirs
 
     return Path(platformdirs.user_data_dir("localq", appauthor=False))

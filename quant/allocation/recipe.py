@@ -28,6 +28,9 @@ OUTPUT_FORMAT: Final = "q6_k"
 LOOKED_UP_FORMAT: Final = "q4_k"
 """Least for embeddings that are only looked up: each token reads one row of them."""
 
+OUTER_ROLES: Final = frozenset({"output", "token_embd", "per_layer_token_embd"})
+"""Matrices outside of the layers, of which llama.cpp measures nothing unless asked."""
+
 _LAYER: Final = re.compile(r"blk\.(\d+)\.")
 _NUMBERS: Final = re.compile(r"I\d+|F64")
 _KEPT: Final = re.compile(
@@ -94,6 +97,8 @@ def parse_override(text: str) -> Override:
     name = name.strip().lower()
     if not equals or not pattern.strip():
         raise ValueError(f"{text!r} is not PATTERN=FORMAT, such as ffn_down=q6_k")
+    if any("\ud800" <= sign <= "\udfff" for sign in pattern):
+        raise ValueError(f"{pattern!r} holds bytes that are no UTF-8: no tensor has such a name")
     if name != KEEP and name not in BY_NAME:
         raise ValueError(f"{name!r} is no format; there are {', '.join([*BY_NAME, KEEP])}")
     return Override(pattern.strip(), name)

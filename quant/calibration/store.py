@@ -118,7 +118,7 @@ def open_statistics(folder: Path) -> Statistics:
     """The statistics in a folder. Raises QuantError where it holds none, or a file of another length."""
     try:
         index = msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise QuantError(f"{folder} holds no calibration statistics ({error}); calibrate again") from error
     if index.version != VERSION:
         raise QuantError(

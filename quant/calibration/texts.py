@@ -17,6 +17,7 @@ import msgspec
 
 from quant.calibration.text import CalibrationText
 from quant.errors import InvalidText
+from quant.names import plain_name
 from runtime.units import format_bytes
 
 Split = Literal["calibration", "evaluation"]
@@ -107,10 +108,10 @@ def read_texts(path: Path, *, domain: str = OWN_DOMAIN) -> tuple[CalibrationText
         raise InvalidText(f"{path}: texts are read from {kinds} files, {found}; rename a copy", path=path)
     content = _decode(path, _read(path))
     if suffix == CONVERSATIONS:
-        return _conversations(path, path.name, domain, content)
+        return _conversations(path, plain_name(path.name), domain, content)
     if not content.strip():
         raise InvalidText(f"{path}: the file holds no text", path=path)
-    return (CalibrationText(path.name, domain, content),)
+    return (CalibrationText(plain_name(path.name), domain, content),)
 
 
 def _read_builtin(source: TextSource, folder: Path) -> tuple[CalibrationText, ...]:

@@ -8,6 +8,7 @@ machine.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from typing import Annotated, Literal, TypeAlias
 
@@ -44,6 +45,18 @@ class TextFacts(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Count
 
 
+class ImatrixFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """llama.cpp's importance matrix, where one was taken in the place of calibration texts."""
+
+    name: str
+    """The file's name, never its path."""
+    sha256: Sha256
+    tokens: Count
+    """The most that a matrix saw, as the file says."""
+    datasets: tuple[str, ...] = ()
+    """What it was measured on, as the file says."""
+
+
 class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One tensor."""
 
@@ -56,6 +69,24 @@ class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     error: float | None
     """Squared error of the matrix's output over its square, on calibration's inputs and 128 rows at most; of
     the weights themselves where no input was seen. None = copied."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What else was asked for; 0 and False where there was no use for it."""
+
+    calibration_tokens: Count
+    context_tokens: Count
+    evaluation_chunks: Count
+    feedback: bool
+    moment_bytes: Count
+
+    def __str__(self) -> str:
+        return json.dumps(msgspec.to_builtins(self), sort_keys=True)
+
+    @classmethod
+    def parse(cls, text: str) -> Options:
+        """The inverse of ``str``. Raises :class:`msgspec.DecodeError`."""
+        return msgspec.json.decode(text, type=cls)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,10 +140,11 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     overrides: tuple[str, ...] = ()
     seed: Count = 0
     options: str = ""
-    """Of the encoders, as JSON."""
+    """:class:`Options` as text."""
     calibration: tuple[TextFacts, ...] = ()
     statistics_sha256: Sha256 | None = None
-    """Of what calibration measured; None without calibration."""
+    """Of what calibration measured; None without calibration texts."""
+    imatrix: ImatrixFacts | None = None
     evaluation: tuple[TextFacts, ...] = ()
     figures: Figures | None = None
     """None where nothing was evaluated."""
@@ -141,8 +173,11 @@ def to_json(certificate: Certificate) -> bytes:
 
 
 def from_json(raw: bytes) -> Certificate:
-    """The inverse. Raises :class:`msgspec.ValidationError` or :class:`msgspec.DecodeError`."""
-    return msgspec.json.decode(raw, type=Certificate)
+    """The inverse. Raises :class:`msgspec.DecodeError`."""
+    try:
+        return msgspec.json.decode(raw, type=Certificate)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def data_digest(tensor_digests: Iterable[str]) -> str:

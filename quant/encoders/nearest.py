@@ -15,6 +15,10 @@ from runtime.kernels.scale_search import FormatShape, fit
 
 LARGEST = 65504.0
 """The largest fp16: what every format can hold."""
+FAINT = np.float32(2.0**-100)
+RAISE = np.float32(2.0**80)
+"""Importances of a block below the first are multiplied by the second, exactly: the inverse of a subnormal is
+no float32."""
 
 
 def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: str | None = None) -> Blocks:
@@ -47,6 +51,9 @@ def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: st
     importance = np.ascontiguousarray(importance, dtype=np.float32)
     if not (np.isfinite(importance).all() and float(importance.min()) >= 0.0):
         raise CannotEncode("an importance is negative or not finite; calibrate again")
+    of_blocks = importance.reshape(-1, fmt.block)
+    faint = of_blocks.max(axis=1, keepdims=True) < FAINT
+    importance = (of_blocks * np.where(faint, RAISE, np.float32(1))).reshape(-1)
     shape = FormatShape(fmt.block, fmt.group, fmt.levels, fmt.affine, fmt.scale_range, fmt.minima_high)
     found = fit(shape, weights, importance, isa=isa)
     return Blocks(found.codes, found.scale, found.minimum, found.scales, found.minima)

@@ -141,6 +141,7 @@ class Plan:
     wide: int
     near: int
     again: int
+    few: bool
     mirrored: bool
     sign: np.float32
     first: np.float32
@@ -156,10 +157,8 @@ class Plan:
         size = -low if below else high
         end = F(fmt.levels[1] - fmt.levels[0]) if below else F(fmt.levels[-1] - fmt.levels[-2])
         few, many = len(fmt.levels) <= 4, len(fmt.levels) >= 64
-        wide = 8 if few or many else 16
+        wide = 4 if many else 8 if few else 16
         first = size - end
-        if first > F(0.98) * size:
-            first = F(0.98) * size
         if first < F(0.5) * size:
             first = F(0.5) * size
         widen, left = F(1) + F(32) * end / size, wide
@@ -168,8 +167,9 @@ class Plan:
         span = high - low
         return cls(
             wide=wide,
-            near=4 if many else 6 if few else 16,
+            near=4 if many else 0 if few else 16,
             again=0 if many else AGAIN,
+            few=few,
             mirrored=not many and bool(low != -high),
             sign=F(-1) if below else F(1),
             first=first,
@@ -192,11 +192,25 @@ class Search:
         error = zero = np.zeros_like(group.weight)
         for j in range(group.x.shape[-1]):
             error = error + (group.w[..., j] * group.x[..., j]) * group.x[..., j]
+        self.energy = error
         self.best = Fit(Grid(zero, zero), error, zero, zero)
 
     def try_grid(self, scale: F32, minimum: F32) -> None:
         at = Grid(scale, minimum)
         other = refit(moments_of(self.levels, self.group, at, self.affine), self.group, at, self.affine)
+        self.keep_better(other)
+
+    def try_few_levels(self, at: F32) -> None:
+        xl = ll = zero = np.zeros_like(at)
+        for j in range(self.group.x.shape[-1]):
+            x = self.group.x[..., j]
+            level = self.levels.nearest(x * inverse(at))
+            wl = self.group.w[..., j] * level
+            xl, ll = xl + wl * x, ll + wl * level
+        scale = ratio(xl, ll)
+        self.keep_better(Fit(Grid(scale, zero), self.energy - scale * xl, ll, zero))
+
+    def keep_better(self, other: Fit) -> None:
         self.best = chosen(other.error < self.best.error, other, self.best)
 
 
@@ -205,18 +219,25 @@ def search_scale(levels: Levels, plan: Plan, group: Group) -> Fit:
     zero = largest = np.zeros_like(group.weight)
     for j in range(group.x.shape[-1]):
         largest = choose(magnitude(group.x[..., j]) > magnitude(largest), group.x[..., j], largest)
+
+    def try_scale(scale: F32) -> None:
+        if plan.few:
+            search.try_few_levels(scale)
+        else:
+            search.try_grid(scale, zero)
+
     candidate = plan.first
     for _ in range(plan.wide):
         scale = largest * (plan.sign / candidate)
-        search.try_grid(scale, zero)
+        try_scale(scale)
         if plan.mirrored:
-            search.try_grid(-scale, zero)
+            try_scale(-scale)
         candidate = candidate * plan.widen
     middle = search.best.grid.scale
     for k in range(plan.near):
-        search.try_grid(middle * (F(1) + (plan.widen - F(1)) * way(k, plan.near)), zero)
+        try_scale(middle * (F(1) + (plan.widen - F(1)) * way(k, plan.near)))
     for _ in range(plan.again):
-        search.try_grid(*search.best.grid)
+        try_scale(search.best.grid.scale)
     return search.best
 
 

@@ -15,6 +15,9 @@ from quant.formats.format import F32, Format
 from runtime.kernels import tiles
 from runtime.kernels.tiles import Descent, FeedbackTiles, Start, StoredGrid
 
+LEAST_CURVATURE = np.float32(2.0**-126)
+"""The smallest float32 whose inverse is one too."""
+
 
 def refine(
     fmt: Format, weights: F32, rounded: FeedbackTiles, grids: Grids, factor: Factor, hessian: F32, sweeps: int
@@ -37,7 +40,7 @@ def refine(
         codes=np.ascontiguousarray(rounded.codes[:, place]),
     )
     diagonal = np.diagonal(hessian) + np.float32(factor.ridge)
-    steps = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
+    steps = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal >= LEAST_CURVATURE)
     descent = Descent(steps, factor.ridge, passes=1)
     stored = _load(grids)
     data = format_data(fmt)

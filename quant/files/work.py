@@ -13,10 +13,10 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from quant.files.writer import PartFile
 PREFIX: Final = ".localq-quantize-"
 _KEY_DIGITS: Final = 16
 _READ_BYTES: Final = 4 << 20
+Document = TypeVar("Document", bound=msgspec.Struct)
 
 
 class FinishedTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,17 @@ class Work:
         temporary = path.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(document))
         temporary.replace(path)
+
+    def load(self, path: Path, kind: type[Document]) -> Document | None:
+        """A document that was saved; None where there is none, or it is damaged."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def forget_tensors(self) -> None:
+        """Takes nothing of what the journal says for finished any more."""
+        self.journal.unlink(missing_ok=True)
 
     def append(self, tensor: FinishedTensor) -> None:
         """Adds a line to the journal, in one write. The tensor's bytes have been written before."""
@@ -194,9 +206,21 @@ def open_work(parent: Path, key: str, name: str) -> Iterator[Work]:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise WorkInUse(folder) from None
-            if os.fstat(fd).st_nlink == 0 or not folder.exists():
+            if not _is_at(fd, folder):
                 continue
-            yield Work(folder, name)
+            try:
+                yield Work(folder, name)
+            finally:
+                with suppress(OSError):  # what failed before it left anything leaves nothing
+                    folder.rmdir()
             return
         finally:
             os.close(fd)
+
+
+def _is_at(fd: int, folder: Path) -> bool:
+    """Whether an open folder still has its name: not if it was removed, even where another one has it now."""
+    try:
+        return os.path.samestat(os.fstat(fd), folder.stat())
+    except FileNotFoundError:
+        return False

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from quant.errors import NoRoom, QuantError
+from quant.errors import NoRoom, OutputExists, QuantError
 from quant.files.layout import FileLayout
 from runtime.gguf import open_model
 from runtime.gguf.source import pread
@@ -29,6 +29,8 @@ class PartFile:
         self.path = path
         self.layout = layout
         with _disk_errors(path, layout.size):
+            if path.exists() and path.stat().st_nlink > 1:
+                path.unlink()  # it was published when a kill came: it is another's now
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
                 if os.fstat(self._fd).st_size != layout.size:
@@ -79,10 +81,16 @@ class PartFile:
         """Validates the finished file as any other. Raises :class:`runtime.errors.GgufError`."""
         open_model(self.path)
 
-    def publish(self, target: Path) -> None:
-        """Moves the file, brought to the disk before, to ``target`` on the same disk in one step."""
+    def publish(self, target: Path, *, replace: bool = False) -> None:
+        """Moves the file, brought to the disk before, to ``target`` on the same disk in one step.
+
+        Raises :class:`OutputExists` where something has that name, unless ``replace``.
+        """
         with _disk_errors(target, self.layout.size):
-            self.path.replace(target)
+            if replace:
+                self.path.replace(target)
+            else:
+                move_to_nothing(self.path, target)
             sync_folder(target.parent)
 
     def close(self) -> None:
@@ -93,6 +101,25 @@ class PartFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def move_to_nothing(source: Path, target: Path) -> None:
+    """Moves a file to a name on the same disk that no other has. Raises :class:`OutputExists`.
+
+    By a second name, which never takes that of another file, where the file system offers those.
+    """
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise OutputExists(target) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if target.exists():
+            raise OutputExists(target) from None
+        source.replace(target)
+    else:
+        source.unlink()
 
 
 def sync_folder(folder: Path) -> None:

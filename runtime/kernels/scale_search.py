@@ -81,7 +81,8 @@ def fit(
 ) -> Fitted:
     """Blocks of ``weights`` [rows, columns], float32 and contiguous; ``importance`` [columns] likewise.
 
-    Weights are finite and at most 65504 in size; importances finite and not below 0.
+    Weights are finite and at most 65504 in size; importances are 0, or normal floats above
+    it.
     """
     if weights.dtype != np.float32 or weights.ndim != 2 or not weights.flags.c_contiguous:
         raise ValueError(f"weights are {weights.dtype} {weights.shape}; they must be contiguous float32 rows")

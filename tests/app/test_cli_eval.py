@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.eval import read_texts
+from app.cli.figures import with_error
 from tests.app.cli_runner import Cli
 from tests.runtime.byte_model import write_byte_model
 
@@ -79,9 +80,28 @@ def test_the_built_in_texts_are_judged_by_domain(cli: Cli) -> None:
         ["unseen", "30"],
         ["all", "120"],
     ]
-    assert all(line.endswith("100.0 ± 0.0 %") and "0.0000 ± 0.0000" in line for line in lines[1:6])
-    assert "ratio 1.0000 ± 0.0000" in lines[-1]
+    assert all(line.endswith("100.0 ± 0.0 %") and " 0 ± 0 " in line for line in lines[1:6])
+    assert "ratio 1 ± 0" in lines[-1]
     assert [text.name for text in read_texts(())] == ["prose", "code", "dialogue", "unseen"]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (0.03172, 0.00211, "0.0317 ± 0.0021"),
+        (0.000631, 0.0000213, "0.000631 ± 0.000021"),
+        (494.153, 293.47, "494 ± 293"),
+        (18.6123, 2.5, "18.6 ± 2.5"),
+        (1.5, 0.0996, "1.500 ± 0.100"),
+        (1e-14, 1e-15, "1.00e-14 ± 1.0e-15"),
+        (1.0, 0.0, "1 ± 0"),
+        (None, 0.1, ""),
+    ],
+)
+def test_an_error_has_two_digits_and_its_value_as_many_places(
+    value: float | None, error: float, text: str
+) -> None:
+    assert with_error(value, error) == text
 
 
 def test_quiet_prints_the_divergence(cli: Cli, tmp_path: Path) -> None:

@@ -34,6 +34,11 @@ def test_a_path_may_be_written_in_any_way(
     assert model.paths[0].resolve() == tmp_path / "a.gguf"
 
 
+def test_the_folder_of_nobody_is_a_path_that_is_not_there(store: Store) -> None:
+    with pytest.raises(ModelNotFound):
+        resolve("~nobody-of-this-name/a.gguf", store, never)
+
+
 def test_the_persons_own_folder_may_be_written_with_a_tilde(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

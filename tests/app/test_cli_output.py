@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.output import Fields, Output, Styled, Table
-from app.cli.text import align, columns_of, format_bytes, format_parameters, plural, wrap
+from app.cli.text import align, columns_of, format_bytes, format_parameters, plural, shorten, wrap
 from tests.app.fake_engine import HOSTILE
 
 FORBIDDEN = set(map(chr, range(32))) - {"\n", "\t"} | {"\x7f", "\x9b", "\u202e", "\U000e0041"}
@@ -138,6 +138,32 @@ def test_progress_is_drawn_over_and_leaves_nothing() -> None:
     assert terminal.getvalue() == "\r\x1b[Kload␛ing\r\x1b[Kload␛ing 50%\r\x1b[K"
 
 
+def test_what_is_said_meanwhile_stands_above_the_progress_and_not_behind_it() -> None:
+    with on_a_terminal() as terminal:
+        output = Output(color="never")
+        with output.progress("loading") as progress:
+            progress.update(0.5)
+            output.note("found")
+            output.warn("careful")
+            progress.update(0.6)
+        output.note("done")
+    drawn = ["", "loading", "loading 50%", "found\n", "warning: careful\n", "loading 60%", "done\n"]
+    assert terminal.getvalue().split("\r\x1b[K") == drawn
+
+
+def test_progress_takes_no_more_than_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    with on_a_terminal() as terminal, Output().progress("loading a-long-name.gguf") as progress:
+        progress.say("checking 5%")
+        progress._next = 0.0
+        progress.say("checking what is there 5%")
+    assert terminal.getvalue().split("\r\x1b[K")[1:-1] == [
+        "loading a-long-nam…",
+        "loadin… checking 5%",
+        " checking what is …",
+    ]
+
+
 @pytest.mark.parametrize("output", [Output(quiet=True), Output(json=True)])
 def test_progress_is_for_people_only(output: Output) -> None:
     with on_a_terminal() as terminal, output.progress("loading") as progress:
@@ -149,6 +175,14 @@ def test_progress_is_not_written_into_a_file(capsys: pytest.CaptureFixture[str])
     with Output().progress("loading") as progress:
         progress.update(0.5)
     assert tuple(capsys.readouterr()) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [(10, "日本語 abc"), (9, "日本語 a…"), (8, "日本語 …"), (5, "日本…"), (1, "…"), (0, "")],
+)
+def test_what_is_too_long_is_cut_at_a_column(columns: int, expected: str) -> None:
+    assert shorten("日本語 abc", columns) == expected
 
 
 def test_a_stream_ends_its_line_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,10 +18,12 @@ from app.store import Store
 from quant import pipeline
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
+from quant.errors import JobFailed, TextTooShort
 from quant.files.work import PREFIX
-from quant.pipeline import certificate_path
-from quant.progress import TensorEvent
+from quant.progress import PhaseEvent, TensorEvent
+from quant.publication import certificate_path
 from quant.request import Target
+from runtime.errors import ModelLoadFailed
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
 from tests.quant.source_models import put, write_source
@@ -112,8 +114,6 @@ class TestResult:
     def test_a_model_that_cannot_be_run_is_published_all_the_same(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from runtime.errors import ModelLoadFailed
-
         def fail(*_: object) -> None:
             raise ModelLoadFailed("llama.cpp does not know this architecture", log="")
 
@@ -122,6 +122,38 @@ class TestResult:
         assert ran.exit_code == 0
         assert "the speed could not be measured: llama.cpp does not know" in ran.stderr
         assert [model.name for model in cli.store.list()] == ["small:q4_k_m"]
+
+    def test_progress_says_how_long_a_phase_will_take(self, cli: Cli) -> None:
+        from app.cli.eta import Eta
+        from app.cli.front import Front
+        from app.cli.quantize_progress import Show
+
+        said: list[str] = []
+
+        class Line:
+            say = said.append
+
+        now = iter((0.0, 0.0, 2.0, 10.0, 10.0, 10.0, 12.0))
+        show = Show(Front(), Line(), False, lambda: Eta(lambda: next(now)))  # type: ignore[arg-type]
+        for phase, done in (("hash", 500), ("hash", 600), ("hash", 750), ("evaluate", 0), ("evaluate", 1)):
+            show(PhaseEvent(phase, done, 1000))  # type: ignore[arg-type]
+        assert said == [
+            "reading 50%",
+            "reading 60%",
+            "reading 75%, 10 s left",
+            "evaluating 0%",
+            "evaluating 0%",
+        ]
+
+    def test_a_tensor_that_is_lost_is_told(self, cli: Cli) -> None:
+        def shrink(name: str, values: Any) -> Any:
+            return values * np.float32(1e-8) if name == "blk.0.ffn_up.weight" else values
+
+        path = write_source(cli.folder / "faint.gguf", plain=np.float32, change=shrink)
+        ran = cli.run("quantize", str(path), "--to", "q4_k", *PLAIN)
+        assert ran.stderr.count("warning:") == 1
+        assert "blk.0.ffn_up.weight loses 100% of what it gives in Q4_K" in ran.stderr
+        assert "--tensor blk.0.ffn_up.weight=keep" in ran.stderr
 
     def test_verbose_says_each_tensor(self, cli: Cli, source: Path) -> None:
         ran = cli.run("quantize", str(source), "--to", "q4_k", *PLAIN, "-v")
@@ -176,6 +208,7 @@ class TestChoices:
             (("--size", "small"), "is not a size"),
             (("--tensor", "ffn_down"), "is not PATTERN=FORMAT"),
             (("--tensor", "ffn_dwon=q6_k"), "no tensor matches 'ffn_dwon'"),
+            (("--tensor", os.fsdecode(b"[!\xff]*=keep")), "no tensor has such a name"),
             (("--size", "20K"), "ask for"),
             (("--eval-chunks", "3", "--eval", "builtin"), "have no error bars"),
             (("--out", "Bad Name"), "cannot be the name"),
@@ -197,12 +230,101 @@ class TestChoices:
         assert "none.txt" in ran.stderr
         assert ran.last_line.startswith("next: ls -l")
 
+    def test_a_text_to_judge_on_stands_in_the_file_by_its_name_and_not_its_path(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        text = cli.folder / "secret" / os.fsdecode(b"tale\xff.txt")
+        text.parent.mkdir()
+        text.write_text("Some words to judge on. " * 200)
+        ran = cli.run("quantize", str(source), "--size", "450K", "--eval", str(text), "--out", "judged")
+        assert ran.exit_code == 0, ran.stderr
+        (path,) = cli.store.paths(cli.store.get("judged"))
+        certificate = read_certificate(open_gguf(path))
+        assert certificate is not None
+        assert [text.name for text in certificate.evaluation] == ["tale\\udcff.txt"]
+        assert b"secret" not in path.read_bytes()
+
+    def test_a_text_to_calibrate_with_may_have_any_name(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        text = cli.folder / os.fsdecode(b"tale\xff.txt")
+        text.write_text("Some words of my own.")
+        assert cli.run("quantize", str(source), "--calib", str(text), "--eval", "none").exit_code == 0
+
+    def test_paths_that_are_no_unicode_are_refused_with_a_way_out(self, cli: Cli, source: Path) -> None:
+        odd = source.rename(cli.folder / os.fsdecode(b"odd\xff.gguf"))
+        for words in (
+            ("quantize", str(odd), *PLAIN),
+            ("eval", str(odd)),
+            ("run", str(odd), "hello"),
+            ("quantize", str(odd), *PLAIN, "--out", str(cli.folder / os.fsdecode(b"o\xff.gguf"))),
+        ):
+            ran = cli.run(*words)
+            assert (ran.exit_code, ran.last_line) == (2, "next: localq import --help")
+            assert "no UTF-8" in ran.stderr
+        assert cli.run("import", str(odd), "--name", "even").exit_code == 0
+        assert cli.run("quantize", "even", *PLAIN).exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("words", "exit_code"),
+        [
+            (("quantize", "~nobody-there/a.gguf"), 1),
+            (("quantize", "{source}", "--calib", "~nobody-there/a.txt"), 1),
+            (("quantize", "{source}", "--eval", "~nobody-there/a.txt"), 1),
+            (("quantize", "{source}", *PLAIN, "--out", "~nobody-there/a.gguf"), 2),
+            (("eval", "{source}", "--text", "~nobody-there/a.txt"), 1),
+            (("import", "~nobody-there/a.gguf"), 1),
+        ],
+    )
+    def test_the_folder_of_nobody_is_not_there(
+        self, cli: Cli, source: Path, words: tuple[str, ...], exit_code: int
+    ) -> None:
+        ran = cli.run(*(word.format(source=source) for word in words))
+        assert ran.exit_code == exit_code
+        assert "unexpected" not in ran.stderr
+        assert "~nobody-there" in ran.stderr
+
+    @pytest.mark.parametrize(
+        ("error", "step"),
+        [
+            (JobFailed("calibration failed: no", step="calibration"), ("--calib", "none")),
+            (JobFailed("the evaluation failed: no", step="evaluation"), ("--eval", "none")),
+            (ModelLoadFailed("llama.cpp could not load it", log=""), ("--eval", "none")),
+            (
+                TextTooShort("short", step="calibration", tokens=1500, needed_tokens=16352),
+                ("--calib-tokens", "1024"),
+            ),
+            (TextTooShort("short", step="evaluation", tokens=600, needed_tokens=1024), ("--eval", "builtin")),
+        ],
+    )
+    def test_what_helps_where_the_model_cannot_be_run_on_the_texts_is_proposed(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, step: tuple[str, str]
+    ) -> None:
+        from dataclasses import replace
+
+        def fail(*_: object) -> Any:
+            raise error
+
+        steps = stand_ins()
+        failing = replace(steps, **{"calibrate" if "calib" in step[0] else "evaluate": fail})
+        monkeypatch.setattr(pipeline, "real_steps", lambda: failing)
+        ran = cli.run("quantize", str(source), "--calib", "builtin")
+        assert ran.exit_code == 1
+        assert ran.last_line.startswith("next: localq quantize ")
+        assert ran.last_line.endswith(" ".join(step))
+
     def test_a_text_that_is_surely_too_short_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         short = cli.folder / "short.txt"
         short.write_text("A few words.")
         ran = cli.run("quantize", str(source), "--calib", "none", "--eval", str(short))
         assert ran.exit_code == 1
         assert "has 12 bytes, too few for 1024 tokens" in ran.stderr
+
+    def test_a_file_that_is_there_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), *PLAIN, "--out", str(source))
+        assert ran.exit_code == 1
+        assert "exists already" in ran.stderr
+        assert ran.last_line == f"next: ls -l {source}"
 
     def test_a_name_that_is_taken_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         cli.add_model("small/x")
@@ -236,8 +358,62 @@ class TestChoices:
     )
     def test_a_target_in_a_certificate_is_read_back(self, target: Target) -> None:
         assert Target.parse(str(target)) == target
-        with pytest.raises(ValueError, match="no target"):
-            Target.parse("q9_z")
+        for text in ("q9_z", "nan bits per weight", "inf bits per weight", "-1 bits per weight", "x bytes"):
+            with pytest.raises(ValueError, match=r"no target|no number|invalid literal"):
+                Target.parse(text)
+
+
+class TestImportanceMatrices:
+    def test_what_calibration_measured_is_written_and_taken_again(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        matrix = cli.folder / "m.gguf"
+        document = cli.run("quantize", str(source), "--save-imatrix", str(matrix), "--json").json()
+        assert document["imatrix"] == str(matrix)
+        assert judged == ["calibrate", "evaluate"]
+        words = ("quantize", str(source), "--imatrix", str(matrix), "--out", "by-matrix")
+        ran = cli.run(*words)
+        assert ran.exit_code == 0, ran.stderr
+        assert judged == ["calibrate", "evaluate", "evaluate"]
+        shown = cli.run("show", "by-matrix", "--quality").stdout
+        assert "importance matrix m.gguf (512 tokens of prose, code, languages, dialogue), sha256" in shown
+
+    def test_it_is_made_again_with_the_same_file(self, cli: Cli, source: Path, judged: list[str]) -> None:
+        matrix = cli.folder / "m.gguf"
+        cli.run("quantize", str(source), "--save-imatrix", str(matrix), "--out", "first")
+        cli.run("quantize", str(source), "--imatrix", str(matrix))
+        words = ("verify", "small:q4_k_m", "--rebuild")
+        ran = cli.run(*words)
+        assert ran.exit_code == 2
+        assert "made with the importance matrix m.gguf" in ran.stderr
+        assert ran.last_line == "next: localq verify small:q4_k_m --rebuild --imatrix FILE"
+        assert cli.run(*words, "--imatrix", str(matrix)).exit_code == 0
+        matrix.write_bytes(matrix.read_bytes().replace(b"prose", b"verse"))
+        assert "another one" in cli.run(*words, "--imatrix", str(matrix)).stderr
+        assert cli.run("verify", "--imatrix", str(matrix)).exit_code == 2
+
+    @pytest.mark.parametrize(
+        ("words", "exit_code", "said"),
+        [
+            (("--imatrix", "{source}", "--calib", "builtin"), 2, "give one of them"),
+            (("--imatrix", "{source}"), 1, "is no importance matrix"),
+            (("--imatrix", "{folder}/none.gguf"), 1, "none.gguf"),
+            (("--imatrix", "{folder}"), 1, "{folder}"),
+            (("--save-imatrix", "{folder}/m.gguf", "--calib", "none"), 2, "nothing is measured"),
+            (("--save-imatrix", "{folder}/m.gguf", "--imatrix", "{source}"), 1, "no importance matrix"),
+            (("--save-imatrix", "{folder}/none/m.gguf"), 2, "does not exist"),
+            (("--save-imatrix", "{source}"), 1, "exists already"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_the_work(
+        self, cli: Cli, source: Path, words: tuple[str, ...], exit_code: int, said: str, judged: list[str]
+    ) -> None:
+        fields = {"source": source, "folder": cli.folder}
+        ran = cli.run("quantize", str(source), *(word.format(**fields) for word in words))
+        assert ran.exit_code == exit_code
+        assert said.format(**fields) in ran.stderr
+        assert "unexpected" not in ran.stderr
+        assert judged == []
 
 
 class TestFailures:
@@ -281,10 +457,15 @@ class TestFailures:
             patch.setattr(Show, "__call__", interrupt)
             ran = cli.run(*words)
         assert ran.exit_code == 130
-        assert "the same command goes on from here" in ran.stderr
+        assert "what is finished is kept, and the same command goes on with it" in ran.stderr
         assert next(cli.store.work.iterdir()).name.startswith(PREFIX)
         ran = cli.run(*words, "--json")
         assert ran.json()["resumed_tensors"] == 7
+        cli.run("rm", "small:q4_k")
+        with monkeypatch.context() as patch:
+            patch.setattr(Show, "__call__", interrupt)
+            cli.run(*words)
+        assert "7 tensors of an earlier run are taken over." in cli.run(*words).stderr
         assert not list(cli.store.work.iterdir())
 
     def test_what_an_interrupted_run_left_is_given_back_by_gc(
@@ -328,11 +509,32 @@ class TestQuality:
         ran = cli.run("show", "small:q4_k", "--quality")
         assert ran.exit_code == 0
         lines = ran.stdout.splitlines()
-        assert any(line.split()[:2] == ["prose", "510"] for line in lines)
+        figures = "prose 12.00 ± 0.50 12.50 ± 0.50 0.0300 ± 0.0020 0.400 90.0 ± 1.0 %"
+        assert [line.split() for line in lines if line.startswith("prose")] == [figures.split()]
+        assert "prose (510 tokens), code (510 tokens)" in ran.stdout
         assert any(line.split()[:3] == ["ffn_down", "2", "Q4_K"] for line in lines)
         assert any(line.startswith("layer 1") and "█" in line for line in lines)
         assert "Small-F16.gguf, F16, sha256" in ran.stdout
         assert "made in" in ran.stdout
+
+    def test_showing_the_model_says_its_quality_in_a_line(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        cli.run("quantize", str(source), "--to", "q4_k")
+        shown = cli.run("show", "small:q4_k")
+        assert "\nquality " in shown.stdout
+        assert (
+            "KL divergence 0.0300 ± 0.0020, same top token 90.0 ± 1.0 %; --quality says more" in shown.stdout
+        )
+        assert cli.run("show", "small:q4_k", "--json").json()["figures"]["kl_mean"] == 0.03
+        assert "quality" not in cli.run("show", str(source)).stdout
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--out", str(out))
+        assert "not evaluated" in cli.run("show", str(out)).stdout
+        out.write_bytes(out.read_bytes().replace(b"localq.tensor.encoder", b"localq.tensor.encoded"))
+        shown = cli.run("show", str(out))
+        assert shown.exit_code == 0
+        assert "its certificate is damaged" in shown.stdout
 
     def test_json_is_the_whole_certificate(self, cli: Cli, source: Path, judged: list[str]) -> None:
         made = cli.run("quantize", str(source), "--to", "q4_k", "--json").json()
@@ -358,12 +560,18 @@ class TestQuality:
         shutil.copy(certificate_path(other), certificate_path(one))
         shown = cli.run("show", str(one), "--quality", "--json").json()["certificate"]
         assert (shown["target"], shown["making"]) == ("q4_k_m", None)
+        certificate_path(one).write_bytes(b'{"tool": "\xff"}')
+        assert cli.run("show", str(one), "--quality").exit_code == 0
 
     def test_a_model_without_a_certificate_says_so(self, cli: Cli) -> None:
         cli.add_model("tiny")
-        ran = cli.run("show", "tiny", "--quality")
-        assert ran.exit_code == 1
-        assert "has no certificate" in ran.stderr
+        for words in (("show", "tiny", "--quality"), ("verify", "tiny", "--rebuild")):
+            ran = cli.run(*words)
+            assert ran.exit_code == 1
+            assert "tiny has no certificate" in ran.stderr
+        path = write_source(cli.folder / "a.gguf")
+        ran = cli.run("show", str(path), "--quality")
+        assert ran.last_line == f"next: localq eval {path} --against ORIGINAL"
 
     def test_two_views_at_once_are_wrong_use(self, cli: Cli) -> None:
         cli.add_model("tiny")
@@ -411,6 +619,15 @@ class TestRebuild:
         ran = cli.run("verify", "small:q4_k_m", "--rebuild")
         assert ran.exit_code == 0, ran.stderr
         assert "the same weights" in ran.stdout
+        assert judged == ["calibrate", "evaluate", "calibrate"]
+
+    @pytest.mark.parametrize("size", ["420K", "450K", "480K", "510K"])
+    def test_made_again_to_a_size_the_weights_are_the_same(
+        self, cli: Cli, source: Path, judged: list[str], size: str
+    ) -> None:
+        cli.run("quantize", str(source), "--size", size, "--out", "sized")
+        ran = cli.run("verify", "sized", "--rebuild", "--json")
+        assert ran.exit_code == 0, ran.stdout
         assert judged == ["calibrate", "evaluate", "calibrate"]
 
     def test_other_weights_are_named_with_a_reason(
@@ -472,6 +689,41 @@ class TestRebuild:
         ran = cli.run("verify", str(out), "--rebuild", "--source", str(source))
         assert ran.exit_code == 1
         assert "holds other data than its certificate says" in ran.stderr
+
+    @pytest.mark.parametrize(
+        ("written", "instead"),
+        [
+            (b'"feedback"', b'"feedbock"'),
+            (b'{"calibration_tokens"', b'["calibration_tokens"'),
+            (b'"context_tokens": 512', b'"context_tokens": -12'),
+            (b"attn_v=q8_0", b"attn_v=q9_0"),
+            (b"4.5 bits per weight", b"nan bits per weight"),
+            (b"4.5 bits per weight", b"4.5 bytes of wood.."),
+        ],
+    )
+    def test_a_certificate_that_asks_for_the_unknown_is_an_error(
+        self, cli: Cli, source: Path, written: bytes, instead: bytes
+    ) -> None:
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--bpw", "4.5", "--tensor", "attn_v=q8_0", "--out", str(out))
+        assert written in out.read_bytes()
+        out.write_bytes(out.read_bytes().replace(written, instead))
+        ran = cli.run("verify", str(out), "--rebuild", "--source", str(source))
+        assert ran.exit_code == 1
+        assert "asks for what this localq does not know" in ran.stderr
+        assert ran.last_line == f"next: localq show {out} --quality"
+
+    def test_a_stored_source_that_was_changed_is_the_reason(self, cli: Cli) -> None:
+        cli.store.import_file(write_source(cli.folder / "a.gguf"), "mine")
+        cli.run("quantize", "mine", *PLAIN)
+        (path,) = cli.store.paths(cli.store.get("mine"))
+        data = bytearray(path.read_bytes())
+        data[-100] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
+        ran = cli.run("verify", "mine:q4_k_m", "--rebuild", "--json")
+        assert ran.exit_code == 1
+        assert ran.json()["reason"] == "the source was changed since"
 
     @pytest.mark.parametrize("words", [(), ("a", "b")])
     def test_it_takes_one_model(self, cli: Cli, words: tuple[str, ...]) -> None:

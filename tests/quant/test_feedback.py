@@ -127,6 +127,16 @@ def test_columns_without_input_get_codes_near_their_weights(options: FeedbackOpt
     assert error[:, 256:].max() < 0.05 * np.abs(weights).max()
 
 
+@pytest.mark.parametrize("size", [1e-20, 1e-21, 1e-22])
+def test_columns_whose_squares_are_below_any_normal_float_keep_their_weights(size: float) -> None:
+    x, weights, fmt = correlated(512), weights_of(30, 512), BY_NAME["q4_0"]
+    for first in (256, 0):
+        x[:, first:] *= size
+        found = values(fmt, feedback(fmt, weights, statistics_of(x))).reshape(weights.shape)
+        lost = ((found - weights)[:, first:] ** 2).sum() / (weights[:, first:] ** 2).sum()
+        assert lost < 0.02
+
+
 def test_an_expert_is_encoded_with_its_own_hessian() -> None:
     fmt, weights = BY_NAME["q4_0"], weights_of(20, 128)
     parts = [statistics_of(correlated(128, seed=seed)) for seed in (1, 2)]

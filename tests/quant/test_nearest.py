@@ -14,7 +14,7 @@ from quant.errors import CannotEncode
 from quant.formats.dequantize import dequantize, values
 from quant.formats.format import F32, Blocks, Format
 from quant.formats.registry import BY_NAME, FORMATS
-from tests.quant.ggml_quantize import ggml_error, weighted_error
+from tests.quant.ggml_quantize import ggml_error, ggml_quantize, weighted_error
 from tests.quant.random_blocks import same_blocks
 
 by_format = pytest.mark.parametrize("fmt", FORMATS, ids=lambda fmt: fmt.name)
@@ -76,6 +76,14 @@ def test_a_scale_a_few_percent_off_would_be_noticed() -> None:
     off = replace(blocks, scale=blocks.scale * np.float16(1.06))
     left = importance.astype(np.float64) * (weights - values(fmt, off)) ** 2
     assert left.sum() > 1.02 * least_error_of_any_scale(fmt, weights[0], importance.astype(np.float64))
+
+
+@pytest.mark.parametrize("name", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"])
+def test_the_grid_of_weights_that_were_rounded_before_is_found_again(name: str) -> None:
+    fmt, alike = BY_NAME[name], np.ones(1024, np.float32)
+    rounded = dequantize(fmt, ggml_quantize(fmt, draw("gauss", 64, 1024), alike)).reshape(64, 1024)
+    stored: F32 = rounded.astype(np.float16).astype(np.float32)
+    assert error(fmt, stored, alike, nearest(fmt, stored)) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -157,10 +165,10 @@ def test_threads_and_splits_change_no_bit(fmt: Format) -> None:
 def test_only_ratios_of_importance_count(fmt: Format) -> None:
     weights, importance = draw("t", 16, 512), spread(512)
     wanted = nearest(fmt, weights, importance)
-    for factor in (2.0**-40, 2.0**7):
+    for factor in (2.0**-120, 2.0**-100, 2.0**-40, 2.0**7, 2.0**110):
         assert same_blocks(nearest(fmt, weights, importance * np.float32(factor)), wanted)
     ones = nearest(fmt, weights)
-    for same in (0.0, 2.0**-100, 1.0):
+    for same in (0.0, 2.0**-149, 2.0**-130, 2.0**-126, 2.0**-100, 1.0):
         assert same_blocks(nearest(fmt, weights, np.full(512, same, np.float32)), ones)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 import os
@@ -9,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from quant.errors import NoRoom, QuantError
+from quant.errors import NoRoom, OutputExists, QuantError
 from quant.files.layout import FileLayout, Key, TensorEntry, encode_key, inherited_pairs, lay_out
 from quant.files.writer import PartFile, require_room
 from runtime.errors import GgufError
@@ -123,6 +124,13 @@ class TestPartFile:
                 part.rewrite(copied(source, Key("localq.tool", ValueType.STRING, "0")))
         assert (tmp_path / "part").read_bytes() == before
 
+    def test_a_header_with_the_tensors_elsewhere_is_refused(self, source: Path, tmp_path: Path) -> None:
+        layout = copied(source)
+        first, second, *rest = layout.tensors
+        moved = dataclasses.replace(layout, tensors=(second, first, *rest))
+        with PartFile(tmp_path / "part", layout) as part, pytest.raises(QuantError, match="bug in localq"):
+            part.rewrite(moved)
+
     def test_what_is_there_is_taken_up_again(self, source: Path, tmp_path: Path) -> None:
         layout = copied(source)
         with PartFile(tmp_path / "part", layout) as part:
@@ -158,12 +166,72 @@ class TestPartFile:
                 part.check()
 
 
+class TestPublishing:
+    @pytest.fixture
+    def part(self, source: Path, tmp_path: Path) -> Path:
+        with PartFile(tmp_path / "part", copied(source)) as part:
+            fill(part, source)
+        return part.path
+
+    def test_nothing_that_is_there_is_replaced_unless_asked(
+        self, source: Path, part: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out.gguf"
+        out.write_bytes(b"mine")
+        with PartFile(part, copied(source)) as file:
+            with pytest.raises(OutputExists, match=r"out.gguf exists already"):
+                file.publish(out)
+            assert out.read_bytes() == b"mine"
+            file.publish(out, replace=True)
+        assert open_gguf(out).tensors
+        assert not part.exists()
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_a_file_system_without_second_names_publishes_too(
+        self, source: Path, part: Path, tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+        out = tmp_path / "out.gguf"
+        if there:
+            out.write_bytes(b"mine")
+        with PartFile(part, copied(source)) as file:
+            if there:
+                with pytest.raises(OutputExists):
+                    file.publish(out)
+                assert out.read_bytes() == b"mine"
+            else:
+                file.publish(out)
+                assert open_gguf(out).tensors
+
+    def test_a_part_that_a_kill_left_beside_its_publication_is_not_written_to(
+        self, source: Path, part: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "out.gguf").hardlink_to(part)
+        before = part.read_bytes()
+        with PartFile(part, copied(source, Key("localq.tool", ValueType.STRING, "x"))):
+            pass
+        assert (tmp_path / "out.gguf").read_bytes() == before
+
+
 class TestDisk:
     def test_a_full_disk_is_told_before_anything_is_written(self, tmp_path: Path) -> None:
         with pytest.raises(NoRoom, match=r"TiB needed, .* free") as caught:
             require_room(tmp_path, 1 << 62)
         assert caught.value.needed_bytes == 1 << 62
         assert 0 < caught.value.available_bytes < 1 << 62
+
+    def test_what_is_free_is_what_an_ordinary_user_may_take(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        status = os.statvfs_result((8192, 4096, 1000, 100, 50, 10, 10, 10, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda _path: status)
+        require_room(tmp_path, 50 * 4096)
+        with pytest.raises(NoRoom) as caught:
+            require_room(tmp_path, 50 * 4096 + 1)
+        assert caught.value.available_bytes == 50 * 4096
 
     @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
     def test_a_disk_that_fills_up_later_is_the_same_error(

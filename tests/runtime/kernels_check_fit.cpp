@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr uint64_t kFound = 0xec4a4049451abea;
+constexpr uint64_t kFound = 0x4f73e9872a5cd953;
 
 template <class Element>
 uint64_t fnv1a(uint64_t hash, const std::vector<Element>& elements) {

@@ -3,6 +3,7 @@
 
 #include "block.h"
 #include "single.h"
+#include "transpose.h"
 
 namespace {
 
@@ -19,11 +20,7 @@ struct Tile {
 
 void load_tile(const float* weights, size_t rows, size_t columns, const float* importance, size_t block,
                Tile& tile) {
-  float* x = reinterpret_cast<float*>(tile.lanes);
-  for (size_t lane = 0; lane < kLanes; ++lane) {  // lanes without a row repeat the last one
-    const float* row = weights + (lane < rows ? lane : rows - 1) * columns;
-    for (size_t j = 0; j < block; ++j) x[j * kLanes + lane] = row[j];
-  }
+  for (size_t j = 0; j < block; j += kLanes) rows_to_lanes(weights + j, columns, rows, tile.lanes + j);
   float most = 0.0f;
   for (size_t j = 0; j < block; ++j) most = importance[j] > most ? importance[j] : most;
   const float over = most > 0.0f ? 1.0f / most : 0.0f;
@@ -52,10 +49,14 @@ template <bool affine, class Levels>
 void store_codes(const Levels& levels, const Group& group, const Grid& grid, size_t rows, size_t columns,
                  uint8_t* codes) {
   const f32x16 inv = inverse(grid.scale);
-  for (size_t j = 0; j < group.count; ++j) {
-    f32x16 x = load(group.x + j * kLanes);
-    if (affine) x += grid.minimum;
-    store_integers(codes + j, columns, rows, levels.code(x * inv));
+  for (size_t j = 0; j < group.count; j += kLanes) {
+    f32x16 of[kLanes];
+    for (size_t i = 0; i < kLanes; ++i) {
+      f32x16 x = load(group.x + (j + i) * kLanes);
+      if (affine) x += grid.minimum;
+      of[i] = levels.code(x * inv);
+    }
+    lanes_to_bytes(of, codes + j, columns, rows);
   }
 }
 

@@ -116,4 +116,22 @@ LOCALQ_INLINE void try_grid(Fit& best, const Levels& levels, const Group& group,
   keep_better(best, refit<affine>(moments_of<affine>(levels, group, at), group, at));
 }
 
+// As try_grid, of a symmetric grid of few levels: the least error of its codes is energy - (w x l)^2 / (w l l). Of
+// many levels this difference of near equals would be noise.
+template <class Levels>
+LOCALQ_INLINE void try_few_levels(Fit& best, const Levels& levels, const Group& group, f32x16 energy,
+                                  f32x16 at) {
+  const f32x16 inv = inverse(at);
+  f32x16 xl = all(0.0f), ll = all(0.0f);
+  for (size_t j = 0; j < group.count; ++j) {
+    const f32x16 x = load(group.x + j * kLanes);
+    const f32x16 level = levels.nearest(x * inv);
+    const f32x16 wl = all(group.w[j]) * level;
+    xl += wl * x;
+    ll += wl * level;
+  }
+  const f32x16 scale = ratio(xl, ll);
+  keep_better(best, {{scale, all(0.0f)}, energy - scale * xl, ll, all(0.0f)});
+}
+
 }  // namespace

@@ -19,6 +19,7 @@ constexpr size_t kFewLevels = 4, kManyLevels = 64;  // with so few or many there
 // Where to look, from the format's levels alone.
 struct Plan {
   size_t wide, near, again;  // symmetric: candidates all over, beside the best of them, the best once more
+  bool few;                  // levels
   bool mirrored;             // try scales of both signs
   float sign;                // of a scale that gives the largest weight the farthest level
   float first, widen;        // largest weight / scale: of the first candidate, and from each to the next
@@ -32,14 +33,14 @@ struct Plan {
     const bool below = -low > high;
     const float size = below ? -low : high;
     const float end = below ? format.levels[1] - low : high - format.levels[last - 1];
-    const bool few = format.level_count <= kFewLevels, many = format.level_count >= kManyLevels;
-    wide = few || many ? 8 : 16;
-    near = many ? 4 : few ? 6 : 16;
+    const bool many = format.level_count >= kManyLevels;
+    few = format.level_count <= kFewLevels;
+    wide = many ? 4 : few ? 8 : 16;
+    near = many ? 4 : few ? 0 : 16;
     again = many ? 0 : kAgain;
     mirrored = !many && low != -high;
     sign = below ? -1.0f : 1.0f;
     first = size - end;
-    if (first > 0.98f * size) first = 0.98f * size;
     if (first < 0.5f * size) first = 0.5f * size;
     widen = 1.0f + 32.0f * end / size;
     for (size_t count = wide; count > 1; count /= 2) widen = __builtin_sqrtf(widen);
@@ -63,20 +64,28 @@ Fit search_scale(const Levels& levels, const Plan& plan, const Group& group) {
     largest = choose(magnitude(x) > magnitude(largest), x, largest);
     error += (all(group.w[j]) * x) * x;
   }
-  Fit best = {{zero, zero}, error, zero, zero};
+  const f32x16 energy = error;
+  Fit best = {{zero, zero}, energy, zero, zero};
+  const auto try_scale = [&](f32x16 scale) {
+    if (plan.few) {
+      try_few_levels(best, levels, group, energy, scale);
+    } else {
+      try_grid<false>(best, levels, group, {scale, zero});
+    }
+  };
   float candidate = plan.first;
   for (size_t k = 0; k < plan.wide; ++k) {
     const f32x16 scale = largest * all(plan.sign / candidate);
-    try_grid<false>(best, levels, group, {scale, zero});
-    if (plan.mirrored) try_grid<false>(best, levels, group, {-scale, zero});
+    try_scale(scale);
+    if (plan.mirrored) try_scale(-scale);
     candidate *= plan.widen;
   }
   const f32x16 middle = best.grid.scale;
   for (size_t k = 0; k < plan.near; ++k) {
     const float part = 1.0f + (plan.widen - 1.0f) * way(k, plan.near);
-    try_grid<false>(best, levels, group, {middle * all(part), zero});
+    try_scale(middle * all(part));
   }
-  for (size_t k = 0; k < plan.again; ++k) try_grid<false>(best, levels, group, best.grid);
+  for (size_t k = 0; k < plan.again; ++k) try_scale(best.grid.scale);
   return best;
 }
 

@@ -1,0 +1,124 @@
+"""A format for each tensor, so that all of them together stay within a number of bytes.
+
+The error of the whole is taken as a weighted sum of the tensors' own relative errors, which holds to first
+order (Malinovskii et al., "Pushing the Limits of Large Language Model Quantization via the Linearity
+Theorem", NAACL 2025). What is left is a multiple-choice knapsack, solved by dynamic programming over bytes
+(Dudzinski and Walukiewicz 1987).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant.errors import CannotEncode
+from runtime.units import format_bytes
+
+U8 = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+STEPS: Final = 1 << 16
+"""Bytes are counted in units, so many of them between the smallest and the largest choice of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A format that a tensor may get: its name, its bytes with padding, and the error that counts."""
+
+    format: str
+    nbytes: int
+    cost: float
+
+
+class Choices:
+    """The best choices of one option for each tensor, from the fewest bytes to ``most_bytes``: pure, the same
+    each time.
+
+    Each has the least cost of all choices of as many bytes; where there are more than :data:`STEPS` bytes to
+    choose between, the least with each option's bytes rounded to a unit.
+    """
+
+    def __init__(self, options: Mapping[str, Sequence[Option]], most_bytes: int) -> None:
+        self._names = sorted(options)
+        self._useful = [worth_having(options[name]) for name in self._names]
+        self.least_bytes = sum(found[0].nbytes for found in self._useful)
+        span = sum(found[-1].nbytes - found[0].nbytes for found in self._useful)
+        unit = max(1, -(-span // STEPS))
+        units = [_units(found, unit) for found in self._useful]
+        rounded = len(units) if unit > 1 else 0  # more units than these cannot have been rounded away
+        within = max(most_bytes - self.least_bytes, 0) // unit + rounded
+        taken = _fill(self._useful, units, min(within, sum(int(steps[-1]) for steps in units)))
+        self._numbers = _trace(taken, units)
+        self.nbytes: Ints = np.zeros(taken.shape[1], np.int64)
+        """[choices]: true bytes of each, all tensors together."""
+        for found, row in zip(self._useful, self._numbers, strict=True):
+            self.nbytes += np.array([option.nbytes for option in found])[row]
+
+    def within(self, room_bytes: int) -> dict[str, Option]:
+        """The best choice of at most ``room_bytes``, which ``most_bytes`` was no less than: more room never
+        gives a higher cost.
+
+        Raises :class:`CannotEncode` where not even the smallest options fit.
+        """
+        fitting = np.flatnonzero(self.nbytes <= room_bytes)
+        if not len(fitting):
+            raise CannotEncode(
+                f"the smallest formats need {format_bytes(self.least_bytes)} for the weights, "
+                f"{format_bytes(room_bytes)} are there for them; ask for more, or quantize a smaller model"
+            )
+        numbers = self._numbers[:, fitting[-1]]
+        return {
+            name: found[number]
+            for name, found, number in zip(self._names, self._useful, numbers.tolist(), strict=True)
+        }
+
+
+def solve(options: Mapping[str, Sequence[Option]], room_bytes: int) -> dict[str, Option]:
+    """One option for each tensor, of at most ``room_bytes`` together: see :class:`Choices`."""
+    return Choices(options, room_bytes).within(room_bytes)
+
+
+def _units(found: Sequence[Option], unit: int) -> Ints:
+    """[options]: bytes beyond the smallest option, rounded to units, but no other option is as small."""
+    beyond = np.array([option.nbytes - found[0].nbytes for option in found])
+    return np.where(beyond > 0, np.maximum((beyond + unit // 2) // unit, 1), 0)
+
+
+def _fill(useful: Sequence[Sequence[Option]], units: Sequence[Ints], capacity: int) -> U8:
+    """[tensors, capacity + 1]: the option that a tensor has in the best choice of it and those before it,
+    within so many units."""
+    least = np.zeros(capacity + 1)
+    taken = np.zeros((len(useful), capacity + 1), np.uint8)
+    for index, (found, steps) in enumerate(zip(useful, units, strict=True)):
+        before, least = least, least + found[0].cost
+        for number, (option, step) in enumerate(zip(found, steps.tolist(), strict=True)):
+            if number == 0 or step > capacity:
+                continue
+            costs = before[: capacity + 1 - step] + option.cost
+            better = np.flatnonzero(costs < least[step:])
+            least[step + better] = costs[better]
+            taken[index, step + better] = number
+    return taken
+
+
+def _trace(taken: U8, units: Sequence[Ints]) -> U8:
+    """[tensors, capacity + 1]: the options of the best choice of all tensors within so many units."""
+    left = np.arange(taken.shape[1])
+    numbers = np.empty_like(taken)
+    for index in reversed(range(len(taken))):
+        numbers[index] = taken[index, left]
+        left = left - units[index][numbers[index]]
+    return numbers
+
+
+def worth_having(options: Sequence[Option]) -> list[Option]:
+    """Without the options that another beats in bytes and cost: bytes rise strictly, costs fall strictly."""
+    best: list[Option] = []
+    for option in sorted(options, key=lambda option: (option.nbytes, option.cost, option.format)):
+        if not best or option.cost < best[-1].cost:
+            best.append(option)
+    return best
