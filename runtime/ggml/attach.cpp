@@ -92,6 +92,6 @@ const char* localq_ggml_attach(uint32_t threads) {
   return wrong.empty() ? nullptr : wrong.c_str();
 }
 
-void localq_ggml_pack_embeddings(bool pack) { localq::hook::pack_embeddings(pack); }
+void localq_ggml_load_with(bool embeddings, bool mapped) { localq::hook::load_with(embeddings, mapped); }
 
 uint64_t localq_ggml_packed_bytes(void) { return localq::hook::bytes_packed(); }

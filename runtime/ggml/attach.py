@@ -70,9 +70,11 @@ def attach(threads: int) -> Attached:
         return Attached("", str(error))
 
 
-def pack_embeddings(pack: bool) -> None:
-    """Whether the matrix of embeddings is packed: where it is the output's too, one copy serves."""
-    _library().localq_ggml_pack_embeddings(pack)
+def load_with(*, embeddings: bool, mapped: bool) -> None:
+    """How models are loaded from now on: whether the matrix of embeddings is packed, as it should be where
+    one copy serves as the output's too, and whether llama.cpp maps the file.
+    """
+    _library().localq_ggml_load_with(embeddings, mapped)
 
 
 def packed_bytes() -> int:
@@ -118,9 +120,9 @@ def _library() -> ctypes.CDLL:
         # const char* localq_ggml_attach(uint32_t threads);
         library.localq_ggml_attach.argtypes = (ctypes.c_uint32,)
         library.localq_ggml_attach.restype = ctypes.c_char_p
-        # void localq_ggml_pack_embeddings(bool pack);
-        library.localq_ggml_pack_embeddings.argtypes = (ctypes.c_bool,)
-        library.localq_ggml_pack_embeddings.restype = None
+        # void localq_ggml_load_with(bool embeddings, bool mapped);
+        library.localq_ggml_load_with.argtypes = (ctypes.c_bool, ctypes.c_bool)
+        library.localq_ggml_load_with.restype = None
         # uint64_t localq_ggml_packed_bytes(void);
         library.localq_ggml_packed_bytes.argtypes = ()
         library.localq_ggml_packed_bytes.restype = ctypes.c_uint64

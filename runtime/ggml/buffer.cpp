@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -20,9 +21,11 @@ namespace {
 constexpr size_t kHugePage = size_t{1} << 21;
 // Below this, starting a thread takes longer than packing.
 constexpr size_t kAloneBytes = size_t{1} << 20;
+// Of a mapped file so much is packed before its pages are let go.
+constexpr size_t kPieceBytes = size_t{1} << 24;
 
 std::atomic<uint64_t> packed_bytes{0};
-std::atomic<bool> packs_embeddings{false};
+std::atomic<bool> packs_embeddings{false}, reads_map{false};
 uint32_t packing_threads = 1;
 
 // Memory of one buffer, and the matrices in it.
@@ -50,6 +53,7 @@ void* get_base(ggml_backend_buffer_t buffer) {
 ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor* tensor) {
   if (tensor->view_src != nullptr) return GGML_STATUS_SUCCESS;  // supports() declines it
   std::unique_ptr<Matrix> matrix = find_registered(tensor);
+  if (matrix != nullptr && !matrix->has_shape(tensor)) return GGML_STATUS_FAILED;
   if (matrix == nullptr) {
     matrix = std::make_unique<Matrix>(
         localq_strip_layout_of(static_cast<uint32_t>(tensor->type)), static_cast<size_t>(tensor->ne[0]),
@@ -64,18 +68,38 @@ Matrix& matrix_of(const ggml_tensor* tensor) {
   return *static_cast<Matrix*>(static_cast<ggml::cpu::tensor_traits*>(tensor->extra));
 }
 
-void pack(const Matrix& matrix, const uint8_t* rows, uint8_t* strips) {
-  const size_t count = matrix.strip_count();
-  const size_t threads =
-      matrix.expert_bytes() < kAloneBytes ? 1 : std::min<size_t>(packing_threads, std::max<size_t>(count, 1));
+void pack(const Matrix& matrix, const uint8_t* rows, size_t first, size_t last, uint8_t* strips) {
+  const size_t count = last - first;
+  const size_t threads = count * LOCALQ_STRIP_ROWS * matrix.row_bytes() < kAloneBytes
+                             ? 1
+                             : std::min<size_t>(packing_threads, std::max<size_t>(count, 1));
   const auto share = [&](size_t i) {
-    localq_pack_strips(matrix.layout->ggml_type, rows, matrix.rows, matrix.depth, count * i / threads,
-                       count * (i + 1) / threads, strips);
+    localq_pack_strips(matrix.layout->ggml_type, rows, matrix.rows, matrix.depth, first + count * i / threads,
+                       first + count * (i + 1) / threads, strips);
   };
   std::vector<std::thread> helpers;
   for (size_t i = 1; i < threads; ++i) helpers.emplace_back(share, i);
   share(0);
   for (std::thread& helper : helpers) helper.join();
+}
+
+// Takes the whole pages of a mapped file out of this process; they come back where they are read again.
+void let_go(const uint8_t* begin, const uint8_t* end) {
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page;
+  const uintptr_t last = reinterpret_cast<uintptr_t>(end) / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+void pack_all(const Matrix& matrix, const uint8_t* rows, uint8_t* strips) {
+  if (!reads_map) return pack(matrix, rows, 0, matrix.strip_count(), strips);
+  const size_t strip_bytes = LOCALQ_STRIP_ROWS * matrix.row_bytes(), plain = matrix.rows * matrix.row_bytes();
+  const size_t piece = std::max<size_t>(1, kPieceBytes / strip_bytes);
+  for (size_t first = 0; first < matrix.strip_count(); first += piece) {
+    const size_t last = std::min(first + piece, matrix.strip_count());
+    pack(matrix, rows, first, last, strips);
+    let_go(rows + first * strip_bytes, rows + std::min(last * strip_bytes, plain));
+  }
 }
 
 void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, size_t offset, size_t size) {
@@ -86,7 +110,7 @@ void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, si
   GGML_ASSERT(offset % plain == 0 && size % plain == 0);
   const uint8_t* rows = static_cast<const uint8_t*>(data);
   for (size_t e = offset / plain; e < (offset + size) / plain; ++e, rows += plain) {
-    pack(matrix, rows, static_cast<uint8_t*>(tensor->data) + e * matrix.expert_bytes());
+    pack_all(matrix, rows, static_cast<uint8_t*>(tensor->data) + e * matrix.expert_bytes());
   }
 }
 
@@ -165,7 +189,10 @@ ggml_backend_buffer_type_t buffer_type() {
 }
 
 void pack_with(uint32_t threads) { packing_threads = std::max(1u, threads); }
-void pack_embeddings(bool pack) { packs_embeddings = pack; }
+void load_with(bool embeddings, bool mapped) {
+  packs_embeddings = embeddings;
+  reads_map = mapped;
+}
 uint64_t bytes_packed() { return packed_bytes; }
 
 }  // namespace localq::hook

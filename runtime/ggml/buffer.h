@@ -8,7 +8,7 @@ namespace localq::hook {
 ggml_backend_buffer_type_t buffer_type();
 
 void pack_with(uint32_t threads);
-void pack_embeddings(bool pack);
+void load_with(bool embeddings, bool mapped);
 uint64_t bytes_packed();
 
 }  // namespace localq::hook

@@ -19,9 +19,10 @@ LOCALQ_GGML_API uint32_t localq_ggml_abi_version(void);
 // another version of ggml, no kernels for this processor, or a wrong result of the self-test. Twice is as once.
 LOCALQ_GGML_API const char* localq_ggml_attach(uint32_t threads);
 
-// Whether the matrix that embeddings are looked up in is packed too: it should be where it is also the output's, as
-// one copy then serves both. For models loaded from now on; off at first.
-LOCALQ_GGML_API void localq_ggml_pack_embeddings(bool pack);
+// How models are loaded from now on; both off at first. `embeddings`: the matrix that embeddings are looked up in is
+// packed too, as it should be where it is also the output's, for one copy then serves both. `mapped`: llama.cpp maps
+// the file, so that its pages can be let go as soon as they are packed.
+LOCALQ_GGML_API void localq_ggml_load_with(bool embeddings, bool mapped);
 
 // Bytes that packed matrices take now, in all.
 LOCALQ_GGML_API uint64_t localq_ggml_packed_bytes(void);

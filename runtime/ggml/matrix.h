@@ -1,10 +1,6 @@
 // A weight matrix in strips, as ggml meets it: what computes the operations with it.
 #pragma once
 
-#include <atomic>
-#include <memory>
-#include <string>
-
 #include "ggml_private.h"
 #include "localq_kernels.h"
 
@@ -25,6 +21,11 @@ struct Matrix final : ggml::cpu::tensor_traits {
   size_t row_bytes() const { return depth / layout->weights * layout->bytes; }
   size_t expert_bytes() const { return strip_count() * LOCALQ_STRIP_ROWS * row_bytes(); }
   const uint8_t* expert(size_t number) const { return strips + number * expert_bytes(); }
+
+  bool has_shape(const ggml_tensor* tensor) const {
+    return static_cast<size_t>(tensor->ne[0]) == depth && static_cast<size_t>(tensor->ne[1]) == rows &&
+           static_cast<size_t>(tensor->ne[2]) == experts && tensor->ne[3] == 1;
+  }
 
   bool work_size(int threads, const ggml_tensor* op, size_t& size) override;
   bool compute_forward(ggml_compute_params* params, ggml_tensor* op) override;

@@ -195,7 +195,7 @@ def main() -> None:
     attached = ggml.attach(threads)
     if not attached.isa:
         raise SystemExit(attached.reason)
-    ggml.pack_embeddings(True)
+    ggml.load_with(embeddings=True, mapped=False)
     library = Library()
     np.savez(results, *(compute(library, case, threads) for case in load(cases)))
 

@@ -47,8 +47,8 @@ def generate(model: int, prompt: str, threads: int, count: int) -> list[int]:
 def main() -> None:
     """Answer every prompt of standard input."""
     path, threads, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    ggml.attach(threads)
-    ggml.pack_embeddings(True)
+    if ggml.attach(threads).isa:
+        ggml.load_with(embeddings=True, mapped=False)
     model = native.llama_model_load_from_file(path.encode(), native.llama_model_default_params())
     json.dump([generate(model, prompt, threads, count) for prompt in json.load(sys.stdin)], sys.stdout)
 

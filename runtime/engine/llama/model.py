@@ -95,7 +95,7 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
 def use_own_kernels(config: EngineConfig) -> None:
     """Attach localq's kernels, where they can be: before llama.cpp loads its first model."""
     if ggml.attach(config.threads).isa:
-        ggml.pack_embeddings(ties_embeddings(config.model_paths))
+        ggml.load_with(embeddings=ties_embeddings(config.model_paths), mapped=config.mmap)
 
 
 def ties_embeddings(paths: Sequence[str]) -> bool:
