@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +48,8 @@ class Library:
     """The functions of ggml that the tests call, by name; all answer pointers unless said otherwise."""
 
     def __init__(self) -> None:
+        import llama_cpp  # here, for the tests import this file
+
         folder = Path(llama_cpp.__file__).parent / "lib"
         self._libraries = [
             ctypes.CDLL(str(folder / f"lib{name}.so.0")) for name in ("ggml-base", "ggml", "ggml-cpu")
