@@ -1,6 +1,6 @@
 """Attaching the hook in a process of its own, with something broken on purpose.
 
-usage: hook_attach.py nothing|wrong-kernels|other-version MODEL   (stdout: the kernels' set, reason, packed bytes)
+usage: hook_attach.py nothing|wrong-kernels|other-version MODEL   (stdout: set, reason, packed bytes as JSON)
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from runtime.kernels.bindings import backend
 from runtime.kernels.signatures import QuantizeInput
 
 
-@QuantizeInput
 def _quantize_nothing(_values: int, depth: int, _block: int, data: int) -> None:
     ctypes.memset(data, 0, depth)
+
+
+_QUANTIZE_NOTHING = QuantizeInput(_quantize_nothing)
 
 
 def break_kernels() -> None:
@@ -31,7 +33,7 @@ def break_kernels() -> None:
     writable = mmap.PROT_READ | mmap.PROT_WRITE
     libc = ctypes.CDLL(None)
     assert libc.mprotect(ctypes.c_void_p(begin), ctypes.c_size_t(2 * mmap.PAGESIZE), writable) == 0
-    table.quantize_input = _quantize_nothing
+    table.quantize_input = _QUANTIZE_NOTHING
 
 
 def main() -> None:

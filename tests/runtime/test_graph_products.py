@@ -1,4 +1,4 @@
-"""The hook inside ggml's graph: products by ggml's threads have the bits that the kernels give by themselves."""
+"""The hook inside ggml's graph: products by ggml's threads have the bits that the kernels give alone."""
 
 from __future__ import annotations
 

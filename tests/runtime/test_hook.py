@@ -1,4 +1,4 @@
-"""The hook in a worker: when it attaches, what becomes of a model without it, and that answers stay the same."""
+"""The hook in a worker: when it attaches, what becomes of a model without it, and whether answers stay."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from runtime.kernels import active_isa, available_isas
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = """\
-Bread is flour, water, salt and time. Mix them in the evening, leave the bowl in a cool place, and by the morning the
-dough has doubled. Fold it four times, from each side once, let it rest while the oven gets hot, and bake it in a closed
-pot for forty minutes. The crust sings when it cools. People have done this for six thousand years, mostly without a
-clock or a scale: they looked at the dough, pressed it with a finger, and knew. What a recipe calls four hours is five in
-a cold kitchen and three in a warm one, and flour that was milled last week drinks more than flour from last year. So
-write down what you did, how it felt and how it came out; after ten loaves you will not need this page.
+Bread is flour, water, salt and time. Mix them in the evening, leave the bowl in a cool place, and by the
+morning the dough has doubled. Fold it four times, from each side once, let it rest while the oven gets hot,
+and bake it in a closed pot for forty minutes. The crust sings when it cools. People have done this for six
+thousand years, mostly without a clock or a scale: they looked at the dough, pressed it with a finger, and
+knew. What a recipe calls four hours is five in a cold kitchen and three in a warm one, and flour that was
+milled last week drinks more than flour from last year. So write down what you did, how it felt and how it
+came out; after ten loaves you will not need this page.
 """
 
 
