@@ -179,7 +179,6 @@ def main() -> None:
     parser.add_argument(
         "--against", default="LOCALQ_GGML=off", metavar="NAME=VALUE", help="what is other on the second side"
     )
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker is not None:

@@ -1,4 +1,4 @@
-"""The hook: localq's kernels inside llama.cpp's graph and threads. See README.md.
+"""The hook: localq's kernels inside llama.cpp's graph and threads. See docs/kernels.md.
 
 A worker calls ``attach()`` before it loads its first model. Without it, or where it cannot attach, llama.cpp
 multiplies with kernels of its own: every file in a ggml type runs either way. Importing this loads nothing.

@@ -22,7 +22,7 @@ Operation = Literal["mul_mat", "mul_mat_id", "get_rows", "get_tensor"]
 
 @dataclass(frozen=True)
 class GraphCase:
-    """``data``: ggml's blocks of ``shape`` (ggml's order); ``input`` float32; ``ids`` int32, numpy's order."""
+    """``data``: ggml's blocks of ``shape`` (ggml's order); ``input`` and ``ids`` in numpy's order."""
 
     operation: Operation
     ggml_type: int
