@@ -5,6 +5,7 @@ runtime.errors.LocalqError
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
     │   └── SettingsError       a setting in the environment or in the settings file
     ├── ModelNotFound           a model argument is neither a stored name nor a file
+    ├── UnconvertedModel        a folder holds safetensors where a GGUF is wanted
     ├── StoreError              the model store could not do what was asked; what it holds is as it was
     │   ├── InvalidName         a text cannot be the name of a model
     │   ├── NoSuchModel         the store has no model of that name
@@ -14,6 +15,11 @@ runtime.errors.LocalqError
     │   ├── StoreBusy           another process holds the store's lock for too long
     │   ├── StoreDamaged        a manifest or blob is missing, changed or unreadable
     │   └── DiskFailed          the operating system refused an operation on the store's disk
+    ├── ChatsError              the chat history could not do what was asked; what it holds is as it was
+    │   ├── NoSuchChat          there is no chat, or no message, of that number
+    │   ├── ChatsBusy           another process is changing the chats for too long
+    │   ├── ChatsDamaged        the file of the chats is not what it was, or a newer localq's
+    │   └── UnreadableExport    a file has no chats in it that can be taken in
     └── FetchFailed             a package could not be downloaded
         ├── PipMissing          this Python has no pip to download with
         └── WrongContent        what came is not the pinned file
@@ -74,6 +80,14 @@ class ModelDoesNotFit(DoesNotFit):
     def __init__(self, cause: DoesNotFit, next_command: str) -> None:
         super().__init__(str(cause), needed_bytes=cause.needed_bytes, available_bytes=cause.available_bytes)
         self.next_command = next_command
+
+
+class UnconvertedModel(AppError):
+    """The folder ``path`` holds a model as safetensors, and a GGUF is wanted."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} holds a model as safetensors, which has to be converted first")
+        self.path = path
 
 
 class StoreError(AppError):
@@ -168,6 +182,46 @@ class DiskFailed(StoreError):
         self.action = action
         self.path = Path(path)
         self.errno = error.errno
+
+
+class ChatsError(AppError):
+    """The chat history could not do what was asked. Nothing that it held is lost by this."""
+
+
+class NoSuchChat(ChatsError):
+    """There is no chat, or no message, of the number that the message names."""
+
+
+class ChatsBusy(ChatsError):
+    """The file at ``path`` was not free within ``waited_seconds``."""
+
+    def __init__(self, path: Path, waited_seconds: float) -> None:
+        super().__init__(
+            f"another localq process is changing the chats in {path}; waited {waited_seconds:g} s for it, "
+            "try again when it is done"
+        )
+        self.path = path
+        self.waited_seconds = waited_seconds
+
+
+class ChatsDamaged(ChatsError):
+    """The file at ``path`` cannot be read as chats, for ``reason``."""
+
+    def __init__(self, path: Path | None, reason: str, *, next_command: str | None = None) -> None:
+        if path is not None and next_command is None:
+            next_command = shlex.join(["mv", str(path.parent), f"{path.parent}.damaged"])
+        super().__init__(f"{path}: {reason}", next_command=next_command)
+        self.path = path
+        self.reason = reason
+
+
+class UnreadableExport(ChatsError):
+    """``path`` has no chats that can be taken in, for ``reason``."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = Path(path)
+        self.reason = reason
 
 
 class FetchFailed(AppError):

@@ -21,6 +21,7 @@ from app.paths import expand
 from runtime.engine.config import KvType
 
 ColorChoice = Literal["auto", "always", "never"]
+KeptChats = Literal["app", "all", "none"]
 
 CONFIG_VARIABLE = "LOCALQ_CONFIG"
 
@@ -34,17 +35,20 @@ class Settings:
     home: Path | None = None
     """Folder of the store; None = the platform's data folder."""
     context: int | None = None
-    """Tokens of one conversation; None = 4096, or fewer where the model or the memory holds fewer."""
+    """Tokens of one conversation; None = 4096, or fewer where the model or the memory holds fewer, or what
+    the file was fitted to a memory with."""
     threads: int = 0
     """Threads of one decode step; 0 = one for each physical core."""
-    kv: KvType = "f16"
-    """Type of the KV cache."""
+    kv: KvType | None = None
+    """Type of the KV cache; None = f16, or what the file was fitted to a memory with."""
     ram: int | None = None
     """Bytes that a model may use at most; None = what the machine has available."""
     color: ColorChoice = "auto"
     """Colour on a terminal: auto also obeys NO_COLOR."""
     history: bool = True
     """Keep what is typed in the chat for the next time, in the store's folder."""
+    chats: KeptChats = "app"
+    """Keep conversations in the store's folder: those of the terminal app, all, or none."""
 
 
 def parse_size(text: str) -> int:
@@ -194,4 +198,5 @@ _PARSERS: dict[str, Callable[[Any], object]] = {
     "ram": _size,
     "color": _choice(get_args(ColorChoice)),
     "history": _switch,
+    "chats": _choice(get_args(KeptChats)),
 }

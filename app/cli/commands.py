@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -18,16 +20,21 @@ class Entry:
 
 
 SECTIONS: dict[str, tuple[Entry, ...]] = {
-    "Talk": (Entry("run", "app.cli.run", "Answer one prompt, or chat line by line."),),
+    "Talk": (
+        Entry("run", "app.cli.run", "Answer one prompt, or chat line by line."),
+        Entry("chats", "app.cli.chats", "List, search, export and delete kept chats."),
+    ),
     "Models": (
-        Entry("import", "app.cli.import_", "Adopt a GGUF file, or a folder of its parts."),
+        Entry("import", "app.cli.import_", "Adopt a GGUF file, or convert a folder of safetensors."),
         Entry("list", "app.cli.list_", "List the stored models."),
         Entry("show", "app.cli.show", "Show a model: origin, licence, shape, memory."),
         Entry("cp", "app.cli.cp", "Give a model a second name."),
         Entry("rm", "app.cli.rm", "Remove models."),
     ),
     "Quality": (
+        Entry("plan", "app.cli.plan", "Say what of a model fits this machine, and how good it is."),
         Entry("quantize", "app.cli.quantize", "Make a smaller model, judge it, and certify it."),
+        Entry("refit", "app.cli.refit", "Make a fitted model again for another memory."),
         Entry("eval", "app.cli.eval", "Judge a model, by itself and against its original."),
     ),
     "Store": (
@@ -45,13 +52,20 @@ ENTRIES: dict[str, Entry] = {entry.name: entry for entries in SECTIONS.values() 
 
 
 class LazyGroup(click.Group):
-    """A group whose help needs none of its commands' modules."""
+    """A group whose help needs none of its commands' modules; ``sections`` are its commands."""
+
+    def __init__(
+        self, *args: Any, sections: Mapping[str, tuple[Entry, ...]] = SECTIONS, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections = sections
+        self.entries = {entry.name: entry for entries in sections.values() for entry in entries}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(ENTRIES)
+        return list(self.entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = ENTRIES.get(cmd_name)
+        entry = self.entries.get(cmd_name)
         if entry is None:
             return None
         command: click.Command = importlib.import_module(entry.module).command
@@ -61,18 +75,18 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in ENTRIES and not name.startswith("-") and not ctx.resilient_parsing:
+        if name not in self.entries and not name.startswith("-") and not ctx.resilient_parsing:
             import difflib
 
-            near = difflib.get_close_matches(name, ENTRIES, n=1)
+            near = difflib.get_close_matches(name, self.entries, n=1)
             raise click.UsageError(
                 f"there is no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""), ctx
             )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, ENTRIES))
-        for title, entries in SECTIONS.items():
+        width = max(map(len, self.entries))
+        for title, entries in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl(
                     [(entry.name.ljust(width), entry.summary) for entry in entries], col_spacing=2

@@ -12,7 +12,7 @@ import sys
 
 import click
 
-from app.cli.commands import SECTIONS
+from app.cli.commands import LazyGroup
 from app.cli.errors import DOES_NOT_FIT, DONE, FAILED, INTERRUPTED, WRONG_USE
 from app.cli.main import cli
 
@@ -57,6 +57,7 @@ A flag beats the environment, the environment the settings file, the file the de
 | `ram` | `LOCALQ_RAM` | `--ram` | what the machine has available |
 | `color` | `LOCALQ_COLOR` | | `auto`: on a terminal, and not with `NO_COLOR` |
 | `history` | `LOCALQ_HISTORY` | | `true`: typed lines are kept in `history` in the store's folder |
+| `chats` | `LOCALQ_CHATS` | | `app`: the terminal app keeps its chats; `all`: `localq run` too; `none` |
 
 `LOCALQ_DEBUG=1` adds the traceback to an error.
 
@@ -71,12 +72,19 @@ def render() -> str:
     codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
     parts = [HEAD + codes + SETTINGS]
     context = click.Context(cli, info_name="localq")
-    for title, entries in SECTIONS.items():
+    for title, entries in cli.sections.items():
         parts.append(f"\n## {title}\n")
-        for entry in entries:
-            command = cli.get_command(context, entry.name)
-            if command is not None:
-                parts.append(_command(entry.name, command))
+        parts += [_commands(cli, entry.name, context) for entry in entries]
+    return "".join(parts)
+
+
+def _commands(group: LazyGroup, name: str, context: click.Context, before: str = "") -> str:
+    """A command, and behind a group those in it."""
+    command = group.get_command(context, name)
+    assert command is not None
+    parts = [_command(before + name, command)]
+    if isinstance(command, LazyGroup):
+        parts += [_commands(command, inner, context, f"{before}{name} ") for inner in command.entries]
     return "".join(parts)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from app.cli.output import Output
 
 if TYPE_CHECKING:
+    from app.chats import Chats
     from app.settings import Settings
     from app.store import Store
     from runtime.engine.config import EngineConfig
@@ -93,3 +94,10 @@ class Front:
     def store(self, settings: Settings | None = None) -> Store:
         """The person's store."""
         return self.open_store((settings or self.settings()).home)
+
+    def chats(self, settings: Settings | None = None) -> Chats:
+        """The person's chats. Where none were ever kept they are empty, and no file is made for that."""
+        from app.chats import Chats
+
+        home = self.store(settings).home
+        return Chats(home if Chats.exist(home) else None)

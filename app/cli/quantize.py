@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli import options
+from app.cli.fitting import context_option, fit_options, kv_option
 from app.cli.front import Front
 from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
+    from quant.allocation.planner import Prefer
     from quant.allocation.recipe import Override
+    from runtime.engine.config import KvType
 
 DEFAULT_TARGET = "q4_k_m"
 
@@ -47,9 +50,17 @@ class Tensor(click.ParamType["Override"]):
     "--size", type=options.Size(), metavar="SIZE", help="The best mixture of a file of at most SIZE."
 )
 @click.option(
+    "--fit-ram", is_flag=True, help="The best mixture that runs in this machine's memory, or that of --ram."
+)
+@options.ram_option
+@context_option(multiple=False)
+@kv_option
+@fit_options
+@click.option(
     "--calib",
-    metavar="builtin|none|FILE",
-    help="Texts to calibrate with: .txt, .md, or .jsonl of conversations.  [default: builtin]",
+    metavar="builtin|none|chats|FILE",
+    help="Texts to calibrate with: .txt, .md, .jsonl of conversations, or the chats kept on this machine.  "
+    "[default: builtin]",
 )
 @click.option(
     "--calib-tokens",
@@ -122,6 +133,12 @@ def command(
     mixture: str | None,
     bpw: float | None,
     size: int | None,
+    fit_ram: bool,
+    ram: int | None,
+    context: int | None,
+    kv: KvType | None,
+    keep_free: int | None,
+    prefer: Prefer,
     calib: str | None,
     calib_tokens: int,
     imatrix: str | None,
@@ -138,23 +155,26 @@ def command(
 ) -> None:
     """Make a smaller model of SOURCE, judge it, and certify it.
 
-    SOURCE is a stored name or a path to a GGUF file, best in F16 or BF16. The result runs in any llama.cpp,
-    and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
-    calibration has not seen (`localq show MODEL --quality`).
+    SOURCE is a stored name, a path to a GGUF file, best in F16 or BF16, or a folder with safetensors as the
+    Hub has them, which is converted first. The result runs in any llama.cpp, and carries a certificate: what
+    it was made of, how, and how far it is from SOURCE on texts that calibration has not seen (`localq show
+    MODEL --quality`).
+
+    With --fit-ram, context, KV cache, buffers and formats are chosen together, so that running the result
+    takes what the machine has available (or --ram) and no more; `localq plan SOURCE` says what comes of it.
 
     The same command goes on where an interrupted one stopped, and ends in the same bytes.
     """
-    from app.cli.loading import find
-    from app.cli.quality import closing
-    from app.cli.quantizing import Choices, plan_request, run
-    from app.cli.speed import measure_speed
+    from app.cli.converting import find_original
+    from app.cli.fitting import fit_of
+    from app.cli.quantizing import Choices, make, target_of
 
     settings = front.settings(ram=mem, threads=jobs)
-    store, found = find(front, settings, source)
     choices = Choices(
         mixture=mixture,
         bits_per_weight=bpw,
         size_bytes=size,
+        fit=fit_of(front, fit_ram, ram, context, kv, keep_free, prefer),
         calibration=calib,
         calibration_tokens=calib_tokens,
         imatrix=imatrix,
@@ -166,12 +186,6 @@ def command(
         jobs=jobs,
         seed=seed,
     )
-    planned = plan_request(front, store, found, choices, settings)
-    made = run(front, store, found, planned, verbose=verbose)
-    speeds = (
-        None
-        if no_speed
-        else (measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths))
-    )
-    document, blocks = closing(found, made, speeds)
-    front.out.result(document, *blocks, quiet=[made.name])
+    target_of(choices)  # a wrong option is told before anything is converted
+    with find_original(front, settings, source) as (store, found):
+        make(front, settings, store, found, choices, no_speed=no_speed, verbose=verbose)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from app.errors import AppError, WrongUse
 if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
-    from app.store import Store
+    from app.store import Manifest, Store
     from quant.allocation.recipe import Override
     from quant.certificate.document import Certificate, Options
     from quant.request import QuantizeRequest, Target
@@ -76,8 +77,11 @@ def rebuild(
     asked = asked_for(model, certificate)
     mine = tensor_digests(front, found.paths)
     _require_sound(found, certificate, mine)
-    paths = _source_paths(front, settings, store, found, certificate, source)
-    with store.scratch() as folder:
+    with (
+        source_of(front, settings, store, found, certificate, source) as original,
+        store.scratch() as folder,
+    ):
+        paths = original.paths
         request = _request(front, settings, certificate, asked, paths, calibration, imatrix, folder)
         with shown(front, found.name, verbose=False) as show:
             again = quantize(request, on_event=show)
@@ -156,44 +160,56 @@ def _require_sound(found: ResolvedModel, certificate: Certificate, mine: dict[st
         )
 
 
-def _source_paths(
+@contextmanager
+def source_of(
     front: Front,
     settings: Settings,
     store: Store,
     found: ResolvedModel,
     certificate: Certificate,
     given: str | None,
-) -> tuple[Path, ...]:
-    """Where the model's source lies: as given, in the store, or where it was."""
+) -> Iterator[ResolvedModel]:
+    """The model's source: as given, in the store, or where it was; converted for the block if it must be."""
     from app.cli.again import again
-    from app.cli.loading import find
+    from app.cli.converting import find_original
+    from app.models import ResolvedModel
+    from quant.convert.checkpoint import is_checkpoint
     from quant.files.source import open_source
 
     wanted = certificate.source.sha256
-    if given is None:
-        for manifest in store.list():
-            digests = tuple(
-                file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
-            )
-            if digests == wanted:
-                return store.paths(manifest)
     origin = found.manifest.source.origin if found.manifest else ""
-    if given is not None:
-        paths = find(front, settings, given)[1].paths
-    elif Path(origin).is_absolute() and Path(origin).is_file():
-        paths = (Path(origin),)
-    else:
-        raise WrongUse(
-            f"the source of {found.name}, {certificate.source.name}, is not in the store",
-            next_command=again(front, "--source", "PATH"),
-        )
-    with open_source(paths) as source, front.out.progress("reading the source"):
-        if source.sha256() != wanted:
+    where = Path(origin) if Path(origin).is_absolute() else None
+    stored = None if given is not None else _stored_source(store, wanted)
+    with ExitStack() as stack:
+        if given is not None:
+            model = stack.enter_context(find_original(front, settings, given))[1]
+        elif stored is not None:
+            yield ResolvedModel(stored.name, store.paths(stored), stored)
+            return
+        elif where is not None and (where.is_file() or is_checkpoint(where)):
+            model = stack.enter_context(find_original(front, settings, origin))[1]
+        else:
             raise WrongUse(
-                f"{paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                f"the source of {found.name}, {certificate.source.name}, is not in the store",
                 next_command=again(front, "--source", "PATH"),
             )
-    return paths
+        with open_source(model.paths) as source, front.out.progress("reading the source"):
+            if source.sha256() != wanted:
+                raise WrongUse(
+                    f"{model.paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                    next_command=again(front, "--source", "PATH"),
+                )
+        yield model
+
+
+def _stored_source(store: Store, wanted: tuple[str, ...]) -> Manifest | None:
+    for manifest in store.list():
+        digests = tuple(
+            file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
+        )
+        if digests == wanted:
+            return manifest
+    return None
 
 
 def _request(
@@ -211,14 +227,19 @@ def _request(
     The figures' room does: a file of a given size has that much less for its tensors.
     """
     from app.cli.again import again
+    from app.cli.quantize import DEFAULT_TARGET
     from app.cli.quantize_imatrix import imatrix_again
     from app.cli.quantizing import BUILTIN, MOMENT_BYTES, calibration_texts
     from quant.certificate.first import domains
     from quant.evaluation.result import EvaluationText
-    from quant.request import QuantizeRequest
+    from quant.request import QuantizeRequest, Target
     from runtime.hardware import usable_cores
 
-    texts = calibration_texts(calibration or BUILTIN) if certificate.calibration else ()
+    texts = (
+        calibration_texts(front, settings, calibration or BUILTIN, asked.options.calibration_tokens)
+        if certificate.calibration
+        else ()
+    )
     known = {(text.name, text.sha256) for text in certificate.calibration}
     if {(text.name, text.sha256) for text in domains(texts)} != known:
         raise WrongUse(
@@ -227,12 +248,15 @@ def _request(
         )
     found = imatrix_again(front, certificate, imatrix)
     options = asked.options
+    target, overrides = asked.target, asked.overrides
+    if target.fit is not None:  # the memory of another day, perhaps: what was chosen in it stands in the file
+        target, overrides = Target(DEFAULT_TARGET), _as_stored(certificate)
     return QuantizeRequest(
         source=source,
-        target=asked.target,
+        target=target,
         out=folder / "rebuilt.gguf",
         tool=certificate.tool,
-        overrides=asked.overrides,
+        overrides=overrides,
         calibration=texts,
         imatrix=found,
         calibration_tokens=options.calibration_tokens,
@@ -245,6 +269,16 @@ def _request(
         seed=certificate.seed,
         jobs=settings.threads or usable_cores().physical,
         memory_bytes=settings.ram,
+    )
+
+
+def _as_stored(certificate: Certificate) -> tuple[Override, ...]:
+    """Every tensor's format, as a choice of its own."""
+    from quant.allocation.recipe import KEEP, just
+
+    return tuple(
+        just(tensor.name, KEEP if tensor.encoder == "copied" else tensor.type.lower())
+        for tensor in certificate.tensors
     )
 
 

@@ -12,6 +12,7 @@ from app.cli.answer import Answer, AnswerOptions, begin, collect, statistics
 from app.cli.errors import report
 from app.cli.front import EngineLike, Front
 from app.cli.interrupt import NoReaction
+from app.cli.keeping import Keeper
 from app.cli.lines import read_prompt
 from app.cli.output import Fields
 from runtime.errors import LocalqError, PromptTooLong
@@ -44,6 +45,7 @@ class Repl:
     show_statistics: bool = False
     turns: list[dict[str, Any]] = field(default_factory=list)
     last: Answer | None = None
+    keeper: Keeper = field(default_factory=Keeper)
 
     def run(self) -> None:
         """Chat until the person leaves."""
@@ -100,6 +102,7 @@ class Repl:
     def _ask(self, line: str) -> None:
         out = self.front.out
         self.turns.append({"role": "user", "content": line})
+        self.keeper.asked(line, self.system)
         try:
             with out.progress("reading the prompt") as progress, out.stream() as stream:
                 answer = collect(
@@ -117,6 +120,7 @@ class Repl:
             return
         self.last = answer
         if answer.text:
+            self.keeper.answered(answer)
             self.turns.append({"role": "assistant", "content": answer.text})
         else:
             self.turns.pop()
@@ -156,6 +160,7 @@ class Repl:
     def _forget(self) -> None:
         self.turns.clear()
         self.last = None
+        self.keeper.forget()
 
 
 def _announce() -> None:

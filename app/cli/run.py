@@ -14,6 +14,7 @@ from app.cli.sampling import sampling_options
 if TYPE_CHECKING:
     from app.cli.answer import AnswerOptions
     from app.cli.loading import Loaded
+    from app.settings import Settings
 
 
 @click.command("run")
@@ -56,7 +57,9 @@ def command(
     Text piped into the command is attached to the prompt; alone it is the prompt.
 
     Lines typed in the chat are kept for the next time, readable by their owner only, unless the setting
-    'history' is false (in the settings file, or LOCALQ_HISTORY=false).
+    'history' is false (in the settings file, or LOCALQ_HISTORY=false). Conversations are not kept, unless the
+    setting 'chats' is 'all' (LOCALQ_CHATS=all): then 'localq chats' has those of the chat; single answers
+    never are.
 
     Ctrl-C stops an answer. Control characters in an answer are shown, not obeyed; --json keeps them, escaped.
     """
@@ -97,7 +100,7 @@ def command(
                 answers, None if "temperature" in sampling else loaded.defaults.temperature
             )
         if request is None:
-            _chat(front, loaded, answers, system, stats, keep=settings.history)
+            _chat(front, loaded, answers, system, stats, settings)
         else:
             _answer(front, loaded, answers, system, request, stats)
 
@@ -139,19 +142,28 @@ def _more_room(context: int, trained: int) -> str:
 
 
 def _chat(
-    front: Front, loaded: Loaded, answers: AnswerOptions, system: str | None, stats: bool, *, keep: bool
+    front: Front,
+    loaded: Loaded,
+    answers: AnswerOptions,
+    system: str | None,
+    stats: bool,
+    settings: Settings,
 ) -> None:
     from app.cli.history import History
+    from app.cli.keeping import Keeper
     from app.cli.lines import LineReader
     from app.cli.repl import Repl
 
-    reader = LineReader(History(loaded.home / "history") if keep else None, front.out.warn)
-    Repl(
-        front,
-        loaded.engine,
-        answers,
-        reader.read,
-        context_tokens=loaded.info.context_tokens,
-        system=system,
-        show_statistics=stats,
-    ).run()
+    reader = LineReader(History(loaded.home / "history") if settings.history else None, front.out.warn)
+    keep = settings.chats == "all" and not answers.raw
+    with Keeper(loaded.home if keep else None, loaded.name, front.out.warn) as keeper:
+        Repl(
+            front,
+            loaded.engine,
+            answers,
+            reader.read,
+            context_tokens=loaded.info.context_tokens,
+            system=system,
+            show_statistics=stats,
+            keeper=keeper,
+        ).run()

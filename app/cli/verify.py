@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--rebuild", is_flag=True, help="Quantize one model again from its source, and compare the weights."
 )
 @click.option("--source", metavar="SRC", help="With --rebuild: the source, where it is not in the store.")
-@click.option("--calib", metavar="FILE", help="With --rebuild: the file that was calibrated with.")
+@click.option("--calib", metavar="chats|FILE", help="With --rebuild: what was calibrated with.")
 @click.option("--imatrix", metavar="FILE", help="With --rebuild: the importance matrix that was taken.")
 @options.output_options
 @options.pass_front

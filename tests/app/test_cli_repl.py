@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.chats import Chats
 from app.cli.history import MAX_LINES, History
 from app.cli.lines import LineReader, read_prompt
 from app.cli.repl import PATIENCE_SECONDS
@@ -336,3 +337,52 @@ class TestReading:
         rest = iter(lines)
         assert read_prompt(lambda _shown: next(rest)) == prompt
         assert list(rest) == []
+
+
+class TestKeeping:
+    def _talk(self, tmp_path: Path, model: Path, **variables: str) -> None:
+        with open_chat(tmp_path, model, **variables) as chat:
+            for line, answer in ((b"one\r", "said: one"), (b"die\r", "partial"), (b"two\r", "said: two")):
+                chat.expect(">>> ")
+                chat.send(line)
+                chat.expect(answer)
+            chat.expect(">>> ")
+            chat.send(b"/clear\r")
+            chat.expect("forgotten")
+            chat.expect(">>> ")
+            chat.send(b"three\r")
+            chat.expect("said: three")
+            chat.expect(">>> ")
+            chat.send(CTRL_D)
+            assert chat.wait() == 0
+
+    def test_conversations_are_kept_where_the_setting_asks_for_all_of_them(
+        self, tmp_path: Path, model: Path
+    ) -> None:
+        self._talk(tmp_path, model, LOCALQ_CHATS="all")
+        with Chats(tmp_path / "home") as chats:
+            second, first = chats.list()
+            assert [message.content for message in chats.branch(second.id)] == ["three", "You said: three"]
+            branch = chats.branch(first.id)
+            assert [message.content for message in branch] == ["one", "You said: one", "two", "You said: two"]
+            assert branch[1].facts["usage"]["output_tokens"] == 1
+            assert {message.content for message in chats.tree(first.id).by_id.values()} >= {"die"}
+
+    @pytest.mark.parametrize("kept", ["app", "none"])
+    def test_by_default_they_are_not(self, tmp_path: Path, model: Path, kept: str) -> None:
+        self._talk(tmp_path, model, LOCALQ_CHATS=kept)
+        assert not (tmp_path / "home" / "chats").exists()
+
+    def test_a_disk_that_refuses_costs_the_keeping_and_not_the_chat(
+        self, tmp_path: Path, model: Path
+    ) -> None:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "home" / "chats").write_text("")
+        with open_chat(tmp_path, model, LOCALQ_CHATS="all") as chat:
+            chat.expect(">>> ")
+            chat.send(b"one\r")
+            chat.expect("this conversation is not kept")
+            chat.expect("You said: one")
+            chat.expect(">>> ")
+            chat.send(b"two\r")
+            chat.expect("You said: two")
