@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.engine.job import run_job
-from runtime.engine.kernel_speed import MODULE, SpeedProgress, SpeedRequest, Speeds
+from runtime.engine.kernel_speed import MODULE, KernelSpeeds, SpeedProgress, SpeedRequest
 from runtime.hardware import usable_cores
 from runtime.kernels import Kernels, available_isas, read_bandwidth
 
@@ -75,7 +75,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 def print_products(types: list[str], threads: int, columns: int, rounds: int) -> None:
     """One table, in a process of its own."""
     request = SpeedRequest(types=tuple(types), threads=threads, columns=columns, rounds=rounds)
-    speeds = run_job(MODULE, request, progress=SpeedProgress, result=Speeds)
+    speeds = run_job(MODULE, request, progress=SpeedProgress, result=KernelSpeeds)
     print(f"\nproducts, {speeds.isa}, {threads} thread(s), {columns} column(s)")
     print(f"{'':8}{'bits':>7}{'GB/s':>8}{'of read':>9}{'ggml':>8}{'ratio':>8}{'read':>8}")
     for found in speeds.types:

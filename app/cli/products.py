@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.front import Front
 
 if TYPE_CHECKING:
-    from runtime.engine.kernel_speed import Speeds
+    from runtime.engine.kernel_speed import KernelSpeeds
 
 
 def bench_products(front: Front, threads: int | None) -> None:
@@ -18,7 +18,7 @@ def bench_products(front: Front, threads: int | None) -> None:
     from app.cli.checks import check_load
     from app.cli.examine import busy_processes
     from runtime.engine.job import run_job
-    from runtime.engine.kernel_speed import MODULE, SpeedProgress, SpeedRequest, Speeds
+    from runtime.engine.kernel_speed import MODULE, KernelSpeeds, SpeedProgress, SpeedRequest
     from runtime.hardware import usable_cores
 
     busy = busy_processes()
@@ -29,7 +29,7 @@ def bench_products(front: Front, threads: int | None) -> None:
         def show(message: SpeedProgress) -> None:
             progress.update(message.done / message.types)
 
-        speeds = run_job(MODULE, request, progress=SpeedProgress, result=Speeds, on_progress=show)
+        speeds = run_job(MODULE, request, progress=SpeedProgress, result=KernelSpeeds, on_progress=show)
     disturbance = check_load(busy, psutil.getloadavg()[0], cores)
     if disturbance.status != "ok":
         front.out.warn(f"the numbers are too low: {disturbance.detail}")
@@ -37,7 +37,7 @@ def bench_products(front: Front, threads: int | None) -> None:
     front.out.result(document, *blocks(speeds), quiet=[f"{t.type} {t.rate / 1e9:.1f}" for t in speeds.types])
 
 
-def blocks(speeds: Speeds) -> tuple[Any, ...]:
+def blocks(speeds: KernelSpeeds) -> tuple[Any, ...]:
     """A row for each type."""
     from app.cli.output import Fields, Table
 

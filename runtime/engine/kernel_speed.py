@@ -66,7 +66,7 @@ class TypeSpeed(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes a second that as many threads can read."""
 
 
-class Speeds(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class KernelSpeeds(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Of every type that was asked for; ``isa`` is the kernels' instruction set."""
 
     isa: str
@@ -75,7 +75,7 @@ class Speeds(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     types: tuple[TypeSpeed, ...]
 
 
-def measure(request: SpeedRequest, report: Report) -> Speeds:
+def measure(request: SpeedRequest, report: Report) -> KernelSpeeds:
     """Raises KernelError where the kernels cannot be attached to llama.cpp, or do not have a type."""
     attached = ggml.attach(request.threads)
     if not attached.isa:
@@ -89,7 +89,9 @@ def measure(request: SpeedRequest, report: Report) -> Speeds:
     for done, name in enumerate(names):
         report(SpeedProgress(done, len(names)))
         speeds.append(measure_type(library, name, request))
-    return Speeds(isa=attached.isa, threads=request.threads, columns=request.columns, types=tuple(speeds))
+    return KernelSpeeds(
+        isa=attached.isa, threads=request.threads, columns=request.columns, types=tuple(speeds)
+    )
 
 
 def measure_type(library: Ggml, name: str, request: SpeedRequest) -> TypeSpeed:

@@ -8,7 +8,7 @@ from app.cli.checks import BusyProcess
 from app.cli.measure import cache_bytes_per_token, median, prompts, run_of, weight_bytes_per_token
 from runtime.budget import plan_memory
 from runtime.engine.config import EngineConfig
-from runtime.engine.kernel_speed import SpeedRequest, Speeds, TypeSpeed
+from runtime.engine.kernel_speed import KernelSpeeds, SpeedRequest, TypeSpeed
 from runtime.engine.messages import FinishedEvent, Timings, Usage
 from runtime.gguf import open_model
 from runtime.hardware import BandwidthReport, this_machine
@@ -98,10 +98,10 @@ class TestKernels:
     def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[SpeedRequest]:
         requests: list[SpeedRequest] = []
 
-        def measure(module: str, request: SpeedRequest, **_: object) -> Speeds:
+        def measure(module: str, request: SpeedRequest, **_: object) -> KernelSpeeds:
             requests.append(request)
             speed = TypeSpeed(type="Q4_0", bits=4.5, rate=36e9, ggml_rate=30e9, ratio=1.21, read_rate=40e9)
-            return Speeds(isa="avx2", threads=request.threads, columns=request.columns, types=(speed,))
+            return KernelSpeeds(isa="avx2", threads=request.threads, columns=request.columns, types=(speed,))
 
         monkeypatch.setattr("runtime.engine.job.run_job", measure)
         return requests
