@@ -13,6 +13,8 @@ from app.store import disk
 from app.store.lock import claim, unclaimed
 
 PREFIX = ".tmp-"
+PULL_PREFIX = ".localq-pull-"
+"""Of folders with a file that ``app.hub`` fetches, or began to."""
 _FOLDER_SUFFIX = ".d"
 
 
@@ -136,13 +138,15 @@ def dead_folders(directory: Path) -> Iterator[Path]:
 
 
 def abandoned_work(directory: Path) -> Iterator[Path]:
-    """Folders of quantizations that were interrupted, and that no process goes on with now."""
+    """Folders of quantizations and downloads that were interrupted, and that no process goes on with now."""
     import fcntl
 
     from quant.files.work import PREFIX as WORK_PREFIX
 
     try:
-        paths = sorted(path for path in directory.iterdir() if path.name.startswith(WORK_PREFIX))
+        paths = sorted(
+            path for path in directory.iterdir() if path.name.startswith((WORK_PREFIX, PULL_PREFIX))
+        )
     except FileNotFoundError:
         return
     for path in paths:
