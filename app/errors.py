@@ -317,7 +317,9 @@ class HubUnreachable(HubError):
     """``host`` could not be reached, or a connection to it gave no more bytes, for ``reason``."""
 
     def __init__(self, host: str, reason: str) -> None:
-        super().__init__(f"{host}: {reason}; check the network, and HF_ENDPOINT and the proxy if you set them")
+        super().__init__(
+            f"{host}: {reason}; check the network, and HF_ENDPOINT and the proxy if you set them"
+        )
         self.host = host
         self.reason = reason
 

@@ -36,7 +36,17 @@ MAX_FILE_BYTES: Final = 1 << 44
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _USEFUL = (".gguf", ".safetensors", ".json", ".jinja", ".model", ".txt", ".bin", ".pt", ".pth")
-_REPO_FACTS = ("sha", "cardData", "gated", "gguf", "safetensors", "tags", "config", "downloads", "lastModified")
+_REPO_FACTS = (
+    "sha",
+    "cardData",
+    "gated",
+    "gguf",
+    "safetensors",
+    "tags",
+    "config",
+    "downloads",
+    "lastModified",
+)
 
 
 @dataclass(frozen=True)
@@ -111,9 +121,7 @@ class Hub:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         huggingface_hub.set_client_factory(lambda: HubSession(self.base, self.patience, bounded=True))
-        self._api = huggingface_hub.HfApi(
-            endpoint=self.base, library_name="localq", library_version=VERSION
-        )
+        self._api = huggingface_hub.HfApi(endpoint=self.base, library_name="localq", library_version=VERSION)
 
     def __enter__(self) -> Hub:
         return self
@@ -169,7 +177,16 @@ class Hub:
                     pipeline_tag=None if gguf else "text-generation",
                     sort=sort,  # type: ignore[arg-type]
                     limit=limit,
-                    expand=["gguf", "safetensors", "tags", "config", "downloads", "likes", "gated", "cardData"],
+                    expand=[
+                        "gguf",
+                        "safetensors",
+                        "tags",
+                        "config",
+                        "downloads",
+                        "likes",
+                        "gated",
+                        "cardData",
+                    ],
                 )
             ),
         )
@@ -245,7 +262,9 @@ def _refusal(what: str, error: hub_errors.HfHubHTTPError) -> HubError:
             f"repository {what}", ", or it is private; a token (HF_TOKEN, `hf auth login`) shows your own"
         )
     if status == 403:
-        return NotAllowed(what, status, "the Hub forbids it; your token may lack the right", next_command=login)
+        return NotAllowed(
+            what, status, "the Hub forbids it; your token may lack the right", next_command=login
+        )
     return HubMisbehaved(host_of(error.request.url), f"answers HTTP {status} when asked for {what}")
 
 

@@ -116,7 +116,7 @@ class Download:
     def _hash(self) -> None:
         sha256 = hashlib.sha256()
         git = hashlib.sha1(f"blob {self._file.size}\0".encode(), usedforsecurity=False)
-        for index in range(-(-self._file.size // CHUNK_BYTES)):
+        for index in range(self._part.count):
             with self._changed:
                 self._changed.wait_for(lambda index=index: self._stopped or self._part.has(index))
                 if self._stopped:
@@ -156,11 +156,40 @@ class Download:
         """
         while (span := self._take()) is not None:
             error = self._bring(span)
-            if error is not None and self._give_back(span):
-                raise error
+            if error is None:
+                continue
+            self._give_back(span)
+            with self._changed:
+                self._working -= 1
+                if self._working == 0:
+                    raise error
+            return
+
+    def _take(self) -> _Span | None:
+        """The next bytes to fetch; None ends a connection."""
+        with self._changed:
+            whole = self._reader.whole
+            if self._stopped or not self._missing or (whole and self._working > 1):
+                self._working -= 1
+                return None
+            first = self._missing[0]
+            count = 1
+            while count < min(SPAN_CHUNKS, len(self._missing)) and self._missing[count] == first + count:
+                count += 1
+            if whole:  # every request begins at the file's start, so this one brings all
+                self._missing = []
+                return _Span(first * CHUNK_BYTES, self._file.size)
+            self._missing = self._missing[count:]
+            return _Span(first * CHUNK_BYTES, min((first + count) * CHUNK_BYTES, self._file.size))
+
+    def _give_back(self, span: _Span) -> None:
+        """What of a span is still missing is for others to fetch."""
+        with self._changed:
+            rest = range(span.position // CHUNK_BYTES, -(-span.end // CHUNK_BYTES))
+            self._missing = sorted({*self._missing, *(index for index in rest if not self._part.has(index))})
 
     def _bring(self, span: _Span) -> HubError | None:
-        """Fetches a span; None when it is done, or belongs to another connection. Raises what stays."""
+        """Fetches a span; the error where patience ran out. Raises what another attempt would not change."""
         failures = 0
         while span.position < span.end and not self._stopped:
             before = span.position
@@ -184,14 +213,14 @@ class Download:
             for piece in pieces:
                 self._part.write(piece, span.position)
                 first, span.position = span.position // CHUNK_BYTES, span.position + len(piece)
-                last = self._file.size if span.position == self._file.size else span.position
-                for index in range(first, -(-last // CHUNK_BYTES) if last == self._file.size else last // CHUNK_BYTES):
+                whole = span.position == self._file.size
+                for index in range(first, self._part.count if whole else span.position // CHUNK_BYTES):
                     self._mark(index)
-                with self._changed:
-                    self._here = min(self._here + len(piece), self._file.size)
 
     def _mark(self, index: int) -> None:
-        if not self._part.has(index):
-            self._part.mark(index)
-            with self._changed:
-                self._changed.notify_all()
+        if self._part.has(index):
+            return
+        self._part.mark(index)
+        with self._changed:
+            self._here += self._part.length(index)
+            self._changed.notify_all()

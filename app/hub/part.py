@@ -38,7 +38,8 @@ class Part:
         self.size = size
         self.data = folder / "data"
         self._log = folder / "chunks"
-        self._count = -(-size // CHUNK_BYTES)
+        self.count = -(-size // CHUNK_BYTES)
+        """Chunks of the file."""
         self._lock = threading.Lock()
         self.fd = _open(self.data)
         try:
@@ -52,7 +53,10 @@ class Part:
             os.close(self.fd)
             raise
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        """Closes the files; a folder in which nothing of worth lies is cleared away."""
+        if not self.done_bytes:
+            self.remove()
         os.close(self.fd)
         os.close(self._log_fd)
 
@@ -83,7 +87,8 @@ class Part:
             try:
                 count = os.pwrite(self.fd, view, position)
             except OSError as error:
-                raise disk.failure("write to", self.data, error, needed_bytes=len(view)) from error
+                needed = max(len(view), self.size - self.done_bytes)
+                raise disk.failure("write to", self.data, error, needed_bytes=needed) from error
             view, position = view[count:], position + count
 
     def mark(self, index: int) -> None:
@@ -104,7 +109,7 @@ class Part:
     def forget(self) -> None:
         """What was written is wrong somewhere: start anew."""
         with self._lock:
-            self._marks = bytearray(self._count)
+            self._marks = bytearray(self.count)
             _put(self._log_fd, self._log, bytes(self._marks), _HEADER_BYTES)
         try:
             os.ftruncate(self.fd, 0)
@@ -123,12 +128,12 @@ class Part:
         """The marks of an earlier process, as far as they can be trusted; the log is made ready for more."""
         boot = boot_id().encode()[:_HEADER_BYTES].ljust(_HEADER_BYTES)
         try:
-            raw = os.pread(self._log_fd, _HEADER_BYTES + self._count + 1, 0)
+            raw = os.pread(self._log_fd, _HEADER_BYTES + self.count + 1, 0)
             written = os.fstat(self.fd).st_size
         except OSError as error:
             raise disk.failure("read", self._log, error) from error
-        marks = bytearray(self._count)
-        if len(raw) == _HEADER_BYTES + self._count:
+        marks = bytearray(self.count)
+        if len(raw) == _HEADER_BYTES + self.count:
             trusted = (WRITTEN, SYNCED) if raw[:_HEADER_BYTES] == boot and boot.strip() else (SYNCED,)
             for index, mark in enumerate(raw[_HEADER_BYTES:]):
                 if mark in trusted and index * CHUNK_BYTES + self.length(index) <= written:
@@ -169,7 +174,7 @@ def open_parts(
         parts: dict[str, Part] = {}
         for key, size in sizes.items():
             part = Part(parent / f"{PREFIX}{key}", size)
-            stack.callback(part.close)
+            stack.callback(part.leave)
             parts[key] = part
         yield parts
 

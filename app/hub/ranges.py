@@ -99,7 +99,9 @@ class RangeReader:
                 counted += len(piece)
                 if now - since >= patience.stall_seconds:
                     if counted < patience.slowest * (now - since):
-                        raise Transient(HubUnreachable(host, f"gives {counted / (now - since):.0f} bytes a second"))
+                        raise Transient(
+                            HubUnreachable(host, f"gives {counted / (now - since):.0f} bytes a second")
+                        )
                     since, counted = now, 0
                 if self._stopped:
                     return

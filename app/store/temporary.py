@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from app.errors import NotEnoughDisk, StoreError
 from app.store import disk
@@ -32,6 +33,16 @@ def create_temporary(directory: Path) -> tuple[int, Path]:
                 disk.unlink(path)
         if mine:
             return fd, path
+
+
+class Staged(Protocol):
+    """A complete file that waits for its final name."""
+
+    def publish(self, target: Path) -> None:
+        """Gives it that name. The caller holds the store's lock and syncs the folder."""
+
+    def withdraw(self, target: Path) -> None:
+        """Takes a publication back."""
 
 
 class StagedFile:
@@ -80,6 +91,10 @@ class StagedFile:
         """Gives the sealed file its final name. The caller holds the store's lock and syncs the folder."""
         disk.rename(self.path, target)
         self._published = True
+
+    def withdraw(self, target: Path) -> None:
+        """Removes what was published."""
+        disk.unlink(target)
 
     def __enter__(self) -> StagedFile:
         return self
