@@ -28,7 +28,7 @@ runtime.errors.LocalqError
     │   └── WrongContent        what came is not the pinned file
     └── HubError                the Hub could not give what was asked; parts of files that came are kept
         ├── HubOffline          HF_HUB_OFFLINE is set
-        ├── HubUnreachable      no connection, no valid certificate, or one that stalls or breaks again and again
+        ├── HubUnreachable      no connection, no valid certificate, or one that stalls again and again
         ├── HubBusy             the Hub answers 429 or 5xx and goes on to
         ├── NotOnHub            there is no such repository, revision or file, or it is hidden from strangers
         ├── NotAllowed          the repository is gated or private, or the token is not valid

@@ -1,4 +1,4 @@
-"""``localq pull``: bring a model from the Hub into the store, verified, and going on after an interruption."""
+"""``localq pull``: bring a model from the Hub into the store, verified; it goes on where it stopped."""
 
 from __future__ import annotations
 

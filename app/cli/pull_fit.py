@@ -34,12 +34,14 @@ def require_fit(front: Front, hub: Hub, choice: Choice, settings: Settings, *, f
     except DoesNotFit as error:
         if not force:
             smaller = next_smaller(choice, plan.total - plan.available)
-            raise ModelDoesNotFit(error, _way_out(front, choice, smaller and smaller.label)) from error
+            raise ModelDoesNotFit(
+                error, _way_out(front, choice, smaller.label if smaller else None)
+            ) from error
         front.out.warn(f"{str(error).splitlines()[0].rstrip(':.')}; fetching it all the same (--force)")
         return
     front.out.note(
-        f"It will take {format_bytes(plan.total)} of the {format_bytes(plan.available)} of memory that it may "
-        f"have here, with a context of {plan.config.context_tokens} tokens."
+        f"It will take {format_bytes(plan.total)} of the {format_bytes(plan.available)} of memory that it "
+        f"may have here, with a context of {plan.config.context_tokens} tokens."
     )
 
 

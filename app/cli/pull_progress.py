@@ -58,9 +58,8 @@ class Show:
             way = "is in the store already" if event.stored else f"was found as {event.path}, and is linked"
             self._front.out.note(f"{event.file.name} {way}.")
         elif isinstance(event, ReadingEvent):
-            self._bars.show(
-                event.file.path, event.read_bytes % (event.file.size + 1), event.file.size, "reading"
-            )
+            file = event.file
+            self._bars.show(file.path, event.read_bytes % (file.size + 1), file.size, "reading")
         else:
             self.kept_bytes, self.total_bytes = event.done_bytes, event.total_bytes
             self._pace.at(event.done_bytes)

@@ -20,7 +20,8 @@ import httpx2
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import hf_raise_for_status
 
 from app.errors import HubError, HubMisbehaved, HubOffline, NotAllowed, NotOnHub
 from app.hub.filenames import objection
@@ -36,17 +37,8 @@ MAX_FILE_BYTES: Final = 1 << 44
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _USEFUL = (".gguf", ".safetensors", ".json", ".jinja", ".model", ".txt", ".bin", ".pt", ".pth")
-_REPO_FACTS = (
-    "sha",
-    "cardData",
-    "gated",
-    "gguf",
-    "safetensors",
-    "tags",
-    "config",
-    "downloads",
-    "lastModified",
-)
+_REPO_FACTS = ("sha", "cardData", "gated", "gguf", "safetensors", "tags", "config")
+_SEARCH_FACTS = ("cardData", "gated", "gguf", "safetensors", "tags", "config", "downloads", "likes")
 
 
 @dataclass(frozen=True)
@@ -177,23 +169,14 @@ class Hub:
                     pipeline_tag=None if gguf else "text-generation",
                     sort=sort,  # type: ignore[arg-type]
                     limit=limit,
-                    expand=[
-                        "gguf",
-                        "safetensors",
-                        "tags",
-                        "config",
-                        "downloads",
-                        "likes",
-                        "gated",
-                        "cardData",
-                    ],
+                    expand=list(_SEARCH_FACTS),  # type: ignore[arg-type]
                 )
             ),
         )
         return [_found(info) for info in found if objection(str(info.id)) is None]
 
     def check(self, response: httpx2.Response, what: str) -> None:
-        """Raises the :class:`HubError` for an answer that is no success; the session has raised some before."""
+        """Raises the :class:`HubError` for an answer that is no success; the session raises some itself."""
         if response.is_error:
             with self._translated(what):
                 response.read()
@@ -255,7 +238,7 @@ def _refusal(what: str, error: hub_errors.HfHubHTTPError) -> HubError:
         return NotOnHub(f"revision of {what} that is called so")
     if isinstance(error, hub_errors.EntryNotFoundError):
         return NotOnHub(f"file {what}")
-    if status == 401 and "authorization" in error.request.headers:
+    if status == 401 and "authorization" in error.response.request.headers:
         return NotAllowed(what, status, "the Hub does not accept the token", next_command=login)
     if isinstance(error, hub_errors.RepositoryNotFoundError) or status in (401, 404):
         return NotOnHub(
@@ -265,7 +248,7 @@ def _refusal(what: str, error: hub_errors.HfHubHTTPError) -> HubError:
         return NotAllowed(
             what, status, "the Hub forbids it; your token may lack the right", next_command=login
         )
-    return HubMisbehaved(host_of(error.request.url), f"answers HTTP {status} when asked for {what}")
+    return HubMisbehaved(host_of(error.response.request.url), f"answers HTTP {status} when asked for {what}")
 
 
 def _remote_file(entry: RepoFile) -> RemoteFile | str:

@@ -1,4 +1,4 @@
-"""Which files of a repository make up the model that a reference means. Pure: looks at names and sizes only."""
+"""Which files of a repository make up the model that a reference means. Pure: looks at names and sizes."""
 
 from __future__ import annotations
 
@@ -12,28 +12,16 @@ from app.hub.api import RemoteFile, RemoteRepo
 from app.hub.reference import HubReference
 
 PREFERRED: Final = (
-    *(
-        "Q4_K_M",
-        "Q4_K_S",
-        "Q4_K",
-        "UD-Q4_K_XL",
-        "IQ4_XS",
-        "IQ4_NL",
-        "Q4_0",
-        "Q4_1",
-        "MXFP4",
-        "Q5_K_M",
-        "Q5_K_S",
-    ),
-    *("Q5_0", "Q6_K", "Q8_0", "Q3_K_M", "IQ3_M", "BF16", "F16", "F32"),
+    *("Q4_K_M", "Q4_K_S", "Q4_K", "UD-Q4_K_XL", "IQ4_XS", "IQ4_NL", "Q4_0", "Q4_1", "MXFP4"),
+    *("Q5_K_M", "Q5_K_S", "Q5_0", "Q6_K", "Q8_0", "Q3_K_M", "IQ3_M", "BF16", "F16", "F32"),
 )
 """Where a reference names no quantization, the first of these that the repository has."""
 _MMPROJ_PREFERRED: Final = ("F16", "BF16", "Q8_0", "F32")
 TEMPLATE: Final = "chat_template.jinja"
 
 _QUANT = re.compile(
-    r"(?:^|[-._/ ])((?:UD-)?(?:I?Q[1-8](?:_[A-Z0-9]{1,3}){0,3}|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|F16|FP16|F32|FP32))"
-    r"(?=[-._/ ]|$)",
+    r"(?:^|[-._/ ])((?:UD-)?(?:I?Q[1-8](?:_[A-Z0-9]{1,3}){0,3}|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4"
+    r"|BF16|F16|FP16|F32|FP32))(?=[-._/ ]|$)",
     re.IGNORECASE,
 )
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
@@ -81,7 +69,7 @@ def choose(reference: HubReference, repo: RemoteRepo) -> Choice:
 
 
 def candidates(files: Iterable[RemoteFile]) -> list[Candidate]:
-    """The models among the files, in the order of their sizes. Projectors and importance matrices are none."""
+    """The models among the files, by their sizes. Projectors and importance matrices are none."""
     groups: dict[str, dict[int, RemoteFile]] = {}
     for file in files:
         name = file.name.lower()

@@ -24,7 +24,9 @@ from app.store import disk
 
 CONNECTIONS: Final = 4
 SPAN_CHUNKS: Final = 32
-"""Chunks of one request: 32 MiB."""
+"""Chunks of one request at most: 32 MiB."""
+LEAST_CHUNKS: Final = 2
+"""A connection more is not worth it for fewer."""
 PROGRESS_BYTES: Final = 64 << 10
 """That an attempt must bring to count as one that worked."""
 SYNC_SECONDS: Final = 5.0
@@ -68,13 +70,16 @@ class Download:
         self._trouble: HubError | None = None
         self._stopped = False
         self._working = 0
+        self._span = SPAN_CHUNKS
 
     def run(self, report: Callable[[State], None], connections: int = CONNECTIONS) -> str:
         """The SHA-256 (hex) of the file, which then is whole, verified and on the disk.
 
         Whatever it raises, an interrupt too, the part keeps what came; only :class:`WrongHash` empties it.
         """
-        self._working = min(connections, max(1, len(self._missing) // 4)) if self._missing else 0
+        share = -(-len(self._missing) // connections)
+        self._span = min(SPAN_CHUNKS, max(LEAST_CHUNKS, share))
+        self._working = min(connections, -(-len(self._missing) // self._span))
         jobs = [self._hash, self._sync, *[self._work] * self._working]
         threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in jobs]
         for thread in threads:
@@ -118,7 +123,8 @@ class Download:
         git = hashlib.sha1(f"blob {self._file.size}\0".encode(), usedforsecurity=False)
         for index in range(self._part.count):
             with self._changed:
-                self._changed.wait_for(lambda index=index: self._stopped or self._part.has(index))
+                while not self._part.has(index) and not self._stopped:
+                    self._changed.wait()
                 if self._stopped:
                     return
             data = self._read(index)
@@ -174,7 +180,7 @@ class Download:
                 return None
             first = self._missing[0]
             count = 1
-            while count < min(SPAN_CHUNKS, len(self._missing)) and self._missing[count] == first + count:
+            while count < min(self._span, len(self._missing)) and self._missing[count] == first + count:
                 count += 1
             if whole:  # every request begins at the file's start, so this one brings all
                 self._missing = []

@@ -1,4 +1,4 @@
-"""Which names of files in a repository are harmless. No name becomes a path here, but some become addresses."""
+"""Which names of files in a repository are harmless. No name becomes a path, but some become addresses."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -97,7 +96,7 @@ class Part:
             self._set(index, WRITTEN)
 
     def sync(self) -> None:
-        """Brings what was written to the disk, and says so in the log. An error is final: see app.store.disk."""
+        """Brings what was written to the disk, and says so in the log; an error is final."""
         with self._lock:
             written = [index for index, mark in enumerate(self._marks) if mark == WRITTEN]
         if written or self.size == 0:
@@ -147,14 +146,14 @@ class Part:
 def boot_id() -> str:
     """Something that changes whenever the machine starts; empty where nothing is known."""
     try:
-        if sys.platform == "linux":
-            return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        if sys.platform == "darwin":
-            command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()  # Linux
+    except (OSError, ValueError):
+        pass
+    try:
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]  # macOS
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, ValueError, subprocess.SubprocessError):
         return ""
-    return ""
 
 
 @contextmanager
@@ -164,8 +163,8 @@ def open_parts(
     """The parts for the files with these keys and sizes in ``parent``, held until the block ends.
 
     Where another process holds one, waits for it, however long it takes: it fetches what this one wants.
-    ``on_wait`` then hears, again and again, how many bytes of each file are there. All parts are locked in the
-    order of their keys, so that two processes never wait for each other. A lock dies with its process.
+    ``on_wait`` then hears, again and again, how many bytes of each file are there. All parts are locked in
+    the order of their keys, so that two processes never wait for each other. A lock dies with its process.
     """
     disk.make_directory(parent)
     with ExitStack() as stack:

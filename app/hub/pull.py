@@ -1,4 +1,4 @@
-"""Bringing files of a repository to this machine, each from the nearest place, and a model of them into the store.
+"""Bringing files of a repository to this machine, each from the nearest place, and into the store.
 
 The way of a file: the store has its bytes already; or another program has (:mod:`app.hub.elsewhere`), then it
 is linked; or it is downloaded into a part folder. Any number of processes may want the same file: one fetches

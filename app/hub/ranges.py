@@ -135,7 +135,8 @@ class RangeReader:
             if linked and self._file.sha256 and linked != self._file.sha256:
                 raise HubMisbehaved(
                     self.host,
-                    f"names {linked[:80]!r} as the hash of {self._file.path}, its listing {self._file.sha256}",
+                    f"names {linked[:80]!r} as the hash of {self._file.path}, "
+                    f"its listing {self._file.sha256}",
                 )
         etag = response.headers.get("ETag", "")
         if not _STRONG_ETAG.fullmatch(etag):

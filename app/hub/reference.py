@@ -59,9 +59,9 @@ Reference: TypeAlias = HubReference | CatalogReference | PathReference
 def parse_reference(text: str) -> Reference:
     """Takes ``text`` apart. Raises :class:`InvalidReference`.
 
-    ``/...``, ``./...``, ``../...`` and ``~...`` are paths. ``org/name``, with ``@REVISION`` and then ``:QUANT``
-    or ``/FILE`` behind it, is on the Hub, also behind ``hf.co/``, ``hf://`` or as the address of its page. One
-    word is a name in the catalog, if it is made like one, else a path.
+    ``/...``, ``./...``, ``../...`` and ``~...`` are paths. ``org/name``, with ``@REVISION`` and then
+    ``:QUANT`` or ``/FILE`` behind it, is on the Hub, also behind ``hf.co/``, ``hf://`` or as the address of
+    its page. One word is a name in the catalog, if it is made like one, else a path.
     """
     if not text or len(text) > MAX_CHARACTERS:
         raise InvalidReference(text, f"it has {len(text)} characters, 1 to {MAX_CHARACTERS} are allowed")

@@ -18,7 +18,7 @@ def patiently(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """The result of ``action``, which is called again after a :class:`Transient`, ``patience.attempts`` times.
+    """The result of ``action``, which is called again after a :class:`Transient`, as far as patience goes.
 
     Raises the error in the last Transient, at once if the server asks for a longer wait than is borne.
     """

@@ -52,7 +52,7 @@ class Patience:
 
     def wait_before(self, attempt: int) -> float:
         """Seconds to wait before the ``attempt``-th try (the second is 1)."""
-        return min(self.longest_wait, self.first_wait * 2 ** (attempt - 1))
+        return min(self.longest_wait, self.first_wait * 2.0 ** (attempt - 1))
 
 
 class Transient(Exception):
@@ -82,7 +82,7 @@ def origin_of(url: str | httpx2.URL) -> tuple[str, str, int | None]:
 
 
 class HubSession(httpx2.Client):
-    """A client for the Hub at ``base``. Answers to ``get`` and the like are bounded, those to ``stream`` not."""
+    """A client for the Hub at ``base``. With ``bounded`` no answer is long."""
 
     def __init__(self, base: str, patience: Patience, *, bounded: bool) -> None:
         self._origin = origin_of(base)
@@ -179,7 +179,7 @@ def failure(error: httpx2.HTTPError | httpx2.StreamError, url: str | httpx2.URL)
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, given in seconds or as a date; None without a valid one."""
+    """Seconds that a ``Retry-After`` header asks for, as a number or a date; None without a valid one."""
     if value is None:
         return None
     value = value.strip()
@@ -201,7 +201,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _is_disguised(host: str) -> bool:
-    """A name that ends in a number is read as an IPv4 address, in notations that few know (127.1, 0x7f000001)."""
+    """A name that ends in a number is an IPv4 address, in a notation that few know (127.1, 0x7f000001)."""
     return _address(host) is None and bool(_NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]))
 
 

@@ -34,8 +34,8 @@ def publish(
     """Renames the sealed files of ``staged`` (by digest) to blobs, then writes ``manifest``.
 
     Returns what is stored now: the manifest, or the one that is there already with the same files. On any
-    error the store is as it was before, apart from blobs that nothing refers to. With ``replace`` another model
-    of that name gives way if it came from the same repository. Raises :class:`NameTaken`,
+    error the store is as it was before, apart from blobs that nothing refers to. With ``replace`` another
+    model of that name gives way if it came from the same repository. Raises :class:`NameTaken`,
     :class:`BlobVanished`, :class:`StoreBusy`, :class:`StoreDamaged` (the name's manifest is unreadable) or an
     error of the disk.
     """

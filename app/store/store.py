@@ -184,7 +184,7 @@ class Store:
 
     @_typed
     def template(self, manifest: Manifest) -> Path | None:
-        """Where the chat template lies that came beside the model, if one did. Raises :class:`StoreDamaged`."""
+        """Where the chat template lies that came beside the model. Raises :class:`StoreDamaged`."""
         return next(iter(self._places(manifest, "template")), None)
 
     @_typed

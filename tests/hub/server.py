@@ -1,4 +1,4 @@
-"""A Hub on this machine: the part of huggingface.co's HTTP API that localq uses, and a content network beside it.
+"""A Hub on this machine: what localq uses of huggingface.co's HTTP API, and a content network beside it.
 
 Answers have the form of the real ones (``/api/models/...``, ``/tree/``, ``/resolve/``, ``X-Repo-Commit``,
 ``X-Linked-Etag``, ``X-Error-Code``, ``Link`` to the next page). Files of Git LFS are not given by the Hub
@@ -43,14 +43,14 @@ class HubFile:
     @property
     def sha256(self) -> str:
         if not hasattr(self, "_sha256"):
-            self._sha256 = hashlib.sha256(self.bytes()).hexdigest()
+            self._sha256 = hashlib.sha256(self.content()).hexdigest()
         return self._sha256
 
     @property
     def oid(self) -> str:
-        return hashlib.sha1(f"blob {self.size}\0".encode() + self.bytes()).hexdigest()
+        return hashlib.sha1(f"blob {self.size}\0".encode() + self.content()).hexdigest()
 
-    def bytes(self) -> bytes:
+    def content(self) -> bytes:
         return self.data.read_bytes() if isinstance(self.data, Path) else self.data
 
     def part(self, start: int, end: int) -> bytes:
