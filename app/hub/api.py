@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 # isort: split
@@ -34,6 +34,8 @@ T = TypeVar("T")
 MAX_FILES: Final = 20_000
 """Of one repository that are looked at; the largest real ones have some thousands."""
 MAX_FILE_BYTES: Final = 1 << 44
+QUESTION_ATTEMPTS: Final = 4
+"""Of a question that a person waits for: without a network they should know soon."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _USEFUL = (".gguf", ".safetensors", ".json", ".jinja", ".model", ".txt", ".bin", ".pt", ".pth")
@@ -107,6 +109,7 @@ class Hub:
         if (os.environ.get("HF_HUB_OFFLINE") or "").upper() in ("1", "ON", "YES", "TRUE"):
             raise HubOffline
         self.patience = patience or Patience()
+        self._asking = replace(self.patience, attempts=min(self.patience.attempts, QUESTION_ATTEMPTS))
         self.base = base or endpoint()
         self.session = HubSession(self.base, self.patience, bounded=False)
         """For files: its answers have no bound."""
@@ -202,7 +205,7 @@ class Hub:
             with self._translated(what):
                 return action()
 
-        return patiently(once, self.patience)
+        return patiently(once, self._asking)
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:

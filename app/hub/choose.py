@@ -132,6 +132,10 @@ def _by_quant(reference: HubReference, repo: RemoteRepo, models: Sequence[Candid
 
 
 def _only(repo: RemoteRepo, named: Sequence[Candidate], quant: str) -> Candidate:
+    """The one of that quantization; of the same model whole and in parts, the whole one."""
+    whole = [model for model in named if len(model.files) == 1]
+    if len(named) > 1 and len(whole) == 1:
+        return whole[0]
     if len(named) > 1:
         paths = tuple(model.files[0].path for model in named)
         raise NoSuchChoice(

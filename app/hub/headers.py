@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,12 +14,16 @@ from app.hub.ranges import RangeReader
 from app.hub.retry import patiently
 from app.hub.session import host_of
 from runtime.gguf import GgufHeader
+from runtime.gguf.metadata import RawMetadata
 from runtime.gguf.reader import read_gguf
+from runtime.gguf.skim import Enough, skim_gguf
 from runtime.gguf.source import Source
 
 FIRST_BYTES: Final = 1 << 18
 MOST_BYTES: Final = 4 << 20
 """Of one request; each asks for twice as much as the one before."""
+SKIMMED_BYTES: Final = 1 << 18
+MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_SAFETENSORS_BYTES: Final = 16 << 20
 """Of a safetensors header; that of a model with 100,000 tensors has about 12 MB."""
 
@@ -55,6 +59,36 @@ def remote_gguf_header(hub: Hub, repo: RemoteRepo, file: RemoteFile) -> GgufHead
     :class:`runtime.errors.GgufError` or a :class:`app.errors.HubError`.
     """
     return read_gguf(_RemoteSource(hub, repo, file))
+
+
+class _Skimmed(_RemoteSource):
+    """Gives the first bytes only."""
+
+    def read_at(self, position: int, least: int) -> bytes:
+        if position + least > SKIMMED_BYTES:
+            raise Enough
+        end = min(self.size, SKIMMED_BYTES)
+        return patiently(lambda: self._reader.read(position, end), self._patience)
+
+
+def skim_remote(hub: Hub, repo: RemoteRepo, file: RemoteFile) -> RawMetadata:
+    """The first keys of a GGUF on the Hub, its hyperparameters among them; at most 256 KiB are read.
+
+    Raises :class:`runtime.errors.GgufError` or a :class:`app.errors.HubError`.
+    """
+    return skim_gguf(_Skimmed(hub, repo, file))
+
+
+def read_config(hub: Hub, repo: RemoteRepo, file: RemoteFile) -> dict[str, Any]:
+    """A ``config.json`` on the Hub. Raises a :class:`app.errors.HubError`."""
+    if not 0 < file.size <= MAX_CONFIG_BYTES:
+        raise HubMisbehaved(host_of(hub.base), f"{file.path} has {file.size} bytes")
+    reader = RangeReader(hub, repo.repo, repo.commit, file)
+    text = patiently(lambda: reader.read(0, file.size), hub.patience)
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise HubMisbehaved(host_of(hub.base), f"{file.path} is no JSON object: {error}") from error
 
 
 def remote_safetensors_header(

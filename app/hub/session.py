@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 # Of huggingface_hub, which would add to a request what program called it and look that up on the Hub.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -42,7 +42,7 @@ class Patience:
     """A connection that gives nothing for so long, or less than ``slowest``, is dropped."""
     slowest: float = 1024.0
     """Bytes a second."""
-    attempts: int = 6
+    attempts: int = 8
     """That may fail in a row without a byte of progress."""
     first_wait: float = 0.5
     """Seconds before the second attempt; doubled for each further one, up to ``longest_wait``."""
@@ -112,34 +112,35 @@ class HubSession(httpx2.Client):
             raise failure(error, request.url) from error
 
     def _check_request(self, request: httpx2.Request) -> None:
+        """Called for each step of a redirection too, with the address that will really be asked."""
         request.headers["Accept-Encoding"] = "identity"
         if origin_of(request.url) != self._origin:
             request.headers.pop("Authorization", None)
+            self._check_target(request.url)
 
     def _check_response(self, response: httpx2.Response) -> None:
         url = response.request.url
         if response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
             raise HubMisbehaved(host_of(url), "sent a compressed answer, though it was asked not to")
-        if response.has_redirect_location:
-            self._check_redirect(str(url), urljoin(str(url), response.headers["Location"]))
         if response.status_code in RETRIED:
             wait = retry_after(response.headers.get("Retry-After"))
             raise Transient(HubBusy(host_of(url), response.status_code, wait), wait)
         if self._bounded or response.is_redirect or response.is_error:
             response.stream = _Bounded(response.stream, host_of(url))
 
-    def _check_redirect(self, source: str, target: str) -> None:
-        host, parts = host_of(source), urlsplit(target)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise HubMisbehaved(host, f"redirects to an address of the kind {parts.scheme[:20]!r}")
-        if urlsplit(source).scheme == "https" and parts.scheme == "http":
-            raise HubMisbehaved(host, f"redirects from https to http on {host_of(target)}")
-        if _is_disguised(parts.hostname):
-            raise HubMisbehaved(host, f"redirects to {host_of(target)}, an address in an unusual form")
-        if _is_private(parts.hostname) and not _is_private(self._origin[1]):
-            raise HubMisbehaved(host, f"redirects into a private network, to {host_of(target)}")
-        if _is_link_local(parts.hostname) and not _is_link_local(self._origin[1]):
-            raise HubMisbehaved(host, f"redirects to the link-local address {host_of(target)}")
+    def _check_target(self, url: httpx2.URL) -> None:
+        """Whether the Hub may send us there."""
+        scheme, hub, _ = self._origin
+        if url.scheme not in ("http", "https"):
+            raise HubMisbehaved(hub, f"leads to an address of the kind {url.scheme[:20]!r}")
+        if scheme == "https" and url.scheme == "http":
+            raise HubMisbehaved(hub, f"leads from https to http on {host_of(url)}")
+        if _is_disguised(url.host):
+            raise HubMisbehaved(hub, f"leads to {host_of(url)}, an address in an unusual form")
+        if _is_private(url.host) and not _is_private(hub):
+            raise HubMisbehaved(hub, f"leads into a private network, to {host_of(url)}")
+        if _is_link_local(url.host) and not _is_link_local(hub):
+            raise HubMisbehaved(hub, f"leads to the link-local address {host_of(url)}")
 
 
 class _Bounded(httpx2.SyncByteStream):
