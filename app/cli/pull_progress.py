@@ -82,7 +82,8 @@ class Show:
                 "file_bytes": event.here_bytes,
                 "checked_bytes": event.checked_bytes,
                 **self._figures(event.done_bytes, event.total_bytes),
-            }
+            },
+            at_once=event.checked_bytes == event.file.size,
         )
 
     def _words(self, event: FileEvent) -> str:
@@ -103,7 +104,7 @@ class Show:
         if self._front.out.json:
             self._front.out.event(document)
 
-    def _say_now_and_then(self, document: dict[str, Any]) -> None:
-        if self._clock() >= self._next:
+    def _say_now_and_then(self, document: dict[str, Any], *, at_once: bool = False) -> None:
+        if at_once or self._clock() >= self._next:
             self._next = self._clock() + JSON_SECONDS
             self._say(document)

@@ -245,7 +245,9 @@ def _refusal(what: str, error: hub_errors.HfHubHTTPError) -> HubError:
         return NotAllowed(what, status, "the Hub does not accept the token", next_command=login)
     if isinstance(error, hub_errors.RepositoryNotFoundError) or status in (401, 404):
         return NotOnHub(
-            f"repository {what}", ", or it is private; a token (HF_TOKEN, `hf auth login`) shows your own"
+            f"repository {what}",
+            ", or it is private; a token (HF_TOKEN, `hf auth login`) shows your own",
+            next_command=f"localq search {what.rpartition('/')[2]}",
         )
     if status == 403:
         return NotAllowed(

@@ -99,6 +99,7 @@ class Download:
         if self._error is not None:
             raise self._error
         assert self._digests is not None
+        report(State(self._file.size, self._file.size, None))
         self._part.sync()
         return self._verified(*self._digests)
 

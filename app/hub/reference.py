@@ -15,6 +15,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _QUANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _CATALOG_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_NO_MODELS = frozenset({"datasets", "spaces", "kernels", "buckets", "collections", "papers", "docs", "api"})
 _HOSTS = ("hf.co/", "huggingface.co/", "www.huggingface.co/")
 _PATH_STARTS = ("/", "./", "../", "~")
 
@@ -89,6 +90,8 @@ def repo_name(text: str, repo: str) -> str:
         raise InvalidReference(
             text, f"{repo[:80]!r} is not OWNER/NAME, made of letters, digits, '.', '_' and '-'"
         )
+    if segments[0].lower() in _NO_MODELS:
+        raise InvalidReference(text, f"what lies in {segments[0]}/ on the Hub is no model")
     if "--" in repo or ".." in repo or repo.endswith(".git"):
         raise InvalidReference(text, "the Hub allows neither '--' nor '..' nor '.git' in a repository's name")
     return repo

@@ -84,7 +84,14 @@ def origin_of(url: str | httpx2.URL) -> tuple[str, str, int | None]:
 class HubSession(httpx2.Client):
     """A client for the Hub at ``base``. With ``bounded`` no answer is long."""
 
-    def __init__(self, base: str, patience: Patience, *, bounded: bool) -> None:
+    def __init__(
+        self,
+        base: str,
+        patience: Patience,
+        *,
+        bounded: bool,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
         self._origin = origin_of(base)
         self._patience = patience
         self._bounded = bounded
@@ -93,6 +100,7 @@ class HubSession(httpx2.Client):
             follow_redirects=True,
             max_redirects=MAX_REDIRECTS,
             timeout=timeout,
+            transport=transport,
             headers={"Accept-Encoding": "identity"},
             event_hooks={"request": [self._check_request], "response": [self._check_response]},
         )
