@@ -20,7 +20,6 @@ from app.hub.elsewhere import find_elsewhere
 from app.hub.known import KNOWN
 from app.hub.part import Part, open_parts
 from app.hub.reference import HubReference
-from app.hub.session import DEFAULT_ENDPOINT, endpoint
 from app.store import Arrival, Manifest, Source, Store, disk
 from app.store.hashing import hash_file
 from app.store.names import check_name
@@ -228,7 +227,7 @@ def pull_model(
             arrivals = [fetch.bring(file) for file in choice.files]
             try:
                 manifest = store.adopt(
-                    arrivals, name, source=source_of(choice.repo), known=KNOWN, replace=True
+                    arrivals, name, source=source_of(hub, choice.repo), known=KNOWN, replace=True
                 )
             except BlobVanished:
                 continue  # it is fetched after all
@@ -239,14 +238,13 @@ def pull_model(
             return manifest
 
 
-def source_of(repo: RemoteRepo) -> Source:
+def source_of(hub: Hub, repo: RemoteRepo) -> Source:
     """Where a model of this repository comes from, for its manifest."""
-    base = endpoint()
     return Source(
         kind="hub",
         origin=repo.repo,
         license=repo.license,
-        url=f"{base if base == DEFAULT_ENDPOINT else DEFAULT_ENDPOINT}/{repo.repo}",
+        url=f"{hub.base}/{repo.repo}",
         version=repo.commit,
     )
 

@@ -178,6 +178,8 @@ def failure(error: httpx2.HTTPError | httpx2.StreamError, url: str | httpx2.URL)
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.DecodingError):
         return HubMisbehaved(host, f"cannot be spoken with: {error}")
     text = str(error)
+    if "location header" in text:
+        return HubMisbehaved(host, "redirects to an address that is none")
     if "CERTIFICATE" in text.upper() or "SSL" in text.upper():
         return HubUnreachable(host, f"no secure connection: {text}")
     if isinstance(error, httpx2.ConnectTimeout):

@@ -175,6 +175,8 @@ class Request(BaseHTTPRequestHandler):
     file: HubFile | None
     start: int
     end: int
+    requested: str
+    """As it came: with a host, where the client takes this server for a proxy."""
 
     @property
     def hub(self) -> FakeHub:
@@ -196,6 +198,7 @@ class Request(BaseHTTPRequestHandler):
         )
         self.hub.record(self.seen)
         self.file, self.start, self.end = None, 0, 0
+        self.requested = self.path
         parts = urlsplit(self.path)
         try:
             if self.kind == "cdn":

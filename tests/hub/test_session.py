@@ -160,8 +160,8 @@ def test_a_failure_of_the_network_is_typed(error: httpx2.HTTPError, kind: type[E
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("0", 0.0), ("120", 120.0), (" 7 ", 7.0), (None, None), ("", None), ("soon", None), ("-1", None), ("1e9", None)],
-)  # fmt: skip
+    [("0", 0.0), ("120", 120.0), (" 7 ", 7.0), (None, None), ("", None), ("soon", None), ("-1", None)],
+)
 def test_retry_after_is_read(text: str | None, seconds: float | None) -> None:
     assert retry_after(text) == seconds
 
