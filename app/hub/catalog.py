@@ -52,13 +52,12 @@ def look_up(reference: CatalogReference) -> HubReference:
     """The repository behind a name. Raises :class:`InvalidReference` with names that are near."""
     entry = catalog().get(reference.name)
     if entry is None:
-        near = difflib.get_close_matches(reference.name, catalog(), n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        near = [name for name in catalog() if name.startswith(reference.name)][:3]
+        near = near or difflib.get_close_matches(reference.name, catalog(), n=3, cutoff=0.5)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         raise InvalidReference(
             reference.name,
-            f"the catalog has no such name{hint} A model on the Hub is OWNER/NAME, a file here ./FILE"
-            if near
-            else "the catalog has no such name; a model on the Hub is OWNER/NAME, a file here ./FILE",
+            f"the catalog has no such name{hint}; a model on the Hub is OWNER/NAME, a file here ./FILE",
             next_command=f"localq pull {near[0]}" if len(near) == 1 else f"localq search {reference.name}",
         )
     revision = None if entry.revision == "main" else entry.revision

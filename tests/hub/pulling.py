@@ -13,7 +13,6 @@ from app.hub.pull import Event, default_name, find, pull_model
 from app.hub.reference import HubReference, parse_reference
 from app.hub.session import Patience
 from app.store import Manifest, Store
-from tests.app.tiny_model import write_tiny_model
 
 IMPATIENT = Patience(
     connect_seconds=2.0,
@@ -30,6 +29,8 @@ MIB = CHUNK_BYTES
 @cache
 def model_bytes(mib: int = 0, seed: int = 0, title: str = "Tiny") -> bytes:
     """A valid GGUF of a little more than ``mib`` MiB."""
+    from tests.app.tiny_model import write_tiny_model  # heavy: a child that only pulls stays small
+
     with TemporaryDirectory() as folder:
         path = write_tiny_model(Path(folder, "model.gguf"), ballast_mib=mib, seed=seed, title=title)
         return path.read_bytes()
