@@ -84,7 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="On the disk to write to.  [default: the temporary folder]")
+    parser.add_argument(
+        "--folder", type=Path, help="On the disk to write to.  [default: the temporary folder]"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--fetch", choices=WAYS, help=argparse.SUPPRESS)
     asked = parser.parse_args()

@@ -60,6 +60,10 @@ class RemoteFile:
         return self.path.rpartition("/")[2]
 
     @property
+    def is_gguf(self) -> bool:
+        return self.path.lower().endswith(".gguf")
+
+    @property
     def key(self) -> str:
         """What belongs to these bytes and no others."""
         return f"sha256-{self.sha256}" if self.sha256 else f"git-{self.oid}"

@@ -73,7 +73,7 @@ def candidates(files: Iterable[RemoteFile]) -> list[Candidate]:
     groups: dict[str, dict[int, RemoteFile]] = {}
     for file in files:
         name = file.name.lower()
-        if not name.endswith(".gguf") or "mmproj" in name or "imatrix" in name:
+        if not file.is_gguf or "mmproj" in name or "imatrix" in name:
             continue
         part = _PART.fullmatch(file.path)
         key = f"{part['stem']}-of-{part['count']}" if part else file.path
@@ -165,9 +165,7 @@ def _mmproj(files: Iterable[RemoteFile], folder: str) -> RemoteFile | None:
     found = [
         file
         for file in files
-        if file.name.lower().endswith(".gguf")
-        and "mmproj" in file.name.lower()
-        and file.path.rpartition("/")[0] in ("", folder)
+        if file.is_gguf and "mmproj" in file.name.lower() and file.path.rpartition("/")[0] in ("", folder)
     ]
     if not found:
         return None

@@ -85,10 +85,8 @@ class Download:
         for thread in threads:
             thread.start()
         try:
-            with self._changed:
-                while self._digests is None and self._error is None:
-                    self._changed.wait(REPORT_SECONDS)
-                    report(State(self._here, self._hashed, self._trouble))
+            while not self._ended(REPORT_SECONDS):
+                report(State(self._here, self._hashed, self._trouble))
         finally:
             with self._changed:
                 self._stopped = True
@@ -102,6 +100,13 @@ class Download:
         report(State(self._file.size, self._file.size, None))
         self._part.sync()
         return self._verified(*self._digests)
+
+    def _ended(self, seconds: float) -> bool:
+        """Whether the download has come to its end, good or bad, within so long."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._digests is not None or self._error is not None, seconds
+            )
 
     def _verified(self, sha256: str, git: str) -> str:
         expected, found = (self._file.sha256, sha256) if self._file.sha256 else (self._file.oid, git)

@@ -194,8 +194,9 @@ def _locked(
             try:
                 yield
             finally:
-                with suppress(OSError):  # what failed before anything came leaves nothing
-                    folder.rmdir()
+                if _is_at(fd, folder):  # otherwise it is another process's by now
+                    with suppress(OSError):  # what failed before anything came leaves nothing
+                        folder.rmdir()
             return
         finally:
             os.close(fd)

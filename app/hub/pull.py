@@ -131,9 +131,7 @@ class Fetch:
             part = self._parts[file.key]
             download = Download(self._hub, self._repo.repo, self._repo.commit, file, part)
             sha256 = download.run(lambda state: self._tell(file, state), self._connections)
-            arrival = Arrival(
-                part.data, file.path, f"sha256-{sha256}", file.size, "move", not file.path.endswith(".gguf")
-            )
+            arrival = Arrival(part.data, file.path, f"sha256-{sha256}", file.size, "move", not file.is_gguf)
             self._found[file.key] = arrival
         self._done += file.size
         return arrival
@@ -159,14 +157,13 @@ class Fetch:
             self._listener(ReadingEvent(file, read))
 
         digest = f"sha256-{file.sha256}"
-        template = not file.path.endswith(".gguf")
         blob = self._store.blob(digest, file.size)
         if blob is not None:
             with blob.open("rb") as opened:
                 sound = hash_file(opened.fileno(), on_bytes)[0] == digest
             if sound:
                 self._listener(FoundEvent(file, str(blob), stored=True))
-                return Arrival(blob, file.path, digest, file.size, "share", template)
+                return Arrival(blob, file.path, digest, file.size, "share", not file.is_gguf)
         if not reuse or self._parts[file.key].done_bytes:
             return None
         read = 0
@@ -174,7 +171,7 @@ class Fetch:
         if path is None:
             return None
         self._listener(FoundEvent(file, str(path), stored=False))
-        return Arrival(path, file.path, digest, file.size, "link", template)
+        return Arrival(path, file.path, digest, file.size, "link", not file.is_gguf)
 
 
 @contextmanager

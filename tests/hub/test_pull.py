@@ -151,7 +151,11 @@ def test_a_rotten_blob_is_not_shared_but_fetched_again(fake_hub: FakeHub, store:
     rotten[-1] ^= 1
     blob.chmod(0o644)
     blob.write_bytes(rotten)
-    assert len(store.verify()) == 1
+    (problem,) = store.verify()
+    again = f"org/model@{'c' * 40}/{WEIGHTS}"
+    assert problem.next_command == (
+        f"localq rm org/model:q4_k_m && localq pull {again} --name org/model:q4_k_m"
+    )
     pull(store, "org/other")
     assert_sound(store, ["org/model:q4_k_m", "org/other:q4_k_m"])
 
