@@ -30,7 +30,7 @@ def plan_remote(headers: Sequence[GgufHeader], machine: Machine, settings: Setti
     asked = EngineConfig(
         model_paths=tuple(str(header.path) for header in headers),
         threads=settings.threads,
-        kv_type=settings.kv,
+        kv_type=settings.kv or "f16",
     )
     config = suggest_config(headers, machine, asked, context=settings.context)
     return plan_headers(headers, config, machine)
