@@ -59,8 +59,9 @@ def publish(
         except BaseException:
             _withdraw(layout, manifest.name, existing, {digest: staged[digest] for digest in fresh})
             raise
-        if existing is not None:
-            remove_unneeded(layout, existing.blobs - manifest.blobs)
+        if existing is not None and not existing.same_content(manifest):
+            with suppress(StoreError):  # what stays is for gc: the model is published
+                remove_unneeded(layout, existing.blobs - manifest.blobs)
         return manifest
 
 

@@ -24,6 +24,16 @@ IMPATIENT = Patience(
     longest_asked=1.0,
 )
 MIB = CHUNK_BYTES
+CONFIG = {
+    "hidden_size": 2048,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 131072,
+    "vocab_size": 128256,
+}
+"""What a config.json of transformers says of a model of 1.2 billion weights."""
 
 
 @cache

@@ -6,20 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.app.cli_runner import Cli
-from tests.hub.pulling import model_bytes
+from tests.hub.pulling import CONFIG, model_bytes
 from tests.hub.server import FakeHub
-
-CONFIG = json.dumps(
-    {
-        "hidden_size": 2048,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "intermediate_size": 8192,
-        "max_position_embeddings": 131072,
-        "vocab_size": 128256,
-    }
-).encode()
 
 
 def weights(count: int) -> dict[str, object]:
@@ -41,7 +29,7 @@ def cli(fake_hub: FakeHub, tmp_path: Path) -> Cli:
             "downloads": 500,
         },
     )
-    safetensors = {"model.safetensors": b"x", "config.json": CONFIG}
+    safetensors = {"model.safetensors": b"x", "config.json": json.dumps(CONFIG).encode()}
     fake_hub.add("org/Tiny-1B", safetensors, info={"safetensors": weights(10**9), "downloads": 1000})
     fake_hub.add("org/Tiny-huge", safetensors, info={"safetensors": weights(10**12), "downloads": 10})
     fake_hub.add("org/Tiny-gated", safetensors, gated=True, info={"safetensors": weights(1), "downloads": 5})
@@ -72,7 +60,7 @@ def test_each_result_says_how_it_fits(cli: Cli) -> None:
 
 
 def test_with_less_memory_a_smaller_form_is_named(cli: Cli) -> None:
-    ran = cli.run("search", "tiny", "--ram", "190M", "--json")
+    ran = cli.run("search", "tiny", "--ram", "120M", "--json")  # Q8_0 has 64 MiB of weights alone
     results = {result["repo"]: result for result in ran.json()["results"]}
     assert results["org/Tiny-GGUF"]["quant"] == "Q4_K_M"
     assert not results["org/Tiny-1B"]["fits"]

@@ -17,7 +17,7 @@ from runtime.errors import GgufError
 from runtime.gguf import open_gguf, summarize
 from runtime.hardware import this_machine
 from tests.app.tiny_model import write_tiny_model
-from tests.hub.pulling import IMPATIENT, model_bytes
+from tests.hub.pulling import CONFIG, IMPATIENT, model_bytes
 from tests.hub.server import FakeHub
 
 
@@ -75,17 +75,8 @@ def test_a_sketch_plans_nearly_what_the_header_plans(fake_hub: FakeHub, tmp_path
 
 
 def test_a_config_sketches_the_cache_that_its_widths_need() -> None:
-    config = {
-        "hidden_size": 2048,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "intermediate_size": 8192,
-        "max_position_embeddings": 131072,
-        "vocab_size": 128256,
-    }
     engine = EngineConfig(model_paths=("x",), context_tokens=4096)
-    for told in (config, {"model_type": "vision", "text_config": config}, {**config, "head_dim": 64}):
+    for told in (CONFIG, {"model_type": "vision", "text_config": CONFIG}, {**CONFIG, "head_dim": 64}):
         plan = plan_headers([sketch_config(told, 1 << 30)], engine, this_machine())
         assert plan.kv_cache == 2 * 16 * 8 * 64 * 2 * 4096
         assert plan.weights == 1 << 30
