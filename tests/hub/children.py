@@ -20,9 +20,9 @@ HEADER_BYTES = 64
 class PullChild:
     """One process; it is gone when the block ends."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, patience: str = "patient") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hub.pull_child", str(home)],
+            [sys.executable, "-m", "tests.hub.pull_child", str(home), patience],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

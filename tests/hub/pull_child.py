@@ -1,4 +1,4 @@
-"""Pulls in a process of its own: ``python -m tests.hub.pull_child HOME``, a reference on each line of stdin.
+"""Pulls in a process of its own: ``pull_child HOME PATIENCE``, then a reference on each line of stdin.
 
 For each it answers with a line of JSON: the model's name and its blob, or the type of the error; and the peak
 of this process's memory so far.
@@ -11,16 +11,17 @@ import sys
 from pathlib import Path
 
 from app.errors import AppError
+from app.hub.session import Patience
 from app.store import Store
 from tests.hub.pulling import IMPATIENT, pull
 
 
 def main() -> None:
-    store = Store(sys.argv[1])
+    store, patience = Store(sys.argv[1]), {"patient": Patience(), "impatient": IMPATIENT}[sys.argv[2]]
     print(json.dumps({"ready": True, "peak_bytes": peak_bytes()}), flush=True)
     for line in sys.stdin:
         try:
-            manifest = pull(store, line.strip(), patience=IMPATIENT)
+            manifest = pull(store, line.strip(), patience=patience)
             answer = {"name": manifest.name, "digest": manifest.files[0].digest}
         except AppError as error:
             answer = {"error": type(error).__name__, "message": str(error)}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import WrongHash
+from app.hub.session import Patience
 from app.store import Store
 from tests.hub.children import PullChild, kept_bytes, throttled
 from tests.hub.faults import CASES, WEIGHTS, flipped
@@ -47,7 +48,7 @@ def kill_pulls(hub: FakeHub, home: Path, size: int, kills: int, seed: int) -> li
             continue
         costs.append(hub.bytes_sent - (kept_bytes(home, size) - before))
         assert_sound(store, [])
-    manifest = pull(store)
+    manifest = pull(store, patience=Patience())
     assert_sound(store, [manifest.name])
     assert files_below(store.work) == set()
     return costs
@@ -152,7 +153,7 @@ def test_a_dead_process_keeps_nobody_waiting(fake_hub: FakeHub, tmp_path: Path) 
 
 def test_no_fault_takes_much_memory(fake_hub: FakeHub, tmp_path: Path) -> None:
     fake_hub.add("org/good", {WEIGHTS: model_bytes()})
-    with PullChild(tmp_path / "home") as child:
+    with PullChild(tmp_path / "home", "impatient") as child:
         child.read()
         child.ask("org/good")
         base = int(child.read()["peak_bytes"])
