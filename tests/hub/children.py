@@ -65,8 +65,11 @@ def kept_bytes(home: Path, size: int) -> int:
     """Bytes of a file of ``size`` that the parts of killed pulls have, as their logs say."""
     kept = 0
     for log in (home / "tmp").glob(f"{PULL_PREFIX}*/chunks"):
-        marks = log.read_bytes()[HEADER_BYTES:]
-        kept += sum(min(CHUNK_BYTES, size - index * CHUNK_BYTES) for index, mark in enumerate(marks) if mark)
+        data = log.with_name("data")
+        there = data.stat().st_size if data.exists() else 0  # gone, if it was killed while it was published
+        for index, mark in enumerate(log.read_bytes()[HEADER_BYTES:]):
+            start, end = index * CHUNK_BYTES, min(size, (index + 1) * CHUNK_BYTES)
+            kept += end - start if mark and end <= there else 0
     return kept
 
 
