@@ -14,7 +14,7 @@ DEMO := .cache/demo.gguf
 export CHAT_PROMPT = $(value PROMPT)
 unexport PROMPT
 
-.PHONY: help chat test test-slow test-reference test-isa lint format types bench docs wheel rebuild clean
+.PHONY: help chat test test-slow test-reference test-server test-isa lint format types bench docs wheel rebuild clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ test-slow: $(VENV)/installed-test $(DEMO) ## Run the long checks: many kills, ma
 
 test-reference: $(VENV)/installed-reference ## Compare conversions with transformers (fetches torch first)
 	$(BIN)/python -m pytest -m reference --timeout 3600 $(PYTEST_FLAGS)
+
+test-server: $(VENV)/installed-test $(DEMO) ## Run the endpoint's long checks: storms, 20,000 requests, npm's clients
+	$(BIN)/python -m pytest -m slow tests/app -k server --timeout 3600 $(PYTEST_FLAGS)
 
 test-isa: $(VENV)/installed-test ## Run the kernel tests once for each instruction set that this processor has
 	@for isa in $$($(BIN)/python -c "from runtime.kernels import available_isas; print(*available_isas())"); do \
