@@ -38,10 +38,11 @@ class Site:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = PAGE.encode()
-                self.send_response(200)
+                page = self.path.startswith("/?")
+                body = PAGE.encode() if page else b""
+                self.send_response(200 if page else 404)
                 self.send_header("content-type", "text/html")
-                self.send_header("cache-control", "max-age=3600")
+                self.send_header("cache-control", "max-age=3600" if page else "no-store")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import jsonschema
 
 from tests.conftest import REPOSITORY
 
@@ -26,7 +29,10 @@ SERVERS: dict[str, list[str]] = {
 
 
 def leaderboard_tools() -> list[dict[str, Any]]:
-    """Functions as ``{"name", "parameters"}``, each schema once. Raises CalledProcessError without PyPI."""
+    """Functions as ``{"name", "parameters"}``, each schema once; types of Java and of JavaScript are none.
+
+    Raises CalledProcessError without PyPI.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not list(FOLDER.glob("bfcl_eval*.whl")):
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(FOLDER), "bfcl-eval"]
@@ -38,7 +44,9 @@ def leaderboard_tools() -> list[dict[str, Any]]:
             if file.endswith(".json") and folder.endswith(("data", "multi_turn_func_doc")):
                 for function in functions_of(wheel.read(name).decode()):
                     schema = as_json_schema(function["parameters"])
-                    found.setdefault(json.dumps(schema, sort_keys=True), function | {"parameters": schema})
+                    with contextlib.suppress(jsonschema.SchemaError):
+                        jsonschema.Draft202012Validator.check_schema(schema)
+                        found[json.dumps(schema, sort_keys=True)] = function | {"parameters": schema}
     return list(found.values())
 
 
