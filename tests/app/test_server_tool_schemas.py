@@ -18,6 +18,7 @@ from jsonschema.validators import validator_for
 
 from runtime.engine.answers.choice import tool_grammar
 from runtime.engine.answers.families import Family
+from runtime.engine.answers.gemma import Gemma
 from runtime.engine.answers.hermes import Hermes
 from runtime.engine.answers.pieces import CallArguments
 from runtime.engine.config import EngineConfig
@@ -31,12 +32,14 @@ from tests.app.tool_schemas import leaderboard_tools, protocol_tools
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 HERMES = Family("hermes", Hermes)
+GEMMA = Family("gemma", Gemma)
 ROAMING = (0, 12, 60)
 """Tokens of a walk that are chosen at random; from then on it takes the shortest way out."""
 LONGEST = 3000
-OUT_OF_TEXT = (b'"',)
 OUT = (b"}", b"]", b'"', b"0", b":", b",")
-QUOTE = re.compile(rb'\\.|(")', re.DOTALL)
+MARKS = {"hermes": b'"', "gemma": b"<escape>"}
+"""What stands before and behind a text."""
+MARK = re.compile(rb'\\.|("|<escape>)', re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -45,46 +48,49 @@ def vocabulary(demo_path: Path) -> Vocabulary:
 
 
 @pytest.fixture(scope="module")
-def walk(vocabulary: Vocabulary) -> Callable[[dict[str, Any], int, random.Random], str | None]:
+def walk(vocabulary: Vocabulary) -> Callable[[dict[str, Any], int, random.Random, Family], str | None]:
     """Calls a tool without a model: any token that the mask lets through may be the next one."""
     compiler = GrammarCompiler(vocabulary)
     controls = frozenset(vocabulary.control_tokens)
-    shown = tuple(text for text in Hermes.shown if text in controls)
     pieces = {vocabulary.piece(token): token for token in range(vocabulary.size)}
-    out_of_text = [pieces[piece] for piece in OUT_OF_TEXT]
     out = [*vocabulary.end_tokens, *(pieces[piece] for piece in OUT)]
 
-    def walked(tool: dict[str, Any], roaming: int, rng: random.Random) -> str | None:
+    def walked(tool: dict[str, Any], roaming: int, rng: random.Random, family: Family) -> str | None:
         """The arguments; None where the way did not end."""
         tools = {tool["name"]: tool["parameters"]}
-        matcher = compiler.compile(tool_grammar(HERMES, tools, controls, parallel=False, thinking=False))
+        matcher = compiler.compile(tool_grammar(family, tools, controls, parallel=False, thinking=False))
         written: list[bytes] = []
         while len(written) < LONGEST:
             bits = matcher.allowed()
-            ways = out_of_text if in_text(b"".join(written)) else out
-            if len(written) < roaming:
-                ways = []
+            ways: list[int] = []
+            if len(written) >= roaming:
+                rest = rest_of_mark(b"".join(written), MARKS[family.name])
+                ways = out if rest is None else [pieces[rest[:1]]]
             token = next((way for way in ways if bits[way >> 5] >> (way & 31) & 1), -1)
             if token < 0:
                 allowed = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))
                 token = int(allowed[rng.randrange(len(allowed))])
             if token in vocabulary.end_tokens:
-                said = Hermes(tools)
+                said = family.parser(tools)
                 found = [*said.push(b"".join(written).decode()), *said.finish()]
                 return "".join(each.text for each in found if isinstance(each, CallArguments))
-            written.append(vocabulary.piece(token, shown))
+            written.append(vocabulary.piece(token))
             matcher.accept(token)
         return None
 
     return walked
 
 
-def in_text(written: bytes) -> bool:
-    """Whether a string of JSON is open at the end."""
-    return sum(bool(found[1]) for found in QUOTE.finditer(written)) % 2 == 1
+def rest_of_mark(written: bytes, mark: bytes) -> bytes | None:
+    """What would end the text that is open at the end; None where none is."""
+    if sum(bool(found[1]) for found in MARK.finditer(written)) % 2 == 0:
+        return None
+    return next(mark[size:] for size in range(len(mark) - 1, -1, -1) if written.endswith(mark[:size]))
 
 
-def check(tools: list[dict[str, Any]], walk: Any, seed: int) -> tuple[list[str], list[str]]:
+def check(
+    tools: list[dict[str, Any]], walk: Any, seed: int, family: Family = HERMES
+) -> tuple[list[str], list[str]]:
     """Tools whose schema was refused, and walks that did not end. Fails for what is not valid."""
     rng = random.Random(seed)
     refused, endless = [], []
@@ -93,7 +99,7 @@ def check(tools: list[dict[str, Any]], walk: Any, seed: int) -> tuple[list[str],
         checker = validator_for(schema, jsonschema.Draft202012Validator)(schema)
         for roaming in ROAMING:
             try:
-                arguments = walk(tool, roaming, rng)
+                arguments = walk(tool, roaming, rng, family)
             except InvalidRequest as error:
                 refused.append(f"{tool['name']}: {error}")
                 break
@@ -110,6 +116,14 @@ def test_the_leaderboards_functions(walk: Any) -> None:
     assert len(tools) >= 3000
     refused, endless = check(tools, walk, 0)
     print(f"{len(tools)} schemas, {len(refused)} refused, {len(endless)} walks without an end: {refused}")
+    assert len(refused) <= 0.01 * len(tools)
+    assert len(endless) <= 0.01 * len(tools)
+
+
+def test_the_leaderboards_functions_in_gemmas_notation(walk: Any) -> None:
+    tools = random.Random(3).sample(leaderboard_tools(), 1000)
+    refused, endless = check(tools, walk, 4, GEMMA)
+    print(f"{len(tools)} schemas, {len(refused)} refused: {refused}; {len(endless)} walks without an end")
     assert len(refused) <= 0.01 * len(tools)
     assert len(endless) <= 0.01 * len(tools)
 

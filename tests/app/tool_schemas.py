@@ -76,7 +76,7 @@ def as_json_schema(value: Any) -> Any:
 
 
 def protocol_tools() -> list[dict[str, Any]]:
-    """Tools of some servers of the protocol, asked over their pipes. Raises CalledProcessError without npm."""
+    """Tools of servers of the protocol, asked over their pipes. Raises CalledProcessError without npm."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     binaries = FOLDER / "node_modules" / ".bin"
     if not binaries.is_dir():

@@ -312,6 +312,19 @@ def usage_of(told: Sequence[Told]) -> Usage:
     )
 
 
+def sum_of(usages: Sequence[Usage]) -> Usage:
+    """The counts of several prompts and their answers."""
+    cached = sum(each.prompt_tokens_details.cached_tokens for each in usages)
+    reasoning = sum(each.completion_tokens_details.reasoning_tokens for each in usages)
+    return Usage(
+        prompt_tokens=sum(each.prompt_tokens for each in usages),
+        completion_tokens=sum(each.completion_tokens for each in usages),
+        total_tokens=sum(each.total_tokens for each in usages),
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
+    )
+
+
 def timings_of(told: Sequence[Told]) -> Timings:
     """The times of the first answer."""
     end = next((each.finished for each in told if each.finished is not None), None)
