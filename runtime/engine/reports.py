@@ -20,6 +20,7 @@ def finished(job: Job, reason: EndReason, now: float) -> FinishedEvent:
             prompt_tokens=len(job.prompt),
             cached_tokens=job.cached_tokens,
             output_tokens=job.output_tokens,
+            disk_tokens=job.disk_tokens,
         ),
         timings=Timings(
             queue_seconds=job.admitted - job.arrived,

@@ -22,9 +22,9 @@ class GemmaArguments:
     """Writes the rules of one tool's arguments.
 
     ``mark`` is what stands before and behind a text, as the grammar writes it; the grammar has the rules
-    ``value`` (anything), ``string`` (a text and the mark behind it) and ``KEY``. Properties come in one order,
-    those that must be there first; where a schema has some, no others are written. Not held: ``format``,
-    ``not``, ``uniqueItems``, and counts of properties.
+    ``value`` (anything), ``string`` (a text and the mark behind it) and ``KEY``. Properties come in one
+    order, those that must be there first; where a schema has some, no others are written. Not held:
+    ``format``, ``not``, ``uniqueItems``, and counts of properties.
     """
 
     def __init__(self, prefix: str, schema: Any, mark: str, *, spelled: str | None) -> None:
