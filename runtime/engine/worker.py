@@ -37,7 +37,6 @@ from runtime.engine.messages import (
     ModelInfo,
     Notice,
     Prompt,
-    Question,
     Request,
     Shutdown,
     Tokenize,
@@ -68,13 +67,20 @@ Work: TypeAlias = Cancel | Ready
 class Worker:
     """Moves messages between the socket and the scheduler.
 
-    Four threads: one reads the socket, so that a cancel is heard at once; one tokenises prompts, in their
-    order; one compiles grammars; the main one computes, and is the only one that touches the contexts.
+    Five threads: one reads the socket, so that a cancel is heard at once; one tokenises prompts, in their
+    order; one answers questions about tokens; one compiles grammars; the main one computes, and is the only
+    one that touches the contexts.
     """
 
     def __init__(self, channel: Channel[ToWorker], loaded: LoadedModel, config: EngineConfig) -> None:
         self._channel = channel
         self._vocabulary = loaded.vocabulary
+        info = loaded.info
+        self._limits: dict[type, int | None] = {
+            Request: config.context_tokens,
+            Embed: info.embedding_tokens if info.generates else None,
+        }
+        """The most tokens that a text may have; an encoder's tokenizer may shorten a text."""
         self._outbox: list[FromWorker] = []
         self._prefixes = open_prefixes(config, loaded.info, self._notice)
         self._backend = LlamaBackend(loaded, config, self._prefixes) if loaded.info.generates else None
@@ -85,7 +91,8 @@ class Worker:
         )
         self._to_embed: deque[Ready] = deque()
         self._embedding: Ready | None = None
-        self._to_tokenize: queue.SimpleQueue[tuple[Question, float]] = queue.SimpleQueue()
+        self._to_tokenize: queue.SimpleQueue[tuple[Request | Embed, float]] = queue.SimpleQueue()
+        self._to_count: queue.SimpleQueue[Tokenize | Detokenize] = queue.SimpleQueue()
         self._to_compile: queue.SimpleQueue[Ready] = queue.SimpleQueue()
         self._on_the_way: set[int] = set()
         """Requests that the scheduler has not got yet."""
@@ -95,7 +102,12 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the front says goodbye or is gone."""
-        threads = (("reader", self._read), ("tokenizer", self._tokenize), ("compiler", self._compile))
+        threads = (
+            ("reader", self._read),
+            ("tokenizer", self._tokenize),
+            ("counter", self._count),
+            ("compiler", self._compile),
+        )
         for name, work in threads:
             threading.Thread(target=lambda work=work: end_with(work), name=name, daemon=True).start()
         while True:
@@ -187,7 +199,7 @@ class Worker:
                         self._on_the_way.add(message.id)
                         self._to_tokenize.put((message, time.perf_counter()))
                     case Tokenize() | Detokenize():
-                        self._to_tokenize.put((message, time.perf_counter()))
+                        self._to_count.put(message)
                     case Cancel():
                         self._put(message)
                         if self._backend and self._scheduler and message.id in self._scheduler.abortable:
@@ -200,21 +212,28 @@ class Worker:
     def _tokenize(self) -> None:
         while True:
             message, arrived = self._to_tokenize.get()
-            if isinstance(message, Detokenize):
-                text = self._vocabulary.spelled(message.tokens)
-                self._channel.send(encode([Detokenized(id=message.id, text=text)]))
-                continue
-            tokens = self._tokens(message.prompt)
-            if isinstance(message, Request | Embed):
-                ready = Ready(message, tokens, arrived, head=self._head(message.prompt, tokens))
-                if isinstance(message, Request) and message.grammar is not None and isinstance(tokens, list):
-                    self._to_compile.put(ready)
-                else:
-                    self._put(ready)
-            elif isinstance(tokens, LocalqError):
-                self._channel.send(encode([failed(message.id, tokens)]))
+            limit = self._limits[type(message)]
+            tokens = self._tokens(message.prompt, limit)
+            ready = Ready(message, tokens, arrived, head=self._head(message.prompt, tokens))
+            if isinstance(message, Request) and message.grammar is not None and isinstance(tokens, list):
+                self._to_compile.put(ready)
             else:
-                self._channel.send(encode([Tokenized(id=message.id, tokens=tuple(tokens))]))
+                self._put(ready)
+
+    def _count(self) -> None:
+        while True:
+            message = self._to_count.get()
+            answer: FromWorker
+            if isinstance(message, Detokenize):
+                answer = Detokenized(id=message.id, text=self._vocabulary.spelled(message.tokens))
+            else:
+                tokens = self._tokens(message.prompt)
+                answer = (
+                    failed(message.id, tokens)
+                    if isinstance(tokens, LocalqError)
+                    else Tokenized(id=message.id, tokens=tuple(tokens))
+                )
+            self._channel.send(encode([answer]))
 
     def _compile(self) -> None:
         # Imported by the first grammar: most workers never see one.
@@ -230,11 +249,11 @@ class Worker:
                 self._put(ready._replace(tokens=error))
             ready = self._to_compile.get()
 
-    def _tokens(self, prompt: Prompt | tuple[int, ...]) -> list[int] | LocalqError:
+    def _tokens(self, prompt: Prompt | tuple[int, ...], limit: int | None = None) -> list[int] | LocalqError:
         if isinstance(prompt, tuple):
             return list(prompt)
         try:
-            return self._vocabulary.tokens(prompt)
+            return self._vocabulary.tokens(prompt, limit)
         except LocalqError as error:
             return error
 

@@ -39,7 +39,7 @@ LONGEST = 3000
 OUT = (b"}", b"]", b'"', b"0", b":", b",")
 MARKS = {"hermes": b'"', "gemma": b"<escape>"}
 """What stands before and behind a text."""
-MARK = re.compile(rb'\\.|("|<escape>)', re.DOTALL)
+FOUND = {"hermes": re.compile(rb'\\.|(")', re.DOTALL), "gemma": re.compile(rb"(<escape>)")}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def walk(vocabulary: Vocabulary) -> Callable[[dict[str, Any], int, random.Random
             bits = matcher.allowed()
             ways: list[int] = []
             if len(written) >= roaming:
-                rest = rest_of_mark(b"".join(written), MARKS[family.name])
+                rest = rest_of_mark(b"".join(written), family.name)
                 ways = out if rest is None else [pieces[rest[:1]]]
             token = next((way for way in ways if bits[way >> 5] >> (way & 31) & 1), -1)
             if token < 0:
@@ -81,9 +81,10 @@ def walk(vocabulary: Vocabulary) -> Callable[[dict[str, Any], int, random.Random
     return walked
 
 
-def rest_of_mark(written: bytes, mark: bytes) -> bytes | None:
+def rest_of_mark(written: bytes, family: str) -> bytes | None:
     """What would end the text that is open at the end; None where none is."""
-    if sum(bool(found[1]) for found in MARK.finditer(written)) % 2 == 0:
+    mark = MARKS[family]
+    if sum(bool(found[1]) for found in FOUND[family].finditer(written)) % 2 == 0:
         return None
     return next(mark[size:] for size in range(len(mark) - 1, -1, -1) if written.endswith(mark[:size]))
 

@@ -267,6 +267,20 @@ def test_gemmas_notation_follows_the_schema(
             assert valid.is_valid(json.loads(said)), said
 
 
+def test_a_choice_of_values_of_another_type_is_refused() -> None:
+    schema = {"properties": {"n": {"type": "integer", "enum": ["1", "2"]}}}
+    with pytest.raises(InvalidRequest, match="integer"):
+        tool_grammar(GEMMA, {"f": schema}, (), parallel=False, thinking=False)
+    mixed = {
+        "properties": {"n": {"type": ["integer", "null"], "enum": ["1", 2, None, True]}},
+        "required": ["n"],
+    }
+    check = Check(tool_grammar(GEMMA, {"f": mixed}, (), parallel=False, thinking=False), ())
+    opening, closing = "<start_function_call>call:f{n:", "}<end_function_call>"
+    takes = [value for value in ("1", "2", "null", "true") if check.takes(f"{opening}{value}{closing}")]
+    assert takes == ["2", "null"]
+
+
 def test_alternatives_of_alternatives_are_bounded() -> None:
     bomb: dict[str, Any] = {"type": "null"}
     for _ in range(12):

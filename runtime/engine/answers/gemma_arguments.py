@@ -11,6 +11,9 @@ from runtime.engine.answers.lark import escaped, quoted
 from runtime.errors import InvalidRequest
 
 ANY = "value"
+KINDS: dict[Any, Any] = {
+    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
+}  # fmt: skip
 NUMBERS = ("type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 NOTES = frozenset({"description", "title", "default", "examples", "$schema", "$defs", "definitions", "$id"})
 """What says nothing about a value."""
@@ -55,11 +58,15 @@ class GemmaArguments:
             if options := schema.get(key):
                 rest = {name: value for name, value in schema.items() if name != key}
                 return either(self.expression(self._merged(rest, option)) for option in options)
-        if "const" in schema:
-            return self._literal(schema["const"])
-        if "enum" in schema:
-            return either(map(self._literal, schema["enum"]))
         kind = schema.get("type")
+        if "const" in schema or "enum" in schema:
+            given = [schema["const"]] if "const" in schema else schema["enum"]
+            chosen = [value for value in given if is_of(value, kind)]
+            if not chosen:
+                raise InvalidRequest(
+                    f"a tool's schema lets nothing be {kind} and one of {given}"[:300], field="tools"
+                )
+            return either(map(self._literal, chosen))
         if isinstance(kind, list):
             return either(self.expression({**schema, "type": each}) for each in kind)
         return self._of_kind(kind, schema)
@@ -175,6 +182,16 @@ class GemmaArguments:
         name = f"{self._prefix}_object_{len(self.rules)}"
         self.rules.append(f"{name}: {body}")
         return name
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, or of one of several; of any where there is none."""
+    kinds = kind if isinstance(kind, list) else [kind]
+    if kind is None or (isinstance(value, float) and value.is_integer() and "integer" in kinds):
+        return True
+    if isinstance(value, bool) or value is None:
+        return ("null" if value is None else "boolean") in kinds
+    return any(isinstance(value, KINDS.get(each, ())) for each in kinds)
 
 
 def either(options: Iterable[str]) -> str:
