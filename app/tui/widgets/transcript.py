@@ -1,0 +1,433 @@
+"""A chat as one scrolling column. Only the lines in view are rendered, however long the chat is."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Final
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.cache import LRUCache
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import var
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+
+from app.tui.entry import Entry
+from app.tui.markdown import Code, Line, Span
+
+GUTTER: Final = 2
+MEASURE_SECONDS: Final = 0.005
+"""Of each twentieth of a second, to replace estimated heights by exact ones."""
+KEPT_LINES: Final = 50
+"""Entries around the view whose lines stay drawn."""
+
+STYLES: Final = (
+    "strong", "em", "code", "strike", "link", "url", "h1", "h2", "h3", "bullet", "quote-bar", "rule",
+    "table-head", "code-bar", "action", "fence", "comment", "keyword", "string", "number", "builtin",
+    "function", "class", "decorator", "inserted", "deleted", "you", "model", "meta", "branch", "attachment",
+    "warning", "thoughts", "thoughts-head", "gutter-you", "gutter-model", "gutter-cursor",
+)  # fmt: skip
+
+
+class Transcript(ScrollView, can_focus=True):
+    """Entries one below the other. It follows its end while text comes, until somebody scrolls up."""
+
+    ALLOW_SELECT = True
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"md--{name}" for name in STYLES} | {"md--cursor"}
+    BINDING_GROUP_TITLE = "Messages"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Message above", show=False),
+        Binding("down,j", "move(1)", "Message below", show=False),
+        Binding("home,g", "first", "First message", show=False),
+        Binding("end,G", "last", "Last message", show=False),
+        Binding("pageup,b", "page_up", "Page up", show=False),
+        Binding("pagedown,space", "page_down", "Page down", show=False),
+        Binding("enter,t", "fold", "Thoughts", show=False),
+    ]
+    DEFAULT_CSS = """
+    Transcript {
+        background: $background;
+        color: $foreground;
+        overflow-x: hidden;
+        overflow-y: scroll;
+        scrollbar-size-vertical: 1;
+        scrollbar-gutter: stable;
+        scrollbar-color: $foreground 20%;
+        scrollbar-background: $background;
+        & > .md--strong { text-style: bold; }
+        & > .md--em { text-style: italic; }
+        & > .md--strike { text-style: strike; }
+        & > .md--code { color: $text-accent; }
+        & > .md--link { text-style: underline; }
+        & > .md--url { color: $text-muted; }
+        & > .md--h1 { color: $text-primary; text-style: bold underline; }
+        & > .md--h2 { color: $text-primary; text-style: bold; }
+        & > .md--h3 { text-style: bold; }
+        & > .md--bullet { color: $text-primary; }
+        & > .md--quote-bar { color: $text-secondary; }
+        & > .md--rule { color: $text-disabled; }
+        & > .md--table-head { text-style: bold; }
+        & > .md--code-bar { color: $text-disabled; }
+        & > .md--action { color: $text-muted; text-style: underline; }
+        & > .md--comment { color: $text-muted; text-style: italic; }
+        & > .md--keyword { color: $text-accent; }
+        & > .md--string { color: $text-success; }
+        & > .md--number { color: $text-warning; }
+        & > .md--builtin { color: $text-secondary; }
+        & > .md--function { color: $text-primary; }
+        & > .md--class { color: $text-primary; text-style: bold; }
+        & > .md--decorator { color: $text-warning; }
+        & > .md--inserted { color: $text-success; }
+        & > .md--deleted { color: $text-error; }
+        & > .md--you { color: $text-secondary; text-style: bold; }
+        & > .md--model { color: $text-primary; text-style: bold; }
+        & > .md--meta { color: $text-muted; }
+        & > .md--branch { color: $text-accent; }
+        & > .md--attachment { color: $text-secondary; }
+        & > .md--warning { color: $text-warning; }
+        & > .md--thoughts { color: $text-muted; }
+        & > .md--thoughts-head { color: $text-muted; text-style: italic; }
+        & > .md--gutter-you { color: $secondary; }
+        & > .md--gutter-model { color: $primary-muted; }
+        & > .md--gutter-cursor { color: $accent; }
+        & > .md--cursor { background: $boost; }
+    }
+    """
+
+    cursor: var[int | None] = var(None)
+    """The entry that keys act on; None while the person types below."""
+
+    @dataclass
+    class CodeClicked(Message):
+        """A code block's ``copy`` was clicked."""
+
+        code: Code
+
+    @dataclass
+    class BranchClicked(Message):
+        """The branches of an entry were clicked, left or right of their number."""
+
+        entry: Entry
+        step: int
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.entries: list[Entry] = []
+        self._tops: list[int] = []
+        self._follow = True
+        self._strips: LRUCache[tuple[int, int, bool], Strip] = LRUCache(512)
+        self._styles: dict[str, Style] = {}
+        self._moving = False
+
+    # -- what is shown --------------------------------------------------------------------------------------
+
+    def show(self, entries: Iterable[Entry]) -> None:
+        """These entries, in the place of the ones before, from their end."""
+        self.entries = list(entries)
+        self.cursor = None
+        self._follow = True
+        self._lay_out(0)
+
+    def add(self, entry: Entry) -> None:
+        """One more at the end."""
+        self.entries.append(entry)
+        self._lay_out(len(self.entries) - 1)
+
+    def remove_last(self) -> None:
+        """Takes the last one away."""
+        if self.entries:
+            self.entries.pop()
+            self._lay_out(max(0, len(self.entries) - 1))
+
+    def grown(self, entry: Entry) -> None:
+        """``entry`` has more text, or another state."""
+        entry.changed()
+        self._lay_out(self._index(entry))
+
+    def follow(self) -> None:
+        """Go to the end, and stay there while text comes."""
+        self._follow = True
+        self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    def reveal(self, index: int) -> None:
+        """Scrolls so that the entry is in view, its first line if it is long."""
+        self._measure(index)
+        top, height = self._tops[index], self.entries[index].height
+        view = self.scrollable_content_region.height
+        if top < self.scroll_y or height >= view:
+            self._scroll_to_line(top)
+        elif top + height > self.scroll_y + view:
+            self._scroll_to_line(top + height - view)
+
+    @property
+    def current(self) -> Entry | None:
+        """The entry under the cursor."""
+        return None if self.cursor is None or self.cursor >= len(self.entries) else self.entries[self.cursor]
+
+    # -- layout ---------------------------------------------------------------------------------------------
+
+    @property
+    def text_width(self) -> int:
+        """Cells that the text of an entry may take."""
+        return max(10, self.scrollable_content_region.width - GUTTER - 1)
+
+    def _lay_out(self, start: int) -> None:
+        """Heights and tops from entry ``start`` on; heights that are not known are estimated."""
+        width = self.text_width
+        del self._tops[start:]
+        top = self._tops[-1] + self.entries[start - 1].height if start else 0
+        last = len(self.entries) - 1
+        for index in range(start, len(self.entries)):
+            entry = self.entries[index]
+            if not entry.exact:
+                entry.height = len(entry.lines(width)) if index == last else entry.estimate(width)
+                entry.exact = index == last
+            self._tops.append(top)
+            top += entry.height
+        self._drop_strips(start)
+        self.virtual_size = Size(self.scrollable_content_region.width, top)
+        if self._follow:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self.refresh()
+
+    def _measure(self, index: int) -> None:
+        """Makes the height of an entry exact; what is in view stays where it is."""
+        entry = self.entries[index]
+        if entry.exact:
+            return
+        before = entry.height
+        entry.height, entry.exact = len(entry.lines(self.text_width)), True
+        if (moved := entry.height - before) == 0:
+            return
+        self._drop_strips(index + 1)
+        for below in range(index + 1, len(self._tops)):
+            self._tops[below] += moved
+        self.virtual_size = Size(self.virtual_size.width, self.virtual_size.height + moved)
+        if self._follow:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+        elif self._tops[index] + before <= self.scroll_y:
+            self._scroll_to_line(int(self.scroll_y) + moved)
+
+    def _measure_some(self) -> None:
+        """Exact heights for entries near the view, then for others, for a few milliseconds."""
+        from time import perf_counter
+
+        inexact = [index for index, entry in enumerate(self.entries) if not entry.exact]
+        if not inexact:
+            return
+        middle = self._at(int(self.scroll_y))[0]
+        deadline = perf_counter() + MEASURE_SECONDS
+        for index in sorted(inexact, key=lambda index: abs(index - middle)):
+            self._measure(index)
+            if abs(index - middle) > KEPT_LINES:
+                self.entries[index].forget_lines()
+            if perf_counter() > deadline:
+                break
+        self.refresh()
+
+    def _drop_strips(self, start: int) -> None:
+        if start == 0:
+            self._strips.clear()
+            return
+        for key in [key for key in self._strips.keys() if key[0] >= start]:  # noqa: SIM118 - an LRUCache does not iterate
+            self._strips.discard(key)
+
+    def _index(self, entry: Entry) -> int:
+        return next(at for at in range(len(self.entries) - 1, -1, -1) if self.entries[at] is entry)
+
+    def _at(self, y: int) -> tuple[int, int]:
+        """The entry that has line ``y``, and which of its lines that is."""
+        index = max(0, bisect_right(self._tops, y) - 1)
+        return index, y - (self._tops[index] if self._tops else 0)
+
+    def _scroll_to_line(self, y: int) -> None:
+        self._moving = True
+        self.scroll_to(y=y, animate=False, immediate=True)
+        self._moving = False
+
+    # -- events ---------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        self.set_interval(1 / 20, self._measure_some)
+
+    def on_resize(self, event: events.Resize) -> None:
+        for entry in self.entries:
+            entry.exact = False
+        self._lay_out(0)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._styles.clear()
+        self._strips.clear()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if not self._moving:
+            self._follow = new_value >= self.max_scroll_y
+
+    def watch_cursor(self, old: int | None, new: int | None) -> None:
+        self._strips.clear()
+        if new is not None and new < len(self.entries):
+            self._follow = False
+            self.reveal(new)
+        self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is None or not self.entries:
+            return
+        index, row = self._at(int(self.scroll_y) + offset.y)
+        entry = self.entries[index]
+        lines = entry.lines(self.text_width)
+        if row >= len(lines):
+            return
+        line, x = lines[row], offset.x - GUTTER
+        if row == entry.thoughts_row:
+            self._fold(entry)
+        elif line.code is not None and _span_at(line, x).style == "action":
+            self.post_message(self.CodeClicked(entry.content.codes[line.code]))
+        elif row == 0 and (span := _span_at(line, x)).style == "branch":
+            left = x < line.width - len(span.text) // 2
+            self.post_message(self.BranchClicked(entry, -1 if left else 1))
+        else:
+            self.cursor = index
+
+    def action_move(self, step: int) -> None:
+        """The cursor to another entry."""
+        if self.entries:
+            at = len(self.entries) - 1 if self.cursor is None else self.cursor + step
+            self.cursor = min(max(at, 0), len(self.entries) - 1)
+
+    def action_first(self) -> None:
+        """The cursor to the first entry."""
+        if self.entries:
+            self.cursor = 0
+
+    def action_last(self) -> None:
+        """The cursor to the last entry."""
+        if self.entries:
+            self.cursor = len(self.entries) - 1
+
+    def action_fold(self) -> None:
+        """Show the thoughts of the entry under the cursor, or fold them."""
+        entry = self.current
+        if entry is not None and entry.thoughts is not None:
+            self._fold(entry)
+
+    def _fold(self, entry: Entry) -> None:
+        entry.open_thoughts = not entry.open_thoughts
+        index = self._index(entry)
+        entry.changed()
+        follow, self._follow = self._follow, False
+        entry.height, entry.exact = len(entry.lines(self.text_width)), True
+        self._lay_out(index)
+        self._follow = follow and self.scroll_y >= self.max_scroll_y
+
+    # -- rendering ------------------------------------------------------------------------------------------
+
+    def render_line(self, y: int) -> Strip:
+        line_number = int(self.scroll_y) + y
+        width = self.scrollable_content_region.width
+        if not self.entries or line_number >= self.virtual_size.height:
+            return Strip.blank(width, self.rich_style)
+        index, row = self._at(line_number)
+        selection = self.text_selection
+        key = (index, row, self.cursor == index)
+        strip = self._strips.get(key) if selection is None else None
+        if strip is None:
+            strip = self._strip(index, row, line_number, width, selection)
+            if selection is None:
+                self._strips[key] = strip
+        return strip.apply_offsets(0, line_number)
+
+    def _strip(
+        self, index: int, row: int, line_number: int, width: int, selection: Selection | None
+    ) -> Strip:
+        entry = self.entries[index]
+        lines = entry.lines(self.text_width)
+        line = lines[row] if row < len(lines) else Line()
+        base = self.rich_style
+        chosen = self.cursor == index
+        if chosen:
+            base += self._style("cursor")
+        blank = row == len(lines) - 1
+        gutter = "gutter-cursor" if chosen else "gutter-you" if entry.role == "user" else "gutter-model"
+        segments = [Segment(" " * GUTTER if blank else "▌ ", base + self._style(gutter))]
+        segments += [Segment(text, base + self._style(style)) for text, style in line.spans]
+        if selection is not None and (span := selection.get_span(line_number)) is not None:
+            segments = self._selected(segments, span)
+        return Strip(segments).adjust_cell_length(width, self.rich_style if blank else base)
+
+    def _selected(self, segments: list[Segment], span: tuple[int, int]) -> list[Segment]:
+        style = self.screen.get_component_rich_style("screen--selection")
+        start, end = span
+        found, position = [], 0
+        for text, own, _ in segments:
+            cut = sorted({0, len(text), *(at - position for at in span if 0 < at - position < len(text))})
+            for low, high in pairwise(cut):
+                inside = position + low >= start and (end == -1 or position + low < end)
+                found.append(Segment(text[low:high], (own or Style()) + style if inside else own))
+            position += len(text)
+        return found
+
+    def _style(self, names: str) -> Style:
+        """The partial style of names with spaces between; unknown ones have none."""
+        if names not in self._styles:
+            found = Style()
+            for name in names.split():
+                found += self.get_component_rich_style(f"md--{name}", partial=True, default=Style())
+            self._styles[names] = found
+        return self._styles[names]
+
+    # -- selecting with the mouse ---------------------------------------------------------------------------
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        self._strips.clear()
+        self.refresh()
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """The text as it was written: without margins, lines that were broken joined again."""
+        start = selection.start.y if selection.start else 0
+        end = selection.end.y if selection.end else self.virtual_size.height - 1
+        parts: list[str] = []
+        for y in range(max(0, start), min(end, self.virtual_size.height - 1) + 1):
+            index, row = self._at(y)
+            lines = self.entries[index].lines(self.text_width)
+            span = selection.get_span(y)
+            if span is None or row >= len(lines):
+                continue
+            line, plain = lines[row], lines[row].plain
+            low = max(span[0] - GUTTER, line.margin)
+            high = len(plain) if span[1] == -1 else span[1] - GUTTER
+            if parts:
+                parts.append("\n" if line.joint is None else line.joint)
+            parts.append(plain[low : max(low, high)])
+        return "".join(parts), "\n"
+
+
+def _span_at(line: Line, x: int) -> Span:
+    """The span at character ``x`` of a line."""
+    position = 0
+    for span in line.spans:
+        position += len(span.text)
+        if x < position:
+            return span
+    return Span("")
+
+
+def visible_region(transcript: Transcript) -> Region:
+    """Where on the screen its text is."""
+    return transcript.scrollable_content_region
+
+
+def codes_of(entries: Sequence[Entry]) -> list[Code]:
+    """All code blocks, in their order."""
+    return [code for entry in entries for code in entry.content.codes]
