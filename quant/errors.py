@@ -19,9 +19,12 @@ LocalqError
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from runtime.errors import DoesNotFit, LocalqError
 from runtime.units import format_bytes
+
+Step: TypeAlias = Literal["calibration", "evaluation"]
 
 
 class QuantError(LocalqError):
@@ -66,10 +69,11 @@ class InvalidText(QuantError):
 
 
 class TextTooShort(QuantError):
-    """``tokens`` of the text are fewer than the ``needed_tokens``."""
+    """``tokens`` of the text are fewer than the ``needed_tokens`` of ``step``."""
 
-    def __init__(self, message: str, *, tokens: int, needed_tokens: int) -> None:
+    def __init__(self, message: str, *, step: Step, tokens: int, needed_tokens: int) -> None:
         super().__init__(message)
+        self.step = step
         self.tokens = tokens
         self.needed_tokens = needed_tokens
 
@@ -112,8 +116,9 @@ class WorkInUse(QuantError):
 
 
 class JobFailed(QuantError):
-    """The process that ran the model ended with an error; ``log`` holds its last lines."""
+    """The process that ran the model for ``step`` ended with an error; ``log`` holds its last lines."""
 
-    def __init__(self, message: str, *, log: str = "") -> None:
+    def __init__(self, message: str, *, step: Step, log: str = "") -> None:
         super().__init__(message)
+        self.step = step
         self.log = log

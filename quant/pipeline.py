@@ -20,26 +20,31 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from quant.allocation.plan import Plan, PlanDocument, first_certificate, lay_out_file, plan_tensors
+from quant.allocation.measure import measure
+from quant.allocation.plan import Plan, PlanDocument, best_within, settle
+from quant.allocation.recipe import OUTER_ROLES, assign, role_of
+from quant.allocation.sensitivity import sensitivities
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate.certify import has_figures_for, with_figures, with_tensors
-from quant.certificate.document import Certificate, Making, to_json
+from quant.certificate.document import Certificate, Making
+from quant.certificate.first import first_certificate
 from quant.encoders.model import encode_all
 from quant.encoders.tensor import Chunk, chunks
-from quant.errors import OutputExists
+from quant.errors import CannotEncode, OutputExists
 from quant.evaluation.overlap import require_disjoint
+from quant.files.outline import lay_out_file
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, require_room
-from quant.preflight import require_memory
+from quant.preflight import require_memory, written_bytes
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
+from quant.publication import publish_beside, save_imatrix
 from quant.request import QuantizeRequest
-from quant.steps import Calibrated, Steps, real_steps
+from quant.steps import Calibrated, Steps, from_imatrix, real_steps
 from runtime.hardware.energy import EnergyMeter
 from runtime.kernels import active_isa
 
-CERTIFICATE_SUFFIX: Final = ".certificate.json"
 RESERVE_BYTES: Final = 4 << 20
 """Room on the disk for the journal, the plan and the certificate."""
 
@@ -117,12 +122,16 @@ class _Run:
 
     def _make(self, work: Work, digests: tuple[str, ...], publish: Publish) -> Quantized:
         request, source = self.request, self.source
+        self._require_room(work, written_bytes(source, request))
         calibrated = self._calibrate(work, digests)
+        if request.save_imatrix is not None and calibrated is not None:
+            save_imatrix(request.save_imatrix, source, request, calibrated)
         plan = self._plan(work, digests, calibrated)
+        self._warn(plan, calibrated)
         certificate = first_certificate(source, request, plan, digests)
         layout = lay_out_file(source, request, plan, digests, certificate)
         work.set_aside(layout.size)
-        require_room(work.folder, layout.size * request.copies + RESERVE_BYTES - _allocated(work.part))
+        self._require_room(work, layout.size)
         self.on_event(
             PlannedEvent(
                 encoded=len(plan.formats),
@@ -156,6 +165,11 @@ class _Run:
             publish(part, certificate)
         return Quantized(request.out, certificate, layout.size, resumed)
 
+    def _require_room(self, work: Work, nbytes: int) -> None:
+        """Raises :class:`NoRoom` unless a file of ``nbytes`` fits on the disk, and its copies."""
+        needed = nbytes * self.request.copies + RESERVE_BYTES
+        require_room(work.folder, needed - _allocated(work.part))
+
     def _hash(self) -> tuple[str, ...]:
         total = self.source.model.size_bytes
         done = 0
@@ -168,6 +182,8 @@ class _Run:
         return self.source.sha256(advance)
 
     def _calibrate(self, work: Work, digests: tuple[str, ...]) -> Calibrated | None:
+        if self.request.imatrix is not None:
+            return from_imatrix(self.request.imatrix, self.source.model)
         if not self.request.calibration:
             return None
         if not work.statistics.exists():
@@ -205,16 +221,58 @@ class _Run:
         if saved is not None and (known := saved.plan_for(self.source.tensors, measured)):
             return known
         work.forget_tensors()
-        plan = plan_tensors(
-            self.source,
-            self.request,
-            calibrated.statistics if calibrated else _no_statistics,
-            self.steps.make_encoder(replace(self.request, feedback=False)),
-            digests,
-            lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
-        )
+        plan = self._new_plan(digests, calibrated)
         work.save(work.plan, plan.document(measured))
         return plan
+
+    def _new_plan(self, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
+        request, source = self.request, self.source
+        if request.target.mixture is not None:
+            return Plan(assign(source.tensors, request.target.mixture, request.overrides))
+        settled, free = settle(source, request.overrides)
+        measured = measure(
+            source,
+            free,
+            sensitivities(source.tensors),
+            calibrated.statistics if calibrated else _no_statistics,
+            # Under the moments that it fits, error feedback looks better than it is, and unevenly so: plans
+            # made with its errors diverge up to twice as far (docs/allocation.md).
+            self.steps.make_encoder(replace(request, feedback=False)),
+            jobs=request.jobs,
+            on_tensor=lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
+        )
+        return best_within(source, settled, measured, self._room(digests))
+
+    def _room(self, digests: tuple[str, ...]) -> int:
+        """Bytes that the tensors may take with their padding."""
+        request, source = self.request, self.source
+        if request.target.size_bytes is not None:
+            header = len(lay_out_file(source, request, Plan({}), digests).header)
+            if header > request.target.size_bytes:
+                raise CannotEncode(f"the header alone takes {header} bytes; ask for a larger file")
+            return request.target.size_bytes - header
+        elements = sum(tensor.elements for tensor in source.tensors)
+        return int((request.target.bits_per_weight or 0.0) * elements / 8)
+
+    def _warn(self, plan: Plan, calibrated: Calibrated | None) -> None:
+        """Says what the plan leaves out."""
+        if not plan.formats:
+            self.on_event(WarningEvent("nothing is to encode: every tensor stays as the source has it"))
+        if self.request.imatrix is None or calibrated is None:
+            return
+        unseen = [
+            name
+            for name in plan.formats
+            if role_of(name) not in OUTER_ROLES and calibrated.statistics(name) is None
+        ]
+        if unseen:
+            self.on_event(
+                WarningEvent(
+                    f"the importance matrix says nothing of {len(unseen)} of {len(plan.formats)} matrices to "
+                    f"encode ({', '.join(unseen[:2])}{', ...' if unseen[2:] else ''}): their columns count "
+                    "alike"
+                )
+            )
 
     def _evaluate(self, certificate: Certificate, work: Work) -> Certificate:
         if not (self.request.evaluation and self.request.judge):
@@ -239,25 +297,6 @@ class _Run:
             joules=self.energy.joules,
             isa=active_isa(),
         )
-
-
-def publish_beside(out: Path, part: PartFile, certificate: Certificate, *, replace: bool = False) -> None:
-    """Moves the file to ``out`` and its certificate beside it, on the same disk.
-
-    The certificate goes first: a file without one would look older than it is. Raises
-    :class:`OutputExists` where something has that name by now, unless ``replace``.
-    """
-    if out.exists() and not replace:
-        raise OutputExists(out)
-    temporary = part.path.with_name("certificate.json")
-    temporary.write_bytes(to_json(certificate))
-    temporary.replace(certificate_path(out))
-    part.publish(out, replace=replace)
-
-
-def certificate_path(path: Path) -> Path:
-    """Where the certificate of the file at ``path`` lies as JSON."""
-    return path.with_name(path.name + CERTIFICATE_SUFFIX)
 
 
 def _no_statistics(_name: str) -> InputStatistics | None:

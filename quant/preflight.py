@@ -2,14 +2,17 @@
 
 A tensor is never in memory as a whole: of the rows that are encoded there are ``jobs`` + 1 chunks, and beside
 them the second moments of one matrix's inputs with what error feedback makes of them. Calibration and
-evaluation run in processes of their own, one after the other, and check their own needs.
+evaluation run in processes of their own, one after the other. What a run needs on the disk is known before it
+too, or nearly.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from quant.allocation.recipe import is_encoded, layer_of
+from quant.allocation.plan import Plan, entries
+from quant.allocation.recipe import assign, is_encoded, layer_of
+from quant.calibration.memory import observing_bytes
 from quant.encoders.tensor import CHUNK_WEIGHTS, ROWS_TOGETHER
 from quant.evaluation.memory import plan_scoring
 from quant.files.source import Source
@@ -33,7 +36,29 @@ def needed_memory(source: Source, request: QuantizeRequest) -> int:
     longest = max((tensor.columns for tensor in source.tensors if is_encoded(tensor)), default=0)
     chunk = max(CHUNK_WEIGHTS, longest * ROWS_TOGETHER) * WEIGHT_BYTES
     feedback = _moments(source, request) * MOMENT_COPIES if request.calibration and request.feedback else 0
-    return PROCESS_BYTES + chunk * (request.jobs + 1) + feedback
+    imatrix = 2 * request.imatrix.nbytes if request.imatrix else 0
+    return PROCESS_BYTES + chunk * (request.jobs + 1) + feedback + imatrix
+
+
+def sum_bytes(source: Source, request: QuantizeRequest) -> int:
+    """A bound of calibration's sums of one pass, as if no matrices shared an input."""
+    whole = 0
+    for tensor in source.tensors:
+        if is_encoded(tensor):
+            pairs = tensor.columns if tensor.experts == 1 else 0
+            whole += tensor.experts * tensor.columns * (8 + 4 * pairs)
+    return min(whole, request.moment_bytes)
+
+
+def written_bytes(source: Source, request: QuantizeRequest) -> int:
+    """About what the file will take; exactly that of its tensors where formats are asked for by name."""
+    target = request.target
+    if target.size_bytes is not None:
+        return target.size_bytes
+    if target.bits_per_weight is not None:
+        return int(target.bits_per_weight / 8 * sum(tensor.elements for tensor in source.tensors))
+    plan = Plan(assign(source.tensors, target.mixture or "", request.overrides))
+    return sum(entry.nbytes for entry in entries(source.tensors, plan))
 
 
 def _moments(source: Source, request: QuantizeRequest) -> int:
@@ -58,23 +83,29 @@ def require_memory(source: Source, request: QuantizeRequest) -> None:
     larger than the memory is read from the disk again for every chunk.
     """
     machine = this_machine(ram=request.memory_bytes)
-    needed, report = needed_memory(source, request), machine.memory
-    if needed > report.available:
-        raise DoesNotFit(
-            f"quantizing {source.header.path.name} with {request.jobs} jobs takes up to "
-            f"{format_bytes(needed)} of memory; {format_bytes(report.available)} are available "
-            f"(limited by {report.binding.name}); "
-            "take fewer --jobs, or close other programs",
-            needed_bytes=needed,
-            available_bytes=report.available,
-        )
-    if request.evaluation and request.judge:
-        judging = plan_scoring(source.model, request.context_tokens, request.jobs, machine).least_bytes
-        if judging > report.available:
+    name, report = source.header.path.name, machine.memory
+
+    def require(what: str, needed: int, advice: str) -> None:
+        if needed > report.available:
             raise DoesNotFit(
-                f"judging {source.header.path.name} takes {format_bytes(judging)} of memory; "
-                f"{format_bytes(report.available)} are available (limited by {report.binding.name}); "
-                "close other programs, or quantize with --eval none and judge on another machine",
-                needed_bytes=judging,
+                f"{what} takes up to {format_bytes(needed)} of memory; {format_bytes(report.available)} are "
+                f"available (limited by {report.binding.name}); close other programs, or {advice}",
+                needed_bytes=needed,
                 available_bytes=report.available,
             )
+
+    encoding = f"quantizing {name} with {request.jobs} jobs"
+    require(encoding, needed_memory(source, request), "take fewer --jobs")
+    if request.calibration:
+        observing = observing_bytes(
+            source.model,
+            chunk_tokens=request.context_tokens,
+            threads=request.jobs,
+            sum_bytes=sum_bytes(source, request),
+            machine=machine,
+        )
+        advice = "give a smaller --mem, for smaller sums, or an --imatrix in the place of texts"
+        require(f"calibrating {name}", observing, advice)
+    if request.evaluation and request.judge:
+        judging = plan_scoring(source.model, request.context_tokens, request.jobs, machine).least_bytes
+        require(f"judging {name}", judging, "quantize with --eval none and judge on another machine")

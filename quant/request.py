@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quant.allocation.recipe import MIXTURES, Override
+from quant.calibration.imatrix import ImatrixFile
 from quant.calibration.text import CalibrationText
 from quant.evaluation.result import EvaluationText
 
@@ -62,8 +63,14 @@ class QuantizeRequest:
     """Version of localq, for the certificate."""
     overrides: tuple[Override, ...] = ()
     calibration: tuple[CalibrationText, ...] = ()
-    """Without texts, weights are rounded for their own sake only."""
+    """Without texts or ``imatrix``, weights are rounded for their own sake only."""
     calibration_tokens: int = 32_768
+    imatrix: ImatrixFile | None = None
+    """What llama.cpp measured, in the place of ``calibration``: mean squares alone, so that nothing is fed
+    back."""
+    save_imatrix: Path | None = None
+    """A file for what calibration measured, as llama.cpp's tools take it. It must not exist with other
+    contents."""
     evaluation: tuple[EvaluationText, ...] = ()
     """Without texts, nothing is evaluated."""
     judge: bool = True
@@ -93,14 +100,19 @@ class QuantizeRequest:
             "evaluation_chunks": self.evaluation_chunks,
         }
         # The evaluation's texts stand in the header, which is a part of the size.
-        return (evaluation if self.target.size_bytes is not None else {}) | {
-            "tool": self.tool,
-            "target": [self.target.mixture, self.target.bits_per_weight, self.target.size_bytes],
-            "overrides": [[choice.pattern, choice.format] for choice in self.overrides],
-            "calibration": [text.sha256 for text in self.calibration],
-            "calibration_tokens": self.calibration_tokens,
-            "context_tokens": self.context_tokens,
-            "seed": self.seed,
-            "feedback": self.feedback,
-            "moment_bytes": self.moment_bytes,
-        }
+        imatrix = {"imatrix": self.imatrix.sha256} if self.imatrix else {}
+        return (
+            (evaluation if self.target.size_bytes is not None else {})
+            | imatrix
+            | {
+                "tool": self.tool,
+                "target": [self.target.mixture, self.target.bits_per_weight, self.target.size_bytes],
+                "overrides": [[choice.pattern, choice.format] for choice in self.overrides],
+                "calibration": [text.sha256 for text in self.calibration],
+                "calibration_tokens": self.calibration_tokens,
+                "context_tokens": self.context_tokens,
+                "seed": self.seed,
+                "feedback": self.feedback,
+                "moment_bytes": self.moment_bytes,
+            }
+        )

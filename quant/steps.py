@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quant.calibration.imatrix import ImatrixFile, read_again
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
 from quant.encoders.rows import EncoderMaker, MakeEncoder
+from quant.errors import QuantError
 from quant.evaluation.result import Evaluation
 from quant.request import QuantizeRequest
+from runtime.gguf import GgufModel
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Calibrated:
     statistics: Callable[[str], InputStatistics | None]
     """By the tensor's name; None for one whose input was not seen."""
     sha256: str
-    """Of all statistics."""
+    """Of all statistics, or of the importance matrix that they come from."""
     domain_tokens: Mapping[str, int]
 
 
@@ -78,6 +81,19 @@ def from_statistics(measured: Statistics) -> Calibrated:
         return last[file]
 
     return Calibrated(statistics, measured.digest, measured.domain_tokens)
+
+
+def from_imatrix(file: ImatrixFile, model: GgufModel) -> Calibrated:
+    """What llama.cpp measured of ``model``.
+
+    Raises GgufError for a file that was changed since it was looked into, QuantError for another model's.
+    """
+    fitted = read_again(file).fitted(model)
+    if not fitted:
+        raise QuantError(
+            f"{file.path} holds nothing of a matrix of {model.header.path.name}: it belongs to another model"
+        )
+    return Calibrated(fitted.get, file.sha256, {})
 
 
 def _evaluate(request: QuantizeRequest, path: Path, on_progress: Callable[[float], None]) -> Evaluation:

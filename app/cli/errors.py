@@ -37,6 +37,7 @@ from app.paths import expand
 from quant.errors import (
     CannotEncode,
     InvalidText,
+    JobFailed,
     NoRoom,
     OutputExists,
     SourceDamaged,
@@ -50,12 +51,24 @@ from runtime.errors import (
     InvalidRequest,
     KernelError,
     LocalqError,
+    ModelLoadFailed,
     PromptTooLong,
     TemplateError,
     VocabulariesDiffer,
 )
 
 DONE, FAILED, WRONG_USE, DOES_NOT_FIT, INTERRUPTED = 0, 1, 2, 3, 130
+
+LEAST_CHUNK = 16
+CALIBRATION_STEP = 512
+"""Tokens of a chunk: the least for ``eval``, and that of calibration."""
+
+LISTED = (
+    "llama_model_loader: - ",
+    "llama_model_loader: loaded meta data",
+    "llama_model_loader: Dumping",
+    "print_info: ",
+)
 
 DEBUG_VARIABLE = "LOCALQ_DEBUG"
 
@@ -91,13 +104,27 @@ def _longer_context(error: PromptTooLong, front: Front) -> str:
     return again(front, "--ctx", str(tokens))
 
 
-def _shorter_chunks(error: TextTooShort, front: Front) -> str:
-    """For ``eval``: half of what the text has, for two chunks of it; 16 tokens are the least."""
+def _longer_text(error: TextTooShort, front: Front) -> str:
+    """For ``eval``, chunks of half of what the text has; for ``quantize``, as many tokens as it has."""
+    if "quantize" in front.arguments[:3]:
+        if error.step == "evaluation":
+            return again(front, "--eval", "builtin")
+        enough = error.tokens // CALIBRATION_STEP * CALIBRATION_STEP
+        return again(front, "--calib-tokens", str(enough)) if enough else "localq quantize --help"
     tokens = error.tokens // 2
-    fits = tokens >= 16 and "eval" in front.arguments[:3]
-    if fits:
-        return again(front, "--ctx", str(tokens))
-    return "localq quantize --help" if "quantize" in front.arguments[:3] else "localq eval --help"
+    return again(front, "--ctx", str(tokens)) if tokens >= LEAST_CHUNK else "localq eval --help"
+
+
+def _without_a_model(error: JobFailed, front: Front) -> str:
+    """What ``quantize`` can do all the same."""
+    if "quantize" not in front.arguments[:3]:
+        return "localq doctor"
+    return again(front, "--calib" if error.step == "calibration" else "--eval", "none")
+
+
+def _unloadable(_error: ModelLoadFailed, front: Front) -> str:
+    """``quantize`` loads the model to judge it, when everything else is done."""
+    return again(front, "--eval", "none") if "quantize" in front.arguments[:3] else "localq doctor"
 
 
 def _make_room(error: OSError, _front: Front) -> str:
@@ -168,13 +195,15 @@ RULES: tuple[Rule, ...] = (
     Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _invalid),
     Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),
-    Rule(TextTooShort, FAILED, _shorter_chunks),
+    Rule(TextTooShort, FAILED, _longer_text),
     Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
+    Rule(JobFailed, FAILED, _without_a_model),
     Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),
     Rule(WorkInUse, FAILED, lambda _error, front: again(front)),
     Rule(VocabulariesDiffer, FAILED, lambda _error, front: f"localq show {_model(front)}"),
+    Rule(ModelLoadFailed, FAILED, _unloadable),
     Rule(KernelError, FAILED, _always("localq doctor")),
     Rule(EngineError, FAILED, _always("localq doctor")),
     Rule(LocalqError, FAILED, _always("localq doctor")),
@@ -218,13 +247,20 @@ def describe(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, LocalqError):
-        log = getattr(error, "log", "")
-        return f"{error}\n{log.rstrip()}" if log else str(error)
+        return "\n".join([str(error), *_telling(getattr(error, "log", ""))])
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         return "the machine has no memory left for localq itself"
     return f"unexpected {type(error).__name__}: {error} (a bug in localq; the traceback shows where)"
+
+
+def _telling(log: str) -> list[str]:
+    """The lines of a worker's log that may say what failed: not what llama.cpp lists of every model."""
+    lines = log.rstrip().splitlines()
+    if os.environ.get(DEBUG_VARIABLE):
+        return lines
+    return [line for line in lines if not line.startswith(LISTED)]
 
 
 def _details(error: Exception) -> dict[str, Any]:

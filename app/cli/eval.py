@@ -18,6 +18,7 @@ from app.paths import expand
 if TYPE_CHECKING:
     from app.cli.output import Block
     from quant.evaluation.result import Evaluation, EvaluationText, Figures
+    from runtime.engine.config import KvType
 
 DEFAULT_CHUNKS = 24
 LOWER_BOUND = (
@@ -54,6 +55,7 @@ LOWER_BOUND = (
     metavar="TOKENS",
     help="Length of a chunk; its second half is scored.",
 )
+@options.kv_option
 @options.threads_option
 @options.ram_option
 @options.output_options
@@ -65,6 +67,7 @@ def command(
     files: tuple[Path, ...],
     chunks: int,
     context: int,
+    kv: KvType | None,
     threads: int | None,
     ram: int | None,
 ) -> None:
@@ -73,10 +76,13 @@ def command(
     MODEL and ORIGINAL are stored names or paths to GGUF files. Perplexity is comparable between models of one
     vocabulary only. The KL divergence (in nats, 0 = the same) and the share of tokens where both hold the
     same one for the likeliest say what quantization has cost. Errors (±) are standard errors over chunks.
+    With --kv MODEL keeps its keys and values so, ORIGINAL always in f16: against itself, that shows what a
+    smaller cache costs.
 
     The built-in texts are prose, code, dialogue, and kinds of text that calibration has never seen.
     """
     from app.cli.again import again
+    from app.cli.eta import Eta
     from app.cli.loading import find
     from app.errors import WrongUse
     from quant.evaluation.evaluate import evaluate
@@ -89,6 +95,7 @@ def command(
     original = find(front, settings, against)[1] if against is not None else None
     judged = find(front, settings, model)[1]
     started = time.monotonic()
+    eta = Eta()
     with front.out.progress(f"evaluating {judged.name}") as progress:
         try:
             evaluation = evaluate(
@@ -99,7 +106,8 @@ def command(
                 chunks=chunks,
                 threads=settings.threads,
                 memory_bytes=this_machine(ram=settings.ram).memory.available,
-                on_progress=progress.update,
+                kv_type=kv or "f16",
+                on_progress=lambda share: progress.say(f"{share:.0%}{eta.after(share)}"),
             )
         except InvalidRequest as error:
             enough = again(front, "--chunks", str(LEAST_CHUNKS * len(texts)))

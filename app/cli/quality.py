@@ -39,6 +39,7 @@ def closing(
         "path": str(made.paths[0]),
         "target": made.certificate.target,
         "resumed_tensors": made.resumed_tensors,
+        "imatrix": str(made.imatrix) if made.imatrix else None,
         "original": before,
         "quantized": after,
         "certificate": msgspec.to_builtins(made.certificate),
@@ -46,6 +47,8 @@ def closing(
     rows = [(title, *cells) for title, cells in _rows(before, after, made.certificate) if any(cells)]
     blocks: list[Block] = [Table(("", "ORIGINAL", "QUANTIZED"), rows, right=frozenset({1, 2})), ""]
     facts = [("model", made.name), *_notes(made.certificate)]
+    if made.imatrix is not None:
+        facts.append(("imatrix", str(made.imatrix)))
     blocks.append(Fields(facts))
     return document, tuple(blocks)
 
@@ -118,7 +121,7 @@ def certificate_of(store: Store, found: ResolvedModel) -> Certificate | None:
 
     from quant.certificate.document import from_json
     from quant.certificate.keys import read_certificate
-    from quant.pipeline import certificate_path
+    from quant.publication import certificate_path
     from runtime.gguf import open_model
 
     certificate = read_certificate(open_model(found.paths).header)
@@ -159,7 +162,7 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
         ("target", ", ".join([certificate.target, *certificate.overrides])),
         ("weights", f"{format_bytes(certificate.nbytes)}, {certificate.bits_per_weight:.2f} bits per weight"),
         ("data", f"sha256 {shorten_digests(certificate.data_sha256)}"),
-        ("calibration", _texts(certificate.calibration)),
+        ("calibration", _calibration(certificate)),
         ("evaluation", _texts(certificate.evaluation)),
         ("made by", f"localq {certificate.tool}, seed {certificate.seed}"),
     ]
@@ -169,6 +172,17 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
             ("made in", f"{format_duration(making.seconds)}{energy} ({making.isa}), {making.created}")
         )
     return [*facts, *(note for note in _notes(certificate) if note[0] == "note")]
+
+
+def _calibration(certificate: Certificate) -> str:
+    from app.cli.text import shorten_digests
+
+    found = certificate.imatrix
+    if found is None:
+        return _texts(certificate.calibration)
+    of = f" of {', '.join(found.datasets)}" if found.datasets else ""
+    digest = shorten_digests(found.sha256)
+    return f"importance matrix {found.name} ({found.tokens:,} tokens{of}), sha256 {digest}"
 
 
 def _texts(texts: Sequence[Any]) -> str:

@@ -48,10 +48,11 @@ class Tensor(click.ParamType["Override"]):
 )
 @click.option(
     "--calib",
-    default="builtin",
-    show_default=True,
     metavar="builtin|none|chats|FILE",
-    help="Texts to calibrate with: .txt, .md, .jsonl of conversations, or the chats kept on this machine.",
+    help=(
+        "Texts to calibrate with: .txt, .md, .jsonl of conversations, or the chats kept on this machine."
+        "  [default: builtin]"
+    ),
 )
 @click.option(
     "--calib-tokens",
@@ -60,6 +61,16 @@ class Tensor(click.ParamType["Override"]):
     show_default=True,
     metavar="N",
     help="Tokens to calibrate with, the same number of each kind of text.",
+)
+@click.option(
+    "--imatrix",
+    metavar="FILE",
+    help="Calibrate with an importance matrix of llama.cpp's instead: faster, less exact.",
+)
+@click.option(
+    "--save-imatrix",
+    metavar="FILE",
+    help="Write what calibration measured for llama.cpp's tools, and for --imatrix.",
 )
 @click.option(
     "--eval",
@@ -114,8 +125,10 @@ def command(
     mixture: str | None,
     bpw: float | None,
     size: int | None,
-    calib: str,
+    calib: str | None,
     calib_tokens: int,
+    imatrix: str | None,
+    save_imatrix: str | None,
     evaluation: str,
     eval_chunks: int,
     out: str | None,
@@ -147,6 +160,8 @@ def command(
         size_bytes=size,
         calibration=calib,
         calibration_tokens=calib_tokens,
+        imatrix=imatrix,
+        save_imatrix=save_imatrix,
         evaluation=evaluation,
         evaluation_chunks=eval_chunks,
         out=out,

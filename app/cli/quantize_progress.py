@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from app.cli.eta import Eta, left
 from app.cli.front import Front
+from app.cli.text import format_bytes, plural
 
 if TYPE_CHECKING:
     from app.cli.output import Progress
-    from quant.progress import Event
+    from quant.progress import Event, TensorEvent
 
 WORDS = {
     "hash": "reading",
@@ -33,30 +35,30 @@ def shown(front: Front, name: str, verbose: bool) -> Iterator[Show]:
 class Show:
     """Events of a run as a line on the terminal, notes and warnings."""
 
-    def __init__(self, front: Front, progress: Progress, verbose: bool) -> None:
+    def __init__(
+        self, front: Front, progress: Progress, verbose: bool, new_eta: Callable[[], Eta] = Eta
+    ) -> None:
         self._front = front
         self._progress = progress
         self._verbose = verbose
+        self._new_eta = new_eta
+        self._phase = ""
+        self._eta = new_eta()
         self._tensor = ""
+        self._resumed = 0
 
     def __call__(self, event: Event) -> None:
-        from app.cli.text import format_bytes, format_duration
         from quant.progress import PhaseEvent, PlannedEvent, TensorEvent
 
         if isinstance(event, PhaseEvent):
+            self._say_resumed()
             share = event.done / event.total if event.total else 1.0
-            tensor = self._tensor if event.phase == "encode" else ""
-            self._progress.say(f"{WORDS[event.phase]} {share:.0%}{tensor}")
+            if event.phase != self._phase:
+                self._phase, self._eta = event.phase, self._new_eta()
+            rest = self._tensor if event.phase == "encode" else self._eta.after(share)
+            self._progress.say(f"{WORDS[event.phase]} {share:.0%}{rest}")
         elif isinstance(event, TensorEvent):
-            facts = event.facts
-            eta = "" if event.eta_seconds is None else f", {format_duration(event.eta_seconds)} left"
-            self._tensor = f", tensor {event.number} of {event.count}{eta}"
-            if self._verbose and not event.resumed:
-                error = "" if facts.error is None else f", error {facts.error:.2e} ({facts.encoder})"
-                self._front.out.note(
-                    f"{event.number}/{event.count} {facts.name}: {facts.source_type} -> {facts.type}, "
-                    f"{format_bytes(facts.nbytes)}{error}"
-                )
+            self._tensor_done(event)
         elif isinstance(event, PlannedEvent):
             self._front.out.note(
                 f"Making {format_bytes(event.nbytes)}, {event.bits_per_weight:.2f} bits per weight: "
@@ -64,3 +66,20 @@ class Show:
             )
         else:
             self._front.out.warn(event.message)
+
+    def _tensor_done(self, event: TensorEvent) -> None:
+        facts = event.facts
+        self._tensor = f", tensor {event.number} of {event.count}{left(event.eta_seconds)}"
+        if event.resumed:
+            self._resumed += 1
+        elif self._verbose:
+            error = "" if facts.error is None else f", error {facts.error:.2e} ({facts.encoder})"
+            self._front.out.note(
+                f"{event.number}/{event.count} {facts.name}: {facts.source_type} -> {facts.type}, "
+                f"{format_bytes(facts.nbytes)}{error}"
+            )
+
+    def _say_resumed(self) -> None:
+        if self._resumed:
+            self._front.out.note(f"{plural(self._resumed, 'tensor')} of an earlier run are taken over.")
+            self._resumed = 0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.front import Front
 from app.errors import NameTaken, NoSuchModel, WrongUse
-from app.paths import expand
+from app.paths import expand, require_folder
 
 if TYPE_CHECKING:
     from app.models import ResolvedModel
@@ -36,8 +35,10 @@ class Choices:
     mixture: str | None
     bits_per_weight: float | None
     size_bytes: int | None
-    calibration: str
+    calibration: str | None
     calibration_tokens: int
+    imatrix: str | None
+    save_imatrix: str | None
     evaluation: str
     evaluation_chunks: int
     out: str | None
@@ -65,18 +66,22 @@ class Made:
     nbytes: int
     resumed_tensors: int
     stored: bool
+    imatrix: Path | None
+    """The importance matrix that was written."""
 
 
 def plan_request(
     front: Front, store: Store, found: ResolvedModel, choices: Choices, settings: Settings
 ) -> Planned:
     """The request for ``choices``. Raises WrongUse, InvalidName, NameTaken, InvalidText and GgufError."""
+    from app.cli.quantize_imatrix import imatrix_to_take, imatrix_to_write
     from app.version import VERSION
     from quant.request import QuantizeRequest
     from runtime.gguf import open_model
     from runtime.hardware import usable_cores
 
     target = target_of(choices)
+    calibration = choices.calibration or (NONE if choices.imatrix else BUILTIN)
     evaluation = evaluation_texts(choices.evaluation)
     _require_chunks(front, choices.evaluation_chunks, evaluation)
     name, path = _destination(store, found, choices.out, target)
@@ -88,8 +93,10 @@ def plan_request(
         out=path,
         tool=VERSION,
         overrides=choices.overrides,
-        calibration=calibration_texts(front, settings, choices.calibration, choices.calibration_tokens),
+        calibration=calibration_texts(front, settings, calibration, choices.calibration_tokens),
         calibration_tokens=choices.calibration_tokens,
+        imatrix=imatrix_to_take(choices.imatrix, choices.calibration),
+        save_imatrix=imatrix_to_write(choices.save_imatrix, calibration),
         evaluation=evaluation,
         evaluation_chunks=choices.evaluation_chunks,
         context_tokens=min(CONTEXT_TOKENS, trained),
@@ -100,11 +107,8 @@ def plan_request(
         work=store.work if name else None,
         copies=2 if name else 1,
     )
-    if name is None and not path.parent.is_dir():
-        raise WrongUse(
-            f"the folder {path.parent} does not exist",
-            next_command=f"mkdir -p {shlex.quote(str(path.parent))}",
-        )
+    if name is None:
+        require_folder(path)
     return Planned(request, name)
 
 
@@ -126,6 +130,7 @@ def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]
             raise TextTooShort(
                 f"the evaluation text {text.name} has {most} bytes, too few for {needed} tokens; "
                 "give a longer one",
+                step="evaluation",
                 tokens=most,
                 needed_tokens=needed,
             )
@@ -281,7 +286,7 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
         try:
             result = quantize(request, on_event=show, publish=into_store if name else None)
         except KeyboardInterrupt:
-            front.out.note("Interrupted; the same command goes on from here.")
+            front.out.note("Interrupted; what is finished is kept, and the same command goes on with it.")
             raise
     paths = store.paths(store.get(name)) if name else (result.path,)
     return Made(
@@ -291,4 +296,5 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
         nbytes=result.nbytes,
         resumed_tensors=result.resumed_tensors,
         stored=name is not None,
+        imatrix=request.save_imatrix,
     )

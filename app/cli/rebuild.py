@@ -52,7 +52,12 @@ class Rebuilt:
 
 
 def rebuild(
-    front: Front, settings: Settings, model: str, source: str | None, calibration: str | None
+    front: Front,
+    settings: Settings,
+    model: str,
+    source: str | None,
+    calibration: str | None,
+    imatrix: str | None,
 ) -> Rebuilt:
     """Quantizes again what ``model`` was made of, in a scratch folder, and compares.
 
@@ -73,7 +78,7 @@ def rebuild(
     _require_sound(found, certificate, mine)
     paths = _source_paths(front, settings, store, found, certificate, source)
     with store.scratch() as folder:
-        request = _request(front, settings, certificate, asked, paths, calibration, folder)
+        request = _request(front, settings, certificate, asked, paths, calibration, imatrix, folder)
         with shown(front, found.name, verbose=False) as show:
             again = quantize(request, on_event=show)
         theirs = tensor_digests(front, (again.path,))
@@ -198,6 +203,7 @@ def _request(
     asked: Asked,
     source: tuple[Path, ...],
     calibration: str | None,
+    imatrix: str | None,
     folder: Path,
 ) -> QuantizeRequest:
     """The request that the certificate is of, without judging: that changes no tensor.
@@ -205,8 +211,9 @@ def _request(
     The figures' room does: a file of a given size has that much less for its tensors.
     """
     from app.cli.again import again
+    from app.cli.quantize_imatrix import imatrix_again
     from app.cli.quantizing import BUILTIN, MOMENT_BYTES, calibration_texts
-    from quant.allocation.plan import domains
+    from quant.certificate.first import domains
     from quant.evaluation.result import EvaluationText
     from quant.request import QuantizeRequest
     from runtime.hardware import usable_cores
@@ -222,6 +229,7 @@ def _request(
             "the calibration texts are not those of the certificate; give the file that was calibrated with",
             next_command=again(front, "--calib", "FILE"),
         )
+    found = imatrix_again(front, certificate, imatrix)
     options = asked.options
     return QuantizeRequest(
         source=source,
@@ -230,6 +238,7 @@ def _request(
         tool=certificate.tool,
         overrides=asked.overrides,
         calibration=texts,
+        imatrix=found,
         calibration_tokens=options.calibration_tokens,
         evaluation=tuple(EvaluationText(text.name, "") for text in certificate.evaluation),
         evaluation_chunks=options.evaluation_chunks,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.store import ChatDefaults, Manifest, Store
     from runtime.budget import MemoryPlan
-    from runtime.gguf import ModelSummary
+    from runtime.gguf import GgufHeader, ModelSummary
 
 
 @click.command("show")
@@ -75,9 +75,10 @@ def command(
     plan = plan_model(opened, settings, this_machine(ram=settings.ram))
     summary = found.manifest.summary if found.manifest else _summarize(found)
     about = document(found.manifest) if found.manifest else {"name": found.name, "summary": summary}
+    quality_row, figures = _quality(opened.header)
     front.out.result(
-        {**about, **_document(found, plan)},
-        Fields([*_about(found.name, found.manifest, summary), *_plan(found, plan)]),
+        {**about, "figures": figures, **_document(found, plan)},
+        Fields([*_about(found.name, found.manifest, summary), *quality_row, *_plan(found, plan)]),
         quiet=[found.name],
     )
 
@@ -205,6 +206,28 @@ def _about(name: str, manifest: Manifest | None, summary: ModelSummary) -> list[
         ("layers", f"{summary.block_count or 'not stated'}, {summary.embedding_length or '?'} wide"),
         ("template", _digest(summary.chat_template_sha256)),
     ]
+
+
+def _quality(header: GgufHeader) -> tuple[list[tuple[str, str]], dict[str, Any] | None]:
+    """What the certificate says in a line, and its figures; nothing for a model that localq did not make."""
+    import msgspec
+
+    from app.cli.figures import divergence_cells
+    from app.cli.output import Styled
+    from quant.certificate.keys import read_certificate
+
+    try:
+        certificate = read_certificate(header)
+    except GgufError:
+        return [("quality", Styled("not known: its certificate is damaged", "yellow"))], None
+    if certificate is None:
+        return [], None
+    if certificate.figures is None:
+        return [("quality", Styled("not evaluated", "yellow"))], None
+    kl, _, same = divergence_cells(certificate.figures)
+    bound = " at least" if certificate.kl_kind == "top-256" else ""
+    text = f"KL divergence{bound} {kl}, same top token {same}; --quality says more"
+    return [("quality", text)], msgspec.to_builtins(certificate.figures)
 
 
 def _plan(found: ResolvedModel, plan: MemoryPlan) -> list[tuple[str, str]]:

@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 )
 @click.option("--source", metavar="SRC", help="With --rebuild: the source, where it is not in the store.")
 @click.option("--calib", metavar="chats|FILE", help="With --rebuild: what was calibrated with.")
+@click.option("--imatrix", metavar="FILE", help="With --rebuild: the importance matrix that was taken.")
 @options.output_options
 @options.pass_front
 def command(
-    front: Front, models: tuple[str, ...], rebuild: bool, source: str | None, calib: str | None
+    front: Front,
+    models: tuple[str, ...],
+    rebuild: bool,
+    source: str | None,
+    calib: str | None,
+    imatrix: str | None,
 ) -> None:
     """Read every byte of MODELS again, or of the whole store, and compare it with its hash.
 
@@ -36,10 +42,10 @@ def command(
     over is no failure.
     """
     if rebuild:
-        _rebuild(front, models, source, calib)
+        _rebuild(front, models, source, calib, imatrix)
         return
-    if source or calib:
-        raise click.UsageError("--source and --calib belong to --rebuild")
+    if source or calib or imatrix:
+        raise click.UsageError("--source, --calib and --imatrix belong to --rebuild")
     import msgspec
 
     from app.cli.errors import FAILED
@@ -62,7 +68,9 @@ def command(
         front.out.note(f"{plural(leftovers, 'leftover')} that no model needs.", "next: localq gc")
 
 
-def _rebuild(front: Front, models: tuple[str, ...], source: str | None, calib: str | None) -> None:
+def _rebuild(
+    front: Front, models: tuple[str, ...], source: str | None, calib: str | None, imatrix: str | None
+) -> None:
     from app.cli.errors import FAILED
     from app.cli.output import Fields, Styled
     from app.cli.rebuild import rebuild
@@ -70,7 +78,7 @@ def _rebuild(front: Front, models: tuple[str, ...], source: str | None, calib: s
 
     if len(models) != 1:
         raise click.UsageError("--rebuild takes one model")
-    rebuilt = rebuild(front, front.settings(), models[0], source, calib)
+    rebuilt = rebuild(front, front.settings(), models[0], source, calib, imatrix)
     verdict = Styled("the same weights", "green") if rebuilt.same else Styled("other weights", "red")
     rows = [
         ("model", rebuilt.name),

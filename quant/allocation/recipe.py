@@ -28,6 +28,9 @@ OUTPUT_FORMAT: Final = "q6_k"
 LOOKED_UP_FORMAT: Final = "q4_k"
 """Least for embeddings that are only looked up: each token reads one row of them."""
 
+OUTER_ROLES: Final = frozenset({"output", "token_embd", "per_layer_token_embd"})
+"""Matrices outside of the layers, of which llama.cpp measures nothing unless asked."""
+
 _LAYER: Final = re.compile(r"blk\.(\d+)\.")
 _NUMBERS: Final = re.compile(r"I\d+|F64")
 _KEPT: Final = re.compile(

@@ -34,31 +34,52 @@ class Option:
     cost: float
 
 
-def solve(options: Mapping[str, Sequence[Option]], room_bytes: int) -> dict[str, Option]:
-    """One option for each tensor, of at most ``room_bytes`` together. Pure and deterministic.
+class Choices:
+    """The best choices of one option for each tensor, from the fewest bytes to ``most_bytes``: pure, the same
+    each time.
 
-    The least cost of all choices; where there are more than :data:`STEPS` bytes to choose between, the least
-    with each option's bytes rounded to a unit, of those choices whose true bytes fit. More room never gives a
-    higher cost. Raises :class:`CannotEncode` where not even the smallest options fit.
+    Each has the least cost of all choices of as many bytes; where there are more than :data:`STEPS` bytes to
+    choose between, the least with each option's bytes rounded to a unit.
     """
-    names = sorted(options)
-    useful = [worth_having(options[name]) for name in names]
-    smallest = sum(found[0].nbytes for found in useful)
-    if smallest > room_bytes:
-        raise CannotEncode(
-            f"the smallest formats need {format_bytes(smallest)} for the weights, "
-            f"{format_bytes(room_bytes)} are there for them; ask for more, or quantize a smaller model"
-        )
-    span = sum(found[-1].nbytes - found[0].nbytes for found in useful)
-    unit = max(1, -(-span // STEPS))
-    units = [_units(found, unit) for found in useful]
-    rounded = len(names) if unit > 1 else 0  # more units than these cannot have been rounded away
-    capacity = min((room_bytes - smallest) // unit + rounded, sum(int(steps[-1]) for steps in units))
-    taken = _fill(useful, units, capacity)
-    numbers = _trace(taken, units)
-    nbytes = sum(np.array([o.nbytes for o in found])[row] for found, row in zip(useful, numbers, strict=True))
-    best = np.flatnonzero(nbytes <= room_bytes)[-1] if names else 0
-    return {name: found[int(row[best])] for name, found, row in zip(names, useful, numbers, strict=True)}
+
+    def __init__(self, options: Mapping[str, Sequence[Option]], most_bytes: int) -> None:
+        self._names = sorted(options)
+        self._useful = [worth_having(options[name]) for name in self._names]
+        self.least_bytes = sum(found[0].nbytes for found in self._useful)
+        span = sum(found[-1].nbytes - found[0].nbytes for found in self._useful)
+        unit = max(1, -(-span // STEPS))
+        units = [_units(found, unit) for found in self._useful]
+        rounded = len(units) if unit > 1 else 0  # more units than these cannot have been rounded away
+        within = max(most_bytes - self.least_bytes, 0) // unit + rounded
+        taken = _fill(self._useful, units, min(within, sum(int(steps[-1]) for steps in units)))
+        self._numbers = _trace(taken, units)
+        self.nbytes: Ints = np.zeros(taken.shape[1], np.int64)
+        """[choices]: true bytes of each, all tensors together."""
+        for found, row in zip(self._useful, self._numbers, strict=True):
+            self.nbytes += np.array([option.nbytes for option in found])[row]
+
+    def within(self, room_bytes: int) -> dict[str, Option]:
+        """The best choice of at most ``room_bytes``, which ``most_bytes`` was no less than: more room never
+        gives a higher cost.
+
+        Raises :class:`CannotEncode` where not even the smallest options fit.
+        """
+        fitting = np.flatnonzero(self.nbytes <= room_bytes)
+        if not len(fitting):
+            raise CannotEncode(
+                f"the smallest formats need {format_bytes(self.least_bytes)} for the weights, "
+                f"{format_bytes(room_bytes)} are there for them; ask for more, or quantize a smaller model"
+            )
+        numbers = self._numbers[:, fitting[-1]]
+        return {
+            name: found[number]
+            for name, found, number in zip(self._names, self._useful, numbers.tolist(), strict=True)
+        }
+
+
+def solve(options: Mapping[str, Sequence[Option]], room_bytes: int) -> dict[str, Option]:
+    """One option for each tensor, of at most ``room_bytes`` together: see :class:`Choices`."""
+    return Choices(options, room_bytes).within(room_bytes)
 
 
 def _units(found: Sequence[Option], unit: int) -> Ints:

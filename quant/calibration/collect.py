@@ -125,11 +125,14 @@ def run_observing(
             stop=stop,
         )
     except TooFewTokens as error:
-        raise TextTooShort(str(error), tokens=error.tokens, needed_tokens=error.needed_tokens) from error
+        raise TextTooShort(
+            str(error), step="calibration", tokens=error.tokens, needed_tokens=error.needed_tokens
+        ) from error
     except JobCancelled:
         raise
     except EngineError as error:
-        raise JobFailed(f"calibration failed: {error}", log=getattr(error, "log", "")) from error
+        log = getattr(error, "log", "")
+        raise JobFailed(f"calibration failed: {error}", step="calibration", log=log) from error
 
 
 def file_digests(model: GgufModel) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ Two forms are read, the GGUF of today and the ``.dat`` of before; the GGUF is wr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from struct import Struct
 from typing import Final
 
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from quant.calibration.statistics import InputStatistics
 from quant.errors import QuantError
 from quant.files.layout import Key, TensorEntry, lay_out
+from quant.names import plain_name
+from runtime.errors import GgufError
 from runtime.gguf import ArrayRef, GgufHeader, GgufModel, open_gguf
 from runtime.gguf import limits as gguf_limits
 from runtime.gguf.header import file_identity
@@ -35,6 +38,9 @@ SUMS, COUNTS = ".in_sum2", ".counts"
 F32: Final = 0
 ALIGNMENT: Final = 32
 MOST_TOKENS: Final = 1 << 53
+MOST_DATASETS: Final = 16
+MOST_CHARACTERS: Final = 255
+"""Of the datasets that a certificate names, and of a name."""
 _I32: Final = Struct("<i")
 
 
@@ -69,6 +75,46 @@ class Imatrix:
         return fitted
 
 
+@dataclass(frozen=True, slots=True)
+class ImatrixFile:
+    """A file to quantize with, as the certificate names it."""
+
+    path: Path
+    nbytes: int
+    sha256: str
+    tokens: int
+    """The most that a matrix saw; where the file does not say, its calls."""
+    datasets: tuple[str, ...]
+    """Names of files or texts, without folders."""
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its folder."""
+        return plain_name(self.path.name)
+
+
+def look_into(path: Path) -> ImatrixFile:
+    """Reads and validates a file, and remembers what it is. Raises GgufError."""
+    found = read_imatrix(path)
+    return ImatrixFile(
+        path=path,
+        nbytes=path.stat().st_size,
+        sha256=_sha256(path),
+        tokens=max((int(entry.tokens.max()) for entry in found.entries.values()), default=0),
+        datasets=tuple(
+            PureWindowsPath(name).name[:MOST_CHARACTERS] for name in found.datasets[:MOST_DATASETS]
+        ),
+    )
+
+
+def read_again(file: ImatrixFile) -> Imatrix:
+    """The matrix in a file that was looked into. Raises GgufError (``changed``) where it is another one."""
+    found = read_imatrix(file.path)
+    if _sha256(file.path) != file.sha256:
+        raise GgufError(file.path, "changed", "was changed while it was used; start again with the new one")
+    return found
+
+
 def read_imatrix(path: Path) -> Imatrix:
     """Reads a file that nobody vouches for. Raises GgufError, which names the entry that is wrong."""
     with open_source(path) as source:
@@ -97,29 +143,39 @@ def write_imatrix(
         Key("imatrix.chunk_size", ValueType.U32, chunk_size),
     ]
     entries: list[TensorEntry] = []
-    data: list[NDArray[np.float32]] = []
     for name in sorted(statistics):
         if len(name + SUMS) > gguf_limits.TENSOR_NAME_BYTES:
             raise QuantError(f"the tensor name {name} is too long for an importance matrix file")
-        found = statistics[name]
-        experts, columns = found.mean_square.shape
+        experts, columns = statistics[name].mean_square.shape
         entries.append(TensorEntry(name + SUMS, F32, (columns, experts), 4 * columns * experts))
-        data.append((found.mean_square * found.tokens[:, None]).astype("<f4"))
         entries.append(TensorEntry(name + COUNTS, F32, (1, experts), 4 * experts))
-        data.append(found.tokens.astype("<f4"))
     layout = lay_out((), keys, entries, ALIGNMENT)
     temporary = path.with_name(path.name + ".partial")
     try:
         with temporary.open("wb") as file:
             file.write(layout.header)
-            for placed, values in zip(layout.tensors, data, strict=True):
+            for placed in layout.tensors:  # one by one: those of many experts are large
                 file.seek(placed.position)
-                file.write(values.tobytes())
+                file.write(_values(statistics, placed.entry.name).tobytes())
             file.truncate(layout.size)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _values(statistics: Mapping[str, InputStatistics], name: str) -> NDArray[np.float32]:
+    """The sums or the counts that a tensor of the file holds."""
+    if name.endswith(COUNTS):
+        return statistics[name.removesuffix(COUNTS)].tokens.astype("<f4")
+    found = statistics[name.removesuffix(SUMS)]
+    sums: NDArray[np.float32] = (found.mean_square * found.tokens[:, None]).astype("<f4")
+    return sums
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_gguf(header: GgufHeader) -> Imatrix:

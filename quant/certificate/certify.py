@@ -27,7 +27,7 @@ def with_tensors(
         tensors=tuple(map(facts_of, certificate.tensors, lines)),
         data_sha256=data_digest(line.sha256 for line in lines),
     )
-    if calibrated is None:
+    if calibrated is None or not certificate.calibration:
         return certificate
     return msgspec.structs.replace(
         certificate,

@@ -45,6 +45,18 @@ class TextFacts(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Count
 
 
+class ImatrixFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """llama.cpp's importance matrix, where one was taken in the place of calibration texts."""
+
+    name: str
+    """The file's name, never its path."""
+    sha256: Sha256
+    tokens: Count
+    """The most that a matrix saw, as the file says."""
+    datasets: tuple[str, ...] = ()
+    """What it was measured on, as the file says."""
+
+
 class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One tensor."""
 
@@ -131,7 +143,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """:class:`Options` as text."""
     calibration: tuple[TextFacts, ...] = ()
     statistics_sha256: Sha256 | None = None
-    """Of what calibration measured; None without calibration."""
+    """Of what calibration measured; None without calibration texts."""
+    imatrix: ImatrixFacts | None = None
     evaluation: tuple[TextFacts, ...] = ()
     figures: Figures | None = None
     """None where nothing was evaluated."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from quant.certificate.document import VERSION, Certificate, Encoder, Figures, TextFacts
+from quant.certificate.document import VERSION, Certificate, Encoder, Figures, ImatrixFacts, TextFacts
 from quant.files.layout import Key
 from runtime.errors import GgufError
 from runtime.gguf import ArrayRef, GgufHeader
@@ -44,6 +44,7 @@ def to_keys(certificate: Certificate) -> list[Key]:
         Key("localq.options", ValueType.STRING, certificate.options),
         *_text_keys("localq.calibration", certificate.calibration),
         Key("localq.calibration.statistics_sha256", ValueType.STRING, certificate.statistics_sha256 or ""),
+        *_imatrix_keys(certificate.imatrix),
         *_text_keys("localq.evaluation", texts),
         *(_figure_key(f"localq.{name}", name, certificate.figures) for name in FIGURES if texts),
         *([Key("localq.kl_kind", ValueType.STRING, certificate.kl_kind.ljust(KIND_LENGTH))] if texts else []),
@@ -77,6 +78,17 @@ def _text_keys(prefix: str, texts: tuple[TextFacts, ...]) -> list[Key]:
         Key(f"{prefix}.texts", ValueType.STRING, [text.name for text in texts], array=True),
         Key(f"{prefix}.sha256", ValueType.STRING, [text.sha256 for text in texts], array=True),
         Key(f"{prefix}.tokens", ValueType.U64, [text.tokens for text in texts], array=True),
+    ]
+
+
+def _imatrix_keys(imatrix: ImatrixFacts | None) -> list[Key]:
+    if imatrix is None:
+        return []
+    return [
+        Key("localq.imatrix.name", ValueType.STRING, imatrix.name),
+        Key("localq.imatrix.sha256", ValueType.STRING, imatrix.sha256),
+        Key("localq.imatrix.tokens", ValueType.U64, imatrix.tokens),
+        Key("localq.imatrix.datasets", ValueType.STRING, imatrix.datasets, array=True),
     ]
 
 
@@ -163,12 +175,21 @@ def _document(reader: _Reader) -> dict[str, Any]:
         "options": reader.scalar("options"),
         "calibration": _texts(reader, "calibration"),
         "statistics_sha256": reader.scalar("calibration.statistics_sha256") or None,
+        "imatrix": _imatrix(reader),
         "evaluation": evaluation,
         "figures": reader.figures(figures) if figures else None,
         "kl_kind": str(reader.scalar("kl_kind")).strip() if evaluation else "",
         "by_text": by_text,
         "tensors": _tensors(reader, header),
         "data_sha256": reader.scalar("data_sha256"),
+    }
+
+
+def _imatrix(reader: _Reader) -> dict[str, Any] | None:
+    if PREFIX + "imatrix.name" not in reader.header.metadata:
+        return None
+    return {name: reader.scalar(f"imatrix.{name}") for name in ("name", "sha256", "tokens")} | {
+        "datasets": reader.array("imatrix.datasets")
     }
 
 

@@ -15,7 +15,10 @@ from quant.encoders.tensor import copy_tensor, encode_tensor
 from quant.files.source import Source
 from quant.files.work import FinishedTensor, Work
 from quant.files.writer import PartFile
-from quant.progress import OnEvent, PhaseEvent, TensorEvent
+from quant.progress import OnEvent, PhaseEvent, TensorEvent, WarningEvent
+
+LOST = 0.9
+"""Of a matrix's output: with such an error it may as well not be there."""
 
 
 def encode_all(
@@ -81,6 +84,14 @@ def encode_all(
             finished[tensor.name] = line
             number += 1
             on_event(TensorEvent(facts_of(facts[tensor.name], line), number, count, False, pace.eta()))
+    for line in finished.values():
+        if line.error is not None and line.error >= LOST:
+            on_event(
+                WarningEvent(
+                    f"{line.name} loses {line.error:.0%} of what it gives in {facts[line.name].type}: its "
+                    f"weights may be too small for it; keep it with --tensor {line.name}=keep"
+                )
+            )
     return finished, resumed
 
 

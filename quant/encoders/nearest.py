@@ -15,18 +15,19 @@ from runtime.kernels.scale_search import FormatShape, fit
 
 LARGEST = 65504.0
 """The largest fp16: what every format can hold."""
-LEAST_IMPORTANCE = np.float32(2.0**-126)
-"""The smallest float32 whose inverse is one too."""
+FAINT = np.float32(2.0**-100)
+RAISE = np.float32(2.0**80)
+"""Importances of a block below the first are multiplied by the second, exactly: the inverse of a subnormal is
+no float32."""
 
 
 def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: str | None = None) -> Blocks:
     """The blocks of ``weights`` [rows, columns], in order: rows * columns / fmt.block of them.
 
     ``importance`` [columns] is the mean square of each column's input; without it all columns count alike.
-    Only ratios within a block matter, and a block whose columns have none at all, or less than any normal
-    float32, counts them alike. Rows do not influence each other: any split gives the same bits, as does any
-    instruction set (``isa`` forces one). The GIL is released: threads may work on rows of one matrix, best in
-    multiples of 16.
+    Only ratios within a block matter, and a block whose columns have none at all counts them alike. Rows do
+    not influence each other: any split gives the same bits, as does any instruction set (``isa`` forces one).
+    The GIL is released: threads may work on rows of one matrix, best in multiples of 16.
 
     Raises :class:`CannotEncode` when the columns are not whole blocks, or a weight or an importance is not
     finite or out of range.
@@ -50,7 +51,9 @@ def nearest(fmt: Format, weights: F32, importance: F32 | None = None, *, isa: st
     importance = np.ascontiguousarray(importance, dtype=np.float32)
     if not (np.isfinite(importance).all() and float(importance.min()) >= 0.0):
         raise CannotEncode("an importance is negative or not finite; calibrate again")
-    importance = np.where(importance < LEAST_IMPORTANCE, np.float32(0), importance)
+    of_blocks = importance.reshape(-1, fmt.block)
+    faint = of_blocks.max(axis=1, keepdims=True) < FAINT
+    importance = (of_blocks * np.where(faint, RAISE, np.float32(1))).reshape(-1)
     shape = FormatShape(fmt.block, fmt.group, fmt.levels, fmt.affine, fmt.scale_range, fmt.minima_high)
     found = fit(shape, weights, importance, isa=isa)
     return Blocks(found.codes, found.scale, found.minimum, found.scales, found.minima)

@@ -11,10 +11,12 @@ import numpy as np
 
 from quant.encoders.grids import Grids, format_data
 from quant.encoders.hessian import Factor
-from quant.encoders.nearest import LEAST_IMPORTANCE
 from quant.formats.format import F32, Format
 from runtime.kernels import tiles
 from runtime.kernels.tiles import Descent, FeedbackTiles, Start, StoredGrid
+
+LEAST_CURVATURE = np.float32(2.0**-126)
+"""The smallest float32 whose inverse is one too."""
 
 
 def refine(
@@ -38,7 +40,7 @@ def refine(
         codes=np.ascontiguousarray(rounded.codes[:, place]),
     )
     diagonal = np.diagonal(hessian) + np.float32(factor.ridge)
-    steps = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal >= LEAST_IMPORTANCE)
+    steps = np.divide(1, diagonal, out=np.zeros_like(diagonal), where=diagonal >= LEAST_CURVATURE)
     descent = Descent(steps, factor.ridge, passes=1)
     stored = _load(grids)
     data = format_data(fmt)

@@ -32,7 +32,7 @@ from quant.evaluation.result import (
     TextFigures,
     figures,
 )
-from runtime.engine.config import EngineConfig
+from runtime.engine.config import EngineConfig, KvType
 from runtime.engine.job import run_job
 from runtime.engine.score_messages import Scored, ScoreProgress, ScoreRequest, ScoreText
 from runtime.errors import (
@@ -64,6 +64,7 @@ def evaluate(
     chunks: int | None = None,
     threads: int = 0,
     memory_bytes: int | None = None,
+    kv_type: KvType = "f16",
     on_progress: Callable[[float], None] = lambda fraction: None,
     stop: threading.Event | None = None,
 ) -> Evaluation:
@@ -72,7 +73,8 @@ def evaluate(
     ``chunks`` in all are taken, as evenly from the beginning of every text as their lengths allow; None takes
     all. The same texts, files and llama.cpp give the same figures for any ``threads`` (0 = one for each
     physical core). Where both models do not fit into ``memory_bytes`` (None = what is available now), they
-    are loaded one after the other, and ``kl_kind`` is ``"top-256"``. ``on_progress`` hears the share done.
+    are loaded one after the other, and ``kl_kind`` is ``"top-256"``. ``kv_type`` is how ``model`` keeps keys
+    and values; the original always keeps them in f16. ``on_progress`` hears the share done.
 
     Raises GgufError for a file that is no sound model, DoesNotFit where not even one model fits,
     ModelLoadFailed, VocabulariesDiffer, TextTooShort, InvalidRequest for a context or number of chunks out of
@@ -81,11 +83,9 @@ def evaluate(
     _check(context, chunks, texts)
     machine = this_machine()
     available = machine.memory.available if memory_bytes is None else memory_bytes
-    plans = [
-        plan_scoring(open_model(files), context, threads, machine)
-        for files in (model, against)
-        if files is not None
-    ]
+    plans = [plan_scoring(open_model(model), context, threads, machine, kv_type)]
+    if against is not None:
+        plans.append(plan_scoring(open_model(against), context, threads, machine))
     slice_tokens = min(plan.slice_tokens for plan in plans)
     needed = None if chunks is None else chunks * context * CHARACTERS_A_TOKEN
     request = ScoreRequest(
@@ -147,13 +147,15 @@ def _run(
             stop=stop,
         )
     except TooFewTokens as error:
-        raise TextTooShort(str(error), tokens=error.tokens, needed_tokens=error.needed_tokens) from error
+        raise TextTooShort(
+            str(error), step="evaluation", tokens=error.tokens, needed_tokens=error.needed_tokens
+        ) from error
     except (ModelLoadFailed, VocabulariesDiffer, JobCancelled):
         raise
     except WorkerDied as error:
-        raise JobFailed(f"the evaluation failed: {error}", log=error.log) from error
+        raise JobFailed(f"the evaluation failed: {error}", step="evaluation", log=error.log) from error
     except EngineError as error:
-        raise JobFailed(f"the evaluation failed: {error}") from error
+        raise JobFailed(f"the evaluation failed: {error}", step="evaluation") from error
 
 
 def _evaluation(scored: Scored, texts: Sequence[EvaluationText], context: int) -> Evaluation:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.budget import best_mmap, plan_memory
+from runtime.budget.compute import score_size
 from runtime.budget.shape import read_shape
-from runtime.engine.config import EngineConfig
+from runtime.engine.config import EngineConfig, KvType
 from runtime.errors import DoesNotFit, InvalidRequest
 from runtime.gguf import GgufModel
 from runtime.hardware.machine import Machine
@@ -41,8 +42,10 @@ class ScoringPlan:
         return self.bytes - self.reclaimable
 
 
-def plan_scoring(model: GgufModel, context: int, threads: int, machine: Machine) -> ScoringPlan:
-    """How to score ``model`` in chunks of ``context`` tokens.
+def plan_scoring(
+    model: GgufModel, context: int, threads: int, machine: Machine, kv_type: KvType = "f16"
+) -> ScoringPlan:
+    """How to score ``model`` in chunks of ``context`` tokens, with keys and values kept as ``kv_type``.
 
     Raises GgufError where a hyperparameter is missing, InvalidRequest where the model was trained for less.
     """
@@ -58,18 +61,16 @@ def plan_scoring(model: GgufModel, context: int, threads: int, machine: Machine)
         context_tokens=context,
         threads=threads or machine.cores.physical,
         ubatch_tokens=min(MOST_PASS_TOKENS, context),
+        kv_type=kv_type,
         mmap=best_mmap(model.headers, machine.features),
     )
     row_bytes = shape.vocabulary * F32
     slice_tokens = max(LEAST_SLICE, min(MOST_SLICE, SLICE_BYTES // max(1, row_bytes)))
-    heads = max(model.header.per_layer("attention.head_count", 0) or (0,))
     plan = plan_memory(model, config, machine)
-    cells = -(-context // 256) * 256
-    attention = (
-        2 * heads * config.ubatch_tokens * cells * F32
-    )  # without flash attention, a score for each pair
     logits = (2 * slice_tokens + SCORING_ROWS) * row_bytes
-    return ScoringPlan(config, slice_tokens, plan.total + attention + logits, plan.reclaimable)
+    return ScoringPlan(
+        config, slice_tokens, plan.total + score_size(model.header, config) + logits, plan.reclaimable
+    )
 
 
 def fit_together(plans: Sequence[ScoringPlan], available: int) -> bool:
@@ -81,7 +82,7 @@ def fit_together(plans: Sequence[ScoringPlan], available: int) -> bool:
     if largest > available:
         raise DoesNotFit(
             f"scoring a model takes {format_bytes(largest)}, and {format_bytes(available)} are available: "
-            "close other programs, or evaluate with a shorter --ctx",
+            "close other programs, or judge in shorter chunks",
             needed_bytes=largest,
             available_bytes=available,
         )

@@ -87,8 +87,10 @@ class PartFile:
         Raises :class:`OutputExists` where something has that name, unless ``replace``.
         """
         with _disk_errors(target, self.layout.size):
-            if replace or not _move_beside_nothing(self.path, target):
+            if replace:
                 self.path.replace(target)
+            else:
+                move_to_nothing(self.path, target)
             sync_folder(target.parent)
 
     def close(self) -> None:
@@ -101,10 +103,10 @@ class PartFile:
         self.close()
 
 
-def _move_beside_nothing(source: Path, target: Path) -> bool:
-    """Whether ``source`` could be moved by a second name, which never takes that of another file.
+def move_to_nothing(source: Path, target: Path) -> None:
+    """Moves a file to a name on the same disk that no other has. Raises :class:`OutputExists`.
 
-    Not every file system has second names. Raises :class:`OutputExists`.
+    By a second name, which never takes that of another file, where the file system offers those.
     """
     try:
         target.hardlink_to(source)
@@ -115,9 +117,9 @@ def _move_beside_nothing(source: Path, target: Path) -> bool:
             raise
         if target.exists():
             raise OutputExists(target) from None
-        return False
-    source.unlink()
-    return True
+        source.replace(target)
+    else:
+        source.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -76,7 +76,7 @@ WORSE_AT_MOST = 1.8
 
 
 def best_fit(fmt: Format, columns: int) -> Format | None:
-    """What is written where ``fmt`` was asked for and rows have ``columns`` weights; None is F16.
+    """What is written where ``fmt`` was asked for and rows have ``columns`` weights; None: it is kept.
 
     ``fmt`` itself where it fits. Else, of the formats that fit and whose error is at most 1.8 times as large
     (:data:`RELATIVE_ERROR`), the one of the fewest bytes, and of equal bytes the one of the least error:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.budget.kv import CacheSize, round_up
+from runtime.budget.kv import CELL_PADDING, CacheSize, round_up
 from runtime.budget.shape import Shape
 from runtime.engine.config import EngineConfig
+from runtime.gguf import GgufHeader
 
 F32 = 4
 MASK_ELEMENT = 2
@@ -55,6 +56,13 @@ def compute_size(shape: Shape, config: EngineConfig, cache: CacheSize, threads: 
 def output_size(shape: Shape, config: EngineConfig) -> int:
     """The buffer that logits are copied to, one row a slot."""
     return max(1, config.slots) * shape.vocabulary * F32
+
+
+def score_size(header: GgufHeader, config: EngineConfig) -> int:
+    """The attention scores of a pass without flash attention: one for each pair of tokens and head, twice."""
+    heads = max(header.per_layer("attention.head_count", 0) or (0,))
+    cells = round_up(config.context_tokens, CELL_PADDING)
+    return 2 * heads * config.ubatch_tokens * cells * F32
 
 
 def _feed_forward(shape: Shape, *, rotated: bool) -> int:

@@ -9,8 +9,17 @@ from numpy.typing import NDArray
 
 from runtime.errors import TooFewTokens
 
+MOST_BATCH_TOKENS = 2048
+"""Second moments are read and written once for each batch: longer batches write less."""
+LOGIT_BYTES = 512 << 20
+"""llama.cpp keeps room for the logits of a whole batch, and clears it, though none is computed here."""
 GOLDEN_SHARE = 0.6180339887498949
 """Multiples of it, modulo 1, lie far apart: the offsets of successive seeds."""
+
+
+def batch_chunks(vocabulary: int, chunk_tokens: int) -> int:
+    """Chunks that a model of so large a vocabulary reads together."""
+    return max(1, min(MOST_BATCH_TOKENS, LOGIT_BYTES // (4 * max(vocabulary, 1))) // chunk_tokens)
 
 
 def shares(domains: int, chunks: int) -> list[int]:

@@ -198,7 +198,7 @@ def _check_lengths(request: ScoreRequest, texts: Sequence[Tokens]) -> None:
         if len(tokens) < needed:
             raise TooFewTokens(
                 f"{text.name} has {len(tokens):,} tokens, and {needed:,} are the least for chunks of "
-                f"{context}: take a longer text, or a shorter --ctx",
+                f"{context}: take a longer text, or shorter chunks",
                 tokens=len(tokens),
                 needed_tokens=needed,
             )

@@ -185,6 +185,21 @@ def test_an_unexpected_error_is_one_line_and_the_way_to_its_traceback(
     assert "Traceback (most recent call last)" in cli.run("list").stderr
 
 
+def test_a_log_is_shown_without_what_llama_cpp_lists_of_every_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = (
+        "llama_model_loader: loaded meta data with 22 key-value pairs\n"
+        "llama_model_loader: - kv   0: general.name str = x\n"
+        "print_info: file type   = Q4_K - Small\n"
+        "llama_model_load: error loading model: unknown model architecture\n"
+    )
+    error = ModelLoadFailed("llama.cpp could not load x", log=log)
+    assert describe(error).splitlines() == ["llama.cpp could not load x", log.splitlines()[-1]]
+    monkeypatch.setenv("LOCALQ_DEBUG", "1")
+    assert describe(error).splitlines()[1:] == log.splitlines()
+
+
 def test_a_log_comes_with_its_error_and_is_harmless() -> None:
     error = WorkerDied("it died", log="last words\n")
     assert describe(error) == "it died\nlast words"

@@ -20,10 +20,12 @@ from quant import pipeline
 from quant.calibration.text import CalibrationText
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
+from quant.errors import JobFailed, TextTooShort
 from quant.files.work import PREFIX
-from quant.pipeline import certificate_path
-from quant.progress import TensorEvent
+from quant.progress import PhaseEvent, TensorEvent
+from quant.publication import certificate_path
 from quant.request import Target
+from runtime.errors import ModelLoadFailed
 from runtime.gguf import open_gguf
 from tests.app.chats_kit import talk
 from tests.app.cli_runner import Cli
@@ -138,8 +140,6 @@ class TestResult:
     def test_a_model_that_cannot_be_run_is_published_all_the_same(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from runtime.errors import ModelLoadFailed
-
         def fail(*_: object) -> None:
             raise ModelLoadFailed("llama.cpp does not know this architecture", log="")
 
@@ -148,6 +148,38 @@ class TestResult:
         assert ran.exit_code == 0
         assert "the speed could not be measured: llama.cpp does not know" in ran.stderr
         assert [model.name for model in cli.store.list()] == ["small:q4_k_m"]
+
+    def test_progress_says_how_long_a_phase_will_take(self, cli: Cli) -> None:
+        from app.cli.eta import Eta
+        from app.cli.front import Front
+        from app.cli.quantize_progress import Show
+
+        said: list[str] = []
+
+        class Line:
+            say = said.append
+
+        now = iter((0.0, 0.0, 2.0, 10.0, 10.0, 10.0, 12.0))
+        show = Show(Front(), Line(), False, lambda: Eta(lambda: next(now)))  # type: ignore[arg-type]
+        for phase, done in (("hash", 500), ("hash", 600), ("hash", 750), ("evaluate", 0), ("evaluate", 1)):
+            show(PhaseEvent(phase, done, 1000))  # type: ignore[arg-type]
+        assert said == [
+            "reading 50%",
+            "reading 60%",
+            "reading 75%, 10 s left",
+            "evaluating 0%",
+            "evaluating 0%",
+        ]
+
+    def test_a_tensor_that_is_lost_is_told(self, cli: Cli) -> None:
+        def shrink(name: str, values: Any) -> Any:
+            return values * np.float32(1e-8) if name == "blk.0.ffn_up.weight" else values
+
+        path = write_source(cli.folder / "faint.gguf", plain=np.float32, change=shrink)
+        ran = cli.run("quantize", str(path), "--to", "q4_k", *PLAIN)
+        assert ran.stderr.count("warning:") == 1
+        assert "blk.0.ffn_up.weight loses 100% of what it gives in Q4_K" in ran.stderr
+        assert "--tensor blk.0.ffn_up.weight=keep" in ran.stderr
 
     def test_verbose_says_each_tensor(self, cli: Cli, source: Path) -> None:
         ran = cli.run("quantize", str(source), "--to", "q4_k", *PLAIN, "-v")
@@ -278,6 +310,35 @@ class TestChoices:
         assert "unexpected" not in ran.stderr
         assert "~nobody-there" in ran.stderr
 
+    @pytest.mark.parametrize(
+        ("error", "step"),
+        [
+            (JobFailed("calibration failed: no", step="calibration"), ("--calib", "none")),
+            (JobFailed("the evaluation failed: no", step="evaluation"), ("--eval", "none")),
+            (ModelLoadFailed("llama.cpp could not load it", log=""), ("--eval", "none")),
+            (
+                TextTooShort("short", step="calibration", tokens=1500, needed_tokens=16352),
+                ("--calib-tokens", "1024"),
+            ),
+            (TextTooShort("short", step="evaluation", tokens=600, needed_tokens=1024), ("--eval", "builtin")),
+        ],
+    )
+    def test_what_helps_where_the_model_cannot_be_run_on_the_texts_is_proposed(
+        self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, step: tuple[str, str]
+    ) -> None:
+        from dataclasses import replace
+
+        def fail(*_: object) -> Any:
+            raise error
+
+        steps = stand_ins()
+        failing = replace(steps, **{"calibrate" if "calib" in step[0] else "evaluate": fail})
+        monkeypatch.setattr(pipeline, "real_steps", lambda: failing)
+        ran = cli.run("quantize", str(source), "--calib", "builtin")
+        assert ran.exit_code == 1
+        assert ran.last_line.startswith("next: localq quantize ")
+        assert ran.last_line.endswith(" ".join(step))
+
     def test_a_text_that_is_surely_too_short_is_told_before_the_work(self, cli: Cli, source: Path) -> None:
         short = cli.folder / "short.txt"
         short.write_text("A few words.")
@@ -328,6 +389,59 @@ class TestChoices:
                 Target.parse(text)
 
 
+class TestImportanceMatrices:
+    def test_what_calibration_measured_is_written_and_taken_again(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        matrix = cli.folder / "m.gguf"
+        document = cli.run("quantize", str(source), "--save-imatrix", str(matrix), "--json").json()
+        assert document["imatrix"] == str(matrix)
+        assert judged == ["calibrate", "evaluate"]
+        words = ("quantize", str(source), "--imatrix", str(matrix), "--out", "by-matrix")
+        ran = cli.run(*words)
+        assert ran.exit_code == 0, ran.stderr
+        assert judged == ["calibrate", "evaluate", "evaluate"]
+        shown = cli.run("show", "by-matrix", "--quality").stdout
+        assert "importance matrix m.gguf (512 tokens of prose, code, languages, dialogue), sha256" in shown
+
+    def test_it_is_made_again_with_the_same_file(self, cli: Cli, source: Path, judged: list[str]) -> None:
+        matrix = cli.folder / "m.gguf"
+        cli.run("quantize", str(source), "--save-imatrix", str(matrix), "--out", "first")
+        cli.run("quantize", str(source), "--imatrix", str(matrix))
+        words = ("verify", "small:q4_k_m", "--rebuild")
+        ran = cli.run(*words)
+        assert ran.exit_code == 2
+        assert "made with the importance matrix m.gguf" in ran.stderr
+        assert ran.last_line == "next: localq verify small:q4_k_m --rebuild --imatrix FILE"
+        assert cli.run(*words, "--imatrix", str(matrix)).exit_code == 0
+        matrix.write_bytes(matrix.read_bytes().replace(b"prose", b"verse"))
+        assert "another one" in cli.run(*words, "--imatrix", str(matrix)).stderr
+        assert cli.run("verify", "--imatrix", str(matrix)).exit_code == 2
+
+    @pytest.mark.parametrize(
+        ("words", "exit_code", "said"),
+        [
+            (("--imatrix", "{source}", "--calib", "builtin"), 2, "give one of them"),
+            (("--imatrix", "{source}"), 1, "is no importance matrix"),
+            (("--imatrix", "{folder}/none.gguf"), 1, "none.gguf"),
+            (("--imatrix", "{folder}"), 1, "{folder}"),
+            (("--save-imatrix", "{folder}/m.gguf", "--calib", "none"), 2, "nothing is measured"),
+            (("--save-imatrix", "{folder}/m.gguf", "--imatrix", "{source}"), 1, "no importance matrix"),
+            (("--save-imatrix", "{folder}/none/m.gguf"), 2, "does not exist"),
+            (("--save-imatrix", "{source}"), 1, "exists already"),
+        ],
+    )
+    def test_what_cannot_be_is_told_before_the_work(
+        self, cli: Cli, source: Path, words: tuple[str, ...], exit_code: int, said: str, judged: list[str]
+    ) -> None:
+        fields = {"source": source, "folder": cli.folder}
+        ran = cli.run("quantize", str(source), *(word.format(**fields) for word in words))
+        assert ran.exit_code == exit_code
+        assert said.format(**fields) in ran.stderr
+        assert "unexpected" not in ran.stderr
+        assert judged == []
+
+
 class TestFailures:
     def test_a_damaged_source_publishes_nothing(self, cli: Cli) -> None:
         bad = write_source(cli.folder / "bad.gguf", change=put("blk.1.ffn_up.weight", 7, np.nan))
@@ -369,10 +483,15 @@ class TestFailures:
             patch.setattr(Show, "__call__", interrupt)
             ran = cli.run(*words)
         assert ran.exit_code == 130
-        assert "the same command goes on from here" in ran.stderr
+        assert "what is finished is kept, and the same command goes on with it" in ran.stderr
         assert next(cli.store.work.iterdir()).name.startswith(PREFIX)
         ran = cli.run(*words, "--json")
         assert ran.json()["resumed_tensors"] == 7
+        cli.run("rm", "small:q4_k")
+        with monkeypatch.context() as patch:
+            patch.setattr(Show, "__call__", interrupt)
+            cli.run(*words)
+        assert "7 tensors of an earlier run are taken over." in cli.run(*words).stderr
         assert not list(cli.store.work.iterdir())
 
     def test_what_an_interrupted_run_left_is_given_back_by_gc(
@@ -423,6 +542,25 @@ class TestQuality:
         assert any(line.startswith("layer 1") and "█" in line for line in lines)
         assert "Small-F16.gguf, F16, sha256" in ran.stdout
         assert "made in" in ran.stdout
+
+    def test_showing_the_model_says_its_quality_in_a_line(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        cli.run("quantize", str(source), "--to", "q4_k")
+        shown = cli.run("show", "small:q4_k")
+        assert "\nquality " in shown.stdout
+        assert (
+            "KL divergence 0.0300 ± 0.0020, same top token 90.0 ± 1.0 %; --quality says more" in shown.stdout
+        )
+        assert cli.run("show", "small:q4_k", "--json").json()["figures"]["kl_mean"] == 0.03
+        assert "quality" not in cli.run("show", str(source)).stdout
+        out = cli.folder / "out.gguf"
+        cli.run("quantize", str(source), *PLAIN, "--out", str(out))
+        assert "not evaluated" in cli.run("show", str(out)).stdout
+        out.write_bytes(out.read_bytes().replace(b"localq.tensor.encoder", b"localq.tensor.encoded"))
+        shown = cli.run("show", str(out))
+        assert shown.exit_code == 0
+        assert "its certificate is damaged" in shown.stdout
 
     def test_json_is_the_whole_certificate(self, cli: Cli, source: Path, judged: list[str]) -> None:
         made = cli.run("quantize", str(source), "--to", "q4_k", "--json").json()

@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quant.calibration.collect import collect
+from quant.calibration.collect import collect, run_observing
+from quant.calibration.memory import observing_bytes
 from quant.calibration.store import Statistics, open_statistics
 from quant.calibration.text import CalibrationText
+from quant.calibration.texts import builtin
 from quant.errors import JobFailed, QuantError, TextTooShort
+from runtime.engine.observation import Observed
 from runtime.errors import GgufError, JobCancelled, WorkerDied
+from runtime.gguf import open_model
+from runtime.hardware import this_machine
 from tests.runtime.watched_model import WatchedLlama
 
 PROSE = CalibrationText("prose", "prose", "the cat sat on the mat. " * 60)
@@ -204,3 +209,27 @@ def test_the_death_of_the_process_is_a_failed_job_with_its_last_words(
 def test_text_that_is_no_unicode_is_refused(gather: Collect) -> None:
     with pytest.raises(JobFailed, match="lone surrogate"):
         gather(texts=[CalibrationText("odd", "odd", "\ud800" * 1000)])
+
+
+def test_the_memory_that_is_planned_is_enough_and_not_twice_as_much(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Observed] = []
+
+    def remembered(*given: Any) -> Observed:
+        seen.append(run_observing(*given))
+        return seen[-1]
+
+    monkeypatch.setattr("quant.calibration.collect.run_observing", remembered)
+    collect(
+        tiny_path,
+        builtin("calibration"),
+        tokens=4096,
+        folder=tmp_path / "s",
+        memory_bytes=1 << 30,
+        threads=2,
+    )
+    sums = sum(len(one.tokens) * one.columns * (8 + 4 * one.block) for one in seen[0].inputs)
+    model = open_model(tiny_path)
+    bound = observing_bytes(model, chunk_tokens=512, threads=2, sum_bytes=sums, machine=this_machine())
+    assert seen[0].peak_anonymous_bytes < bound < 2 * seen[0].peak_anonymous_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from quant.calibration.passages import (
     chat_template,
     make_passages,
 )
-from quant.calibration.text import CalibrationText
+from quant.calibration.text import CHARACTERS_A_TOKEN, CalibrationText
 from runtime.errors import InvalidRequest, TemplateError
 from runtime.gguf import GgufHeader, open_gguf
 from tests.runtime.watched_model import WatchedLlama
@@ -124,6 +125,30 @@ def test_of_too_many_conversations_some_are_taken_evenly(tmp_path: Path) -> None
     assert max(second - first for first, second in pairwise(taken)) <= 30
     assert [passage.domain for passage in passages].count("other") == 1
     assert len(make_passages(texts, bare, 1 << 20)[0]) == 400
+
+
+def test_of_each_domain_as_much_is_read_as_its_share_of_the_tokens_may_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quant.calibration.passages.LEAST_CHARACTERS", 1)
+    bare = open_gguf(WatchedLlama(layers=1, width=64).write(tmp_path / "bare.gguf"))
+    texts = [CalibrationText(name, name, "words and words " * 62_500) for name in ("a", "b", "c", "d")]
+    tokens = 8192
+    passages, _ = make_passages(texts, bare, tokens)
+    wanted = CHARACTERS_A_TOKEN * tokens // 4
+    for passage in passages:
+        assert abs(len(passage.prompt.text) - wanted) <= EXCERPT_CHARACTERS
+
+
+def test_the_first_token_may_be_the_one_of_the_beginning(header: GgufHeader) -> None:
+    names = [token.decode() for token in header.read_array(header.metadata["tokenizer.ggml.tokens"])]  # type: ignore[arg-type,union-attr]
+    first = dataclasses.replace(
+        header,
+        metadata={**header.metadata, "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": -1},
+    )
+    template = chat_template(first)
+    assert template is not None
+    assert (template.bos_text, template.eos_text) == (names[0], "")
 
 
 def test_conversations_longer_than_is_needed_are_not_all_left_out(tmp_path: Path) -> None:

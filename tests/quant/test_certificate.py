@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from quant.certificate.certify import has_figures_for
 from quant.certificate.document import (
     Certificate,
     Figures,
@@ -203,3 +204,27 @@ class TestJson:
 
     def test_the_digest_of_the_data_knows_the_order(self) -> None:
         assert data_digest(["a" * 64, "b" * 64]) != data_digest(["b" * 64, "a" * 64])
+
+
+def test_figures_are_those_of_the_same_tensors_on_the_same_texts_only(plain: GgufHeader) -> None:
+    mine = certificate(plain)
+    assert has_figures_for(mine, msgspec.structs.replace(mine, figures=None, target="q8_0"))
+    other_text = (*mine.evaluation[:1], TextFacts(name="code", sha256="0" * 64, tokens=2040))
+    for changes in (
+        {"data_sha256": "8" * 64},
+        {"options": "{ }"},
+        {"evaluation": other_text},
+        {"evaluation": mine.evaluation[:1]},
+        {"evaluation": tuple(reversed(mine.evaluation))},
+    ):
+        assert not has_figures_for(mine, msgspec.structs.replace(mine, **changes)), changes
+    assert not has_figures_for(msgspec.structs.replace(mine, figures=None), mine)
+
+
+def test_no_array_is_empty(plain: GgufHeader) -> None:
+    bare = certificate(
+        plain, overrides=(), calibration=(), evaluation=(), figures=None, by_text=(), kl_kind=""
+    )
+    arrays = [key for key in to_keys(bare) if key.array]
+    assert "localq.tensor.error" in [key.name for key in arrays]
+    assert all(key.value for key in arrays)

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from quant.calibration.texts import builtin
 from quant.errors import JobFailed, TextTooShort
 from quant.evaluation.evaluate import Evaluation, EvaluationText, evaluate
 from quant.evaluation.memory import plan_scoring
@@ -301,3 +302,14 @@ def test_scoring_takes_no_more_memory_than_planned(demo_path: Path) -> None:
         demo_path, against=demo_path, texts=[text], context=128, threads=2, chunks=2, on_progress=measure
     )
     assert max(peaks) <= 2 * plan.bytes
+
+
+def test_a_quantized_cache_costs_divergence_the_more_the_fewer_its_bits(tiny_path: Path) -> None:
+    texts = [EvaluationText("prose", builtin("evaluation")[0].text)]
+    costs = [
+        evaluate(tiny_path, against=tiny_path, texts=texts, chunks=2, threads=2, kv_type=kind).kl_mean
+        for kind in ("f16", "q8_0", "q4_0")
+    ]
+    assert costs[0] == 0.0
+    assert costs[1] is not None and costs[2] is not None
+    assert 0.0 < costs[1] < costs[2] / 10

@@ -46,6 +46,12 @@ def test_a_factor_is_that_of_the_damped_hessian_in_its_order(order: Order, dampi
     assert np.abs(undamped).max() > 0.5 * found.ridge, "without the ridge it is noticed"
 
 
+def test_a_large_factor_has_nothing_above_its_diagonal() -> None:
+    found = factor(hessian(640), natural(640))
+    assert np.array_equal(np.triu(found.coefficients), np.eye(640))
+    assert np.abs(np.tril(found.coefficients, -300)).max() > 0
+
+
 def test_orders_rank_columns_and_blocks_by_their_mean_square() -> None:
     diagonal = np.array([1, 5, 2, 2, 9, 0, 3, 3], dtype=np.float32)
     assert ranked(diagonal, "natural", 2).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]

@@ -165,7 +165,7 @@ def test_threads_and_splits_change_no_bit(fmt: Format) -> None:
 def test_only_ratios_of_importance_count(fmt: Format) -> None:
     weights, importance = draw("t", 16, 512), spread(512)
     wanted = nearest(fmt, weights, importance)
-    for factor in (2.0**-40, 2.0**7):
+    for factor in (2.0**-120, 2.0**-100, 2.0**-40, 2.0**7, 2.0**110):
         assert same_blocks(nearest(fmt, weights, importance * np.float32(factor)), wanted)
     ones = nearest(fmt, weights)
     for same in (0.0, 2.0**-149, 2.0**-130, 2.0**-126, 2.0**-100, 1.0):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -15,20 +16,24 @@ import numpy as np
 import pytest
 
 from quant.allocation.recipe import Override
+from quant.calibration.imatrix import ImatrixFile, look_into, read_imatrix, write_imatrix
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
 from quant.encoders import tensor as encode
 from quant.encoders.tensor import spread_rows
 from quant.errors import CannotEncode, JobFailed, NoRoom, OutputExists, QuantError, SourceDamaged, WorkInUse
 from quant.evaluation.memory import plan_scoring
+from quant.files.source import SourceTensor
 from quant.files.work import PREFIX
 from quant.formats.dequantize import dequantize
 from quant.formats.registry import BY_GGML_TYPE
-from quant.pipeline import certificate_path, quantize
+from quant.pipeline import RESERVE_BYTES, quantize
 from quant.progress import Event, PhaseEvent, PlannedEvent, TensorEvent, WarningEvent
+from quant.publication import certificate_path
 from quant.request import QuantizeRequest, Target
 from runtime.errors import DoesNotFit, GgufError
 from runtime.gguf import open_gguf
+from runtime.gguf.ggml_types import GGML_TYPES_BY_NAME
 from tests.quant.source_models import Shape, put, write_source
 from tests.quant.stand_ins import made_up, request, seed_of, stand_ins
 
@@ -160,6 +165,93 @@ def replace_making(certificate: Any) -> Any:
     return msgspec.structs.replace(certificate, making=None)
 
 
+class TestImportanceMatrices:
+    @pytest.fixture
+    def matrix(self, source: Path, tmp_path: Path) -> ImatrixFile:
+        """What the stand-ins measure of every matrix, in whole tokens."""
+        statistics = stand_ins().calibrate(request(source, tmp_path), (), tmp_path / "s", lambda _share: None)
+        names = [tensor.name for tensor in open_gguf(source).tensors if len(tensor.shape) > 1]
+        found = {name: statistics.statistics(name) for name in names}
+        path = tmp_path / "m.gguf"
+        write_imatrix(path, {name: one for name, one in found.items() if one}, datasets=["a/b.txt", "c"])
+        return look_into(path)
+
+    def test_weights_are_rounded_by_what_the_file_says_of_their_inputs(
+        self, source: Path, out: Path, matrix: ImatrixFile
+    ) -> None:
+        called: list[str] = []
+        wanted = request(source, out, calibration=(), imatrix=matrix)
+        certificate = quantize(wanted, steps=stand_ins(called.append)).certificate
+        assert called == ["evaluate"]
+        assert {facts.encoder for facts in certificate.tensors} == {"copied", "nearest"}
+        measured = quantize(request(source, out, feedback=False, replace=True), steps=stand_ins()).certificate
+        assert certificate.data_sha256 == measured.data_sha256
+        plain = quantize(request(source, out, calibration=(), replace=True), steps=stand_ins()).certificate
+        assert certificate.data_sha256 != plain.data_sha256
+
+    def test_the_certificate_names_the_file_and_not_where_it_lay(
+        self, source: Path, out: Path, matrix: ImatrixFile
+    ) -> None:
+        certificate = quantize(
+            request(source, out, calibration=(), imatrix=matrix), steps=stand_ins()
+        ).certificate
+        found = read_certificate(open_gguf(out))
+        assert found is not None
+        assert found.imatrix == certificate.imatrix
+        assert found.imatrix is not None
+        assert (found.imatrix.name, found.imatrix.datasets) == ("m.gguf", ("b.txt", "c"))
+        assert found.imatrix.sha256 == hashlib.sha256(matrix.path.read_bytes()).hexdigest()
+        assert found.imatrix.tokens == 512
+        assert (found.calibration, found.statistics_sha256) == ((), None)
+        assert str(matrix.path.parent).encode() not in out.read_bytes()
+
+    def test_matrices_that_the_file_says_nothing_of_are_told(
+        self, source: Path, out: Path, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "some.gguf"
+        write_imatrix(path, {"blk.0.ffn_up.weight": made_up(1, 256, seed=0)})
+        events: list[Event] = []
+        wanted = request(source, out, calibration=(), imatrix=look_into(path))
+        quantize(wanted, steps=stand_ins(), on_event=events.append)
+        (warning,) = [event for event in events if isinstance(event, WarningEvent)]
+        assert "says nothing of 13 of 15 matrices" in warning.message
+
+    def test_a_matrix_of_another_model_is_refused(self, source: Path, out: Path, tmp_path: Path) -> None:
+        for name, columns, said in (("blk.9.x.weight", 256, "nothing of"), ("blk.0.ffn_up.weight", 64, "64")):
+            path = tmp_path / "other.gguf"
+            write_imatrix(path, {name: made_up(1, columns, seed=0)})
+            with pytest.raises(QuantError, match=rf"{said}.* another model"):
+                quantize(request(source, out, calibration=(), imatrix=look_into(path)), steps=stand_ins())
+        assert list(out.parent.iterdir()) == []
+
+    def test_a_matrix_that_was_changed_since_is_refused(
+        self, source: Path, out: Path, matrix: ImatrixFile
+    ) -> None:
+        write_imatrix(matrix.path, {"blk.0.ffn_up.weight": made_up(1, 256, seed=1)})
+        with pytest.raises(GgufError, match="changed"):
+            quantize(request(source, out, calibration=(), imatrix=matrix), steps=stand_ins())
+
+    def test_what_was_measured_is_written_once_and_never_over_something_else(
+        self, source: Path, out: Path, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "measured.gguf"
+        wanted = request(source, out, replace=True, save_imatrix=path)
+        made(wanted)
+        first = path.read_bytes()
+        found = read_imatrix(path)
+        assert found.datasets == ("prose", "code")
+        assert "token_embd.weight" not in found.entries
+        measured = made_up(1, 256, seed=seed_of("blk.0.ffn_up.weight")).mean_square
+        np.testing.assert_allclose(found.entries["blk.0.ffn_up.weight"].mean_square, measured, rtol=1e-6)
+        made(wanted)
+        assert path.read_bytes() == first
+        path.write_bytes(b"mine")
+        with pytest.raises(OutputExists):
+            made(wanted)
+        assert path.read_bytes() == b"mine"
+        assert not path.with_name("measured.gguf.new").exists()
+
+
 class TestSizes:
     @pytest.mark.parametrize("bits", [3.0, 4.5, 6.0])
     def test_bits_for_each_weight_are_not_passed(self, source: Path, out: Path, bits: float) -> None:
@@ -229,6 +321,30 @@ def first_tensor(path: Path) -> Any:
 
     with open_source(path) as source:
         return source.tensors[0]
+
+
+class TestChunks:
+    @pytest.mark.parametrize(
+        ("shape", "jobs", "expected"),
+        [
+            ((256, 1000), 1, [1000]),  # within what a chunk may hold
+            ((256, 1000), 3, [384, 384, 232]),  # one for each job
+            ((1 << 14, 1000), 1, [128] * 7 + [104]),  # 2 Mi weights
+            ((1 << 17, 130), 1, [64, 64, 2]),  # no fewer rows than are worked on together
+            ((256, 100, 3), 1, [100, 100, 100]),  # an expert's rows
+            ((256, 100, 3), 2, [64, 36] * 3),
+            ((5000,), 4, [1]),
+        ],
+    )
+    def test_a_tensor_is_cut_into_rows_that_fit(
+        self, shape: tuple[int, ...], jobs: int, expected: list[int]
+    ) -> None:
+        tensor = SourceTensor("t", GGML_TYPES_BY_NAME["F32"], shape, 0, 0, 0)
+        pieces = encode.chunks(tensor, jobs)
+        assert [piece.stop - piece.start for piece in pieces] == expected
+        assert [piece.start for piece in pieces[1:]] == [piece.stop for piece in pieces[:-1]]
+        per_expert = tensor.rows // tensor.experts
+        assert [piece.expert for piece in pieces] == [piece.start // per_expert for piece in pieces]
 
 
 class TestRefusals:
@@ -335,11 +451,46 @@ class TestRefusals:
 
         monkeypatch.setattr("quant.preflight.plan_scoring", huge)
         called: list[str] = []
-        with pytest.raises(DoesNotFit, match=r"judging source.gguf takes 1024 TiB .* --eval none") as caught:
+        with pytest.raises(
+            DoesNotFit, match=r"judging source.gguf takes up to 1024 TiB .* --eval none"
+        ) as caught:
             quantize(request(source, out), steps=stand_ins(called.append))
         assert caught.value.needed_bytes == 1 << 50
         assert called == []
         made(request(source, out, evaluation=()))
+
+    def test_too_little_memory_to_calibrate_is_told_before_the_work(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("quant.preflight.observing_bytes", lambda *_, **__: 1 << 50)
+        called: list[str] = []
+        with pytest.raises(DoesNotFit, match=r"calibrating source.gguf takes up to 1024 TiB .* --mem"):
+            quantize(request(source, out), steps=stand_ins(called.append))
+        assert called == []
+        made(request(source, out, calibration=()))
+
+    @pytest.mark.parametrize(
+        "target", [Target("q8_0"), Target(bits_per_weight=8.5), Target(size_bytes=700_000)], ids=str
+    )
+    def test_a_disk_that_the_file_does_not_fit_on_is_told_before_calibration(
+        self, source: Path, out: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = os.statvfs
+
+        def nearly_full(path: Any) -> os.statvfs_result:
+            values = list(real(path))
+            values[1], values[4] = 1, (RESERVE_BYTES + 500_000)
+            return os.statvfs_result(values)
+
+        monkeypatch.setattr(os, "statvfs", nearly_full)
+        called: list[str] = []
+        wanted = replace(request(source, out), target=target)
+        with pytest.raises(NoRoom) as caught:
+            quantize(wanted, steps=stand_ins(called.append))
+        assert called == []
+        assert caught.value.needed_bytes > RESERVE_BYTES + 600_000
+        assert list(out.parent.iterdir()) == []
+        made(replace(wanted, target=Target("q4_k"), evaluation=()))
 
     def test_statistics_of_another_shape_are_an_error(self, source: Path, out: Path) -> None:
         steps = stand_ins()
@@ -365,11 +516,18 @@ class TestRefusals:
         assert certificate.source.already_quantized
         assert certificate.source.types == "Q8_0"
 
-    def test_quantizing_to_the_same_format_again_copies_every_tensor(self, source: Path, out: Path) -> None:
+    def test_quantizing_to_the_same_format_again_copies_every_tensor_and_says_so(
+        self, source: Path, out: Path
+    ) -> None:
         first = out.with_name("first.gguf")
         made(request(source, first, "q4_k"))
-        certificate = quantize(request(first, out, "q4_k"), steps=stand_ins()).certificate
+        events: list[Event] = []
+        certificate = quantize(
+            request(first, out, "q4_k"), steps=stand_ins(), on_event=events.append
+        ).certificate
         assert {facts.encoder for facts in certificate.tensors} == {"copied"}
+        warnings = [event.message for event in events if isinstance(event, WarningEvent)]
+        assert warnings[-1].startswith("nothing is to encode")
 
 
 class TestEvents:
@@ -387,6 +545,16 @@ class TestEvents:
         phases = [event.phase for event in events if isinstance(event, PhaseEvent)]
         assert list(dict.fromkeys(phases)) == ["hash", "check", "calibrate", "encode", "evaluate"]
         assert all(0 <= event.done <= event.total for event in events if isinstance(event, PhaseEvent))
+
+    def test_the_weights_that_are_told_of_are_all_weights(
+        self, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(encode.chunks, "__defaults__", (1, 256 * 64))
+        events: list[Event] = []
+        quantize(request(source, out), steps=stand_ins(), on_event=events.append)
+        encoded = [event for event in events if isinstance(event, PhaseEvent) and event.phase == "encode"]
+        weights = sum(tensor.elements for tensor in open_gguf(source).tensors)
+        assert (encoded[-1].done, encoded[-1].total) == (weights, weights)
 
     def test_what_a_listener_raises_ends_the_run_and_keeps_what_is_finished(
         self, source: Path, out: Path
@@ -436,12 +604,16 @@ class TestWork:
                 quantize(request(source, out, target), steps=stand_ins(), on_event=stop)
         assert len(list(out.parent.glob(f"{PREFIX}*"))) == 2
 
-    def test_other_texts_to_judge_on_keep_the_finished_tensors(self, source: Path, out: Path) -> None:
+    @pytest.mark.parametrize("piece", [1000, 1 << 22])
+    def test_other_texts_to_judge_on_keep_the_finished_tensors(
+        self, source: Path, out: Path, piece: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("quant.files.work._READ_BYTES", piece)
         expected = made(request(source, out, evaluation=()))
         out.unlink()
 
         def fail(*_: object) -> Any:
-            raise JobFailed("a text is too short")
+            raise JobFailed("a text is too short", step="evaluation")
 
         with pytest.raises(JobFailed):
             quantize(request(source, out), steps=replace(stand_ins(), evaluate=fail))

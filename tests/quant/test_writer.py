@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import math
 import os
@@ -123,6 +124,13 @@ class TestPartFile:
                 part.rewrite(copied(source, Key("localq.tool", ValueType.STRING, "0")))
         assert (tmp_path / "part").read_bytes() == before
 
+    def test_a_header_with_the_tensors_elsewhere_is_refused(self, source: Path, tmp_path: Path) -> None:
+        layout = copied(source)
+        first, second, *rest = layout.tensors
+        moved = dataclasses.replace(layout, tensors=(second, first, *rest))
+        with PartFile(tmp_path / "part", layout) as part, pytest.raises(QuantError, match="bug in localq"):
+            part.rewrite(moved)
+
     def test_what_is_there_is_taken_up_again(self, source: Path, tmp_path: Path) -> None:
         layout = copied(source)
         with PartFile(tmp_path / "part", layout) as part:
@@ -214,6 +222,16 @@ class TestDisk:
             require_room(tmp_path, 1 << 62)
         assert caught.value.needed_bytes == 1 << 62
         assert 0 < caught.value.available_bytes < 1 << 62
+
+    def test_what_is_free_is_what_an_ordinary_user_may_take(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        status = os.statvfs_result((8192, 4096, 1000, 100, 50, 10, 10, 10, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda _path: status)
+        require_room(tmp_path, 50 * 4096)
+        with pytest.raises(NoRoom) as caught:
+            require_room(tmp_path, 50 * 4096 + 1)
+        assert caught.value.available_bytes == 50 * 4096
 
     @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite"])
     def test_a_disk_that_fills_up_later_is_the_same_error(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.engine.accumulator import Accumulator
 from runtime.engine.moment_plan import LEAST_BLOCK, InputShape, MomentPlan, block_sizes, plan_moments
 
 columns = st.integers(1, 600).map(lambda count: 32 * count)
@@ -33,6 +35,22 @@ def test_known_widths_have_known_blocks() -> None:
     assert block_sizes(14336)[0] == 256
     assert block_sizes(192) == [192]
     assert block_sizes(2 * 8191) == [2 * 8191]
+
+
+@pytest.mark.parametrize(("columns", "matrices", "block"), [(576, 1, 288), (576, 1, 576), (64, 8, 0)])
+def test_the_bytes_of_an_input_are_those_of_its_sums(columns: int, matrices: int, block: int) -> None:
+    sums = Accumulator(columns, matrices, block, threads=1)
+    assert InputShape(columns, matrices).bytes(block) == sums.squares.nbytes + sums.moments.nbytes
+
+
+def test_what_fits_exactly_fits() -> None:
+    inputs = [InputShape(512)] * 4
+    whole, narrow = InputShape(512).bytes(512), InputShape(512).bytes(256)
+    assert plan_moments(inputs, 4 * whole, hessian=True) == MomentPlan((512,) * 4, (range(4),))
+    assert plan_moments(inputs, 4 * whole - 1, hessian=True) == MomentPlan((256,) * 4, (range(4),))
+    pairs = MomentPlan((256,) * 4, (range(2), range(2, 4)))
+    assert plan_moments(inputs, 2 * narrow, hessian=True) == pairs
+    assert len(plan_moments(inputs, 2 * narrow - 1, hessian=True).windows) == 4
 
 
 @given(shapes, st.integers(0, 1 << 33), st.booleans())

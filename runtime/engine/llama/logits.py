@@ -25,7 +25,8 @@ class LogitModel:
     """A loaded model with room for one sequence of ``config.context_tokens``.
 
     Batches are cut the same way every time and flash attention is off, so that the logits do not depend on
-    the number of threads. At most ``slice_tokens`` rows of logits are in memory. Raises ModelLoadFailed.
+    the number of threads; only values that the cache keeps quantized need it. At most ``slice_tokens`` rows
+    of logits are in memory. Raises ModelLoadFailed.
     """
 
     def __init__(self, config: EngineConfig, *, slice_tokens: int) -> None:
@@ -110,7 +111,11 @@ def _context_params(config: EngineConfig, slice_tokens: int) -> native.llama_con
     params.n_outputs_max = params.n_outputs_max_per_seq = slice_tokens
     params.n_threads = params.n_threads_batch = config.threads
     params.type_k = params.type_v = KV_TYPES[config.kv_type]
-    params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = (
+        native.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if config.kv_type == "f16"
+        else native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    )
     params.swa_full = False
     params.no_perf = True
     return params

@@ -11,6 +11,7 @@ from llama_cpp import llama_cpp as native
 from numpy.typing import NDArray
 
 from runtime.engine.accumulator import Accumulator
+from runtime.engine.chunks import batch_chunks
 from runtime.engine.config import EngineConfig
 from runtime.engine.llama.graph import check_layout
 from runtime.engine.llama.model import PROGRESS_STEP, open_weights
@@ -22,10 +23,6 @@ from runtime.engine.residency import drop
 from runtime.errors import EngineError, ModelLoadFailed
 from runtime.kernels import abort_callback_address
 
-MOST_BATCH_TOKENS = 2048
-"""Second moments are read and written once for each batch: longer batches write less."""
-LOGIT_BYTES = 512 << 20
-"""llama.cpp keeps room for the logits of a whole batch, and clears it, though none is computed here."""
 DONE, ABORTED = 0, 2
 ERROR_LEVEL = 4
 """ggml's log levels from error on."""
@@ -60,8 +57,7 @@ class WatchedModel:
         self._threads = threads
         self._observer = Observer(names, self._abort_flag)
         self._context = 0
-        fitting = min(MOST_BATCH_TOKENS, LOGIT_BYTES // (4 * max(self.vocabulary.size, 1))) // chunk_tokens
-        self._open_context(max(1, fitting))
+        self._open_context(batch_chunks(self.vocabulary.size, chunk_tokens))
 
     @property
     def first_token(self) -> int | None:

@@ -4,23 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from quant.allocation.plan import (
-    Plan,
-    cost_of,
-    domains,
-    file_type,
-    first_certificate,
-    lay_out_file,
-    measure_options,
-)
+from quant.allocation.plan import Plan
 from quant.allocation.recipe import assign
-from quant.allocation.solve import Option, worth_having
+from quant.certificate.first import domains, first_certificate
 from quant.certificate.keys import to_keys
-from quant.encoders.rows import EncoderMaker
+from quant.files.outline import file_type, lay_out_file
 from quant.files.source import open_source
 from quant.request import Target
-from tests.quant.source_models import Shape, write_source
-from tests.quant.stand_ins import TEXTS, made_up, request
+from tests.quant.source_models import write_source
+from tests.quant.stand_ins import TEXTS, request
 
 DIGESTS = ("a" * 64,)
 
@@ -28,42 +20,6 @@ DIGESTS = ("a" * 64,)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return write_source(tmp_path / "source.gguf")
-
-
-class TestOptions:
-    def test_errors_fall_with_bytes_along_the_options_worth_having(self, path: Path) -> None:
-        with open_source(path) as source:
-            tensor = next(found for found in source.tensors if found.name == "blk.0.attn_q.weight")
-            options = measure_options(
-                tensor, source, made_up(1, 256, seed=0), EncoderMaker(feedback=False, threads=1)
-            )
-        assert options[0] == Option("keep", tensor.nbytes, 0.0)
-        names = {option.format for option in options}
-        assert {"q2_k", "q3_k", "q4_k", "q6_k", "q8_0"} <= names
-        hull = worth_having(options)
-        assert len(hull) >= 6
-        assert hull[-1].format == "keep"
-
-    def test_only_formats_that_fit_are_options(self, tmp_path: Path) -> None:
-        path = write_source(tmp_path / "odd.gguf", Shape(hidden=192, width=320, layers=1))
-        with open_source(path) as source:
-            tensor = next(found for found in source.tensors if found.name == "blk.0.attn_q.weight")
-            options = measure_options(tensor, source, None, EncoderMaker(feedback=False, threads=1))
-        assert {option.format for option in options} == {
-            *("keep", "q2_0", "q4_0", "iq4_nl", "q4_1", "q5_0", "q5_1", "q8_0")
-        }
-
-    def test_the_output_counts_for_every_layer(self, path: Path) -> None:
-        with open_source(path) as source:
-            assert cost_of("blk.0.attn_q.weight", source.tensors) == 1.0
-            assert cost_of("blk.1.ffn_down.weight", source.tensors) == 3.0
-            assert cost_of("token_embd.weight", source.tensors) == 40.0
-
-    def test_embeddings_count_less_beside_an_output_of_its_own(self, tmp_path: Path) -> None:
-        path = write_source(tmp_path / "untied.gguf", Shape(tied=False))
-        with open_source(path) as source:
-            assert cost_of("token_embd.weight", source.tensors) == 8.0
-            assert cost_of("output.weight", source.tensors) == 40.0
 
 
 class TestHeader:
