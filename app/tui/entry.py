@@ -45,6 +45,8 @@ class Entry:
     skipped: bool = False
     """Left out of what the model is given."""
     open_thoughts: bool = False
+    copied: int = 0
+    """The code block that was copied last."""
     content: Document = field(default_factory=Document)
     thoughts: Document | None = None
     thought_characters: int = 0

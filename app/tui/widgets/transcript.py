@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar, Final
 
 from rich.segment import Segment
@@ -13,7 +12,7 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import var
 from textual.scroll_view import ScrollView
@@ -22,6 +21,8 @@ from textual.strip import Strip
 
 from app.tui.entry import Entry
 from app.tui.markdown import Code, Line, Span
+from app.tui.widgets.selecting import highlighted, text_between
+from app.tui.widgets.styles import RULES, component_classes
 
 GUTTER: Final = 2
 MEASURE_SECONDS: Final = 0.005
@@ -29,19 +30,28 @@ MEASURE_SECONDS: Final = 0.005
 KEPT_LINES: Final = 50
 """Entries around the view whose lines stay drawn."""
 
-STYLES: Final = (
-    "strong", "em", "code", "strike", "link", "url", "h1", "h2", "h3", "bullet", "quote-bar", "rule",
-    "table-head", "code-bar", "action", "fence", "comment", "keyword", "string", "number", "builtin",
-    "function", "class", "decorator", "inserted", "deleted", "you", "model", "meta", "branch", "attachment",
-    "warning", "thoughts", "thoughts-head", "gutter-you", "gutter-model", "gutter-cursor",
-)  # fmt: skip
+CSS: Final = (
+    """
+Transcript {
+    background: $background;
+    color: $foreground;
+    overflow-x: hidden;
+    overflow-y: scroll;
+    scrollbar-size-vertical: 1;
+    scrollbar-gutter: stable;
+    scrollbar-color: $foreground 20%;
+    scrollbar-background: $background;
+"""
+    + RULES
+    + "}"
+)
 
 
 class Transcript(ScrollView, can_focus=True):
     """Entries one below the other. It follows its end while text comes, until somebody scrolls up."""
 
     ALLOW_SELECT = True
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"md--{name}" for name in STYLES} | {"md--cursor"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = component_classes()
     BINDING_GROUP_TITLE = "Messages"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Message above", show=False),
@@ -50,57 +60,18 @@ class Transcript(ScrollView, can_focus=True):
         Binding("end,G", "last", "Last message", show=False),
         Binding("pageup,b", "page_up", "Page up", show=False),
         Binding("pagedown,space", "page_down", "Page down", show=False),
-        Binding("enter,t", "fold", "Thoughts", show=False),
+        Binding("e", "screen.edit_message", "Edit"),
+        Binding("r", "screen.again_message", "Again"),
+        Binding("c", "screen.copy_message", "Copy"),
+        Binding("y", "screen.copy_message_code", "Code"),
+        Binding("q", "screen.quote_message", "Quote"),
+        Binding("left,h", "screen.branch(-1)", "Branch before", key_display="←"),
+        Binding("right,l", "screen.branch(1)", "Branch after", key_display="→"),
+        Binding("enter,t", "fold", "Thoughts", key_display="t"),
+        Binding("x", "screen.delete_message", "Delete"),
+        Binding("i,escape", "screen.write", "Write", key_display="i"),
     ]
-    DEFAULT_CSS = """
-    Transcript {
-        background: $background;
-        color: $foreground;
-        overflow-x: hidden;
-        overflow-y: scroll;
-        scrollbar-size-vertical: 1;
-        scrollbar-gutter: stable;
-        scrollbar-color: $foreground 20%;
-        scrollbar-background: $background;
-        & > .md--strong { text-style: bold; }
-        & > .md--em { text-style: italic; }
-        & > .md--strike { text-style: strike; }
-        & > .md--code { color: $text-accent; }
-        & > .md--link { text-style: underline; }
-        & > .md--url { color: $text-muted; }
-        & > .md--h1 { color: $text-primary; text-style: bold underline; }
-        & > .md--h2 { color: $text-primary; text-style: bold; }
-        & > .md--h3 { text-style: bold; }
-        & > .md--bullet { color: $text-primary; }
-        & > .md--quote-bar { color: $text-secondary; }
-        & > .md--rule { color: $text-disabled; }
-        & > .md--table-head { text-style: bold; }
-        & > .md--code-bar { color: $text-disabled; }
-        & > .md--action { color: $text-muted; text-style: underline; }
-        & > .md--comment { color: $text-muted; text-style: italic; }
-        & > .md--keyword { color: $text-accent; }
-        & > .md--string { color: $text-success; }
-        & > .md--number { color: $text-warning; }
-        & > .md--builtin { color: $text-secondary; }
-        & > .md--function { color: $text-primary; }
-        & > .md--class { color: $text-primary; text-style: bold; }
-        & > .md--decorator { color: $text-warning; }
-        & > .md--inserted { color: $text-success; }
-        & > .md--deleted { color: $text-error; }
-        & > .md--you { color: $text-secondary; text-style: bold; }
-        & > .md--model { color: $text-primary; text-style: bold; }
-        & > .md--meta { color: $text-muted; }
-        & > .md--branch { color: $text-accent; }
-        & > .md--attachment { color: $text-secondary; }
-        & > .md--warning { color: $text-warning; }
-        & > .md--thoughts { color: $text-muted; }
-        & > .md--thoughts-head { color: $text-muted; text-style: italic; }
-        & > .md--gutter-you { color: $secondary; }
-        & > .md--gutter-model { color: $primary-muted; }
-        & > .md--gutter-cursor { color: $accent; }
-        & > .md--cursor { background: $boost; }
-    }
-    """
+    DEFAULT_CSS = CSS
 
     cursor: var[int | None] = var(None)
     """The entry that keys act on; None while the person types below."""
@@ -166,6 +137,24 @@ class Transcript(ScrollView, can_focus=True):
             self._scroll_to_line(top)
         elif top + height > self.scroll_y + view:
             self._scroll_to_line(top + height - view)
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """The message at the top of the view and which of its lines; None at the end, where text comes."""
+        if self._follow or not self.entries:
+            return None
+        index, row = self._at(int(self.scroll_y))
+        return self.entries[index].message_id, row
+
+    def go(self, place: tuple[int, int] | None) -> None:
+        """The inverse of :attr:`place`; a message that is not here leaves the view at the end."""
+        if place is None:
+            return
+        for index, entry in enumerate(self.entries):
+            if entry.message_id == place[0]:
+                self._follow = False
+                self._measure(index)
+                self._scroll_to_line(self._tops[index] + place[1])
 
     @property
     def current(self) -> Entry | None:
@@ -363,20 +352,9 @@ class Transcript(ScrollView, can_focus=True):
         segments = [Segment(" " * GUTTER if blank else "▌ ", base + self._style(gutter))]
         segments += [Segment(text, base + self._style(style)) for text, style in line.spans]
         if selection is not None and (span := selection.get_span(line_number)) is not None:
-            segments = self._selected(segments, span)
+            style = self.screen.get_component_rich_style("screen--selection")
+            segments = highlighted(segments, span, style)
         return Strip(segments).adjust_cell_length(width, self.rich_style if blank else base)
-
-    def _selected(self, segments: list[Segment], span: tuple[int, int]) -> list[Segment]:
-        style = self.screen.get_component_rich_style("screen--selection")
-        start, end = span
-        found, position = [], 0
-        for text, own, _ in segments:
-            cut = sorted({0, len(text), *(at - position for at in span if 0 < at - position < len(text))})
-            for low, high in pairwise(cut):
-                inside = position + low >= start and (end == -1 or position + low < end)
-                found.append(Segment(text[low:high], (own or Style()) + style if inside else own))
-            position += len(text)
-        return found
 
     def _style(self, names: str) -> Style:
         """The partial style of names with spaces between; unknown ones have none."""
@@ -395,22 +373,13 @@ class Transcript(ScrollView, can_focus=True):
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """The text as it was written: without margins, lines that were broken joined again."""
-        start = selection.start.y if selection.start else 0
-        end = selection.end.y if selection.end else self.virtual_size.height - 1
-        parts: list[str] = []
-        for y in range(max(0, start), min(end, self.virtual_size.height - 1) + 1):
+
+        def line_at(y: int) -> Line | None:
             index, row = self._at(y)
-            lines = self.entries[index].lines(self.text_width)
-            span = selection.get_span(y)
-            if span is None or row >= len(lines):
-                continue
-            line, plain = lines[row], lines[row].plain
-            low = max(span[0] - GUTTER, line.margin)
-            high = len(plain) if span[1] == -1 else span[1] - GUTTER
-            if parts:
-                parts.append("\n" if line.joint is None else line.joint)
-            parts.append(plain[low : max(low, high)])
-        return "".join(parts), "\n"
+            lines = self.entries[index].lines(self.text_width) if self.entries else []
+            return lines[row] if row < len(lines) else None
+
+        return text_between(selection, self.virtual_size.height, line_at, GUTTER), "\n"
 
 
 def _span_at(line: Line, x: int) -> Span:
@@ -421,13 +390,3 @@ def _span_at(line: Line, x: int) -> Span:
         if x < position:
             return span
     return Span("")
-
-
-def visible_region(transcript: Transcript) -> Region:
-    """Where on the screen its text is."""
-    return transcript.scrollable_content_region
-
-
-def codes_of(entries: Sequence[Entry]) -> list[Code]:
-    """All code blocks, in their order."""
-    return [code for entry in entries for code in entry.content.codes]
