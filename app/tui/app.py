@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from textual.filter import LineFilter
 from app.chats import Chats
 from app.cli.errors import describe
 from app.cli.front import Front
+from app.cli.output import Output
 from app.settings import Settings
 from app.terminal import sanitize
 from app.tui.clipboard import copying
@@ -40,7 +42,7 @@ class Opening:
 
 
 class LocalqApp(App[None]):
-    """``front`` opens the store and the engine. Nothing of a model or a file is read before the first frame."""
+    """``front`` opens store and engine. Nothing of a model or a file is read before the first frame."""
 
     TITLE = "localq"
     CSS_PATH = "app.tcss"
@@ -51,12 +53,12 @@ class LocalqApp(App[None]):
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True),
     ]
 
-    def __init__(self, front: Front, settings: Settings, opening: Opening = Opening()) -> None:  # noqa: B008
+    def __init__(self, front: Front, settings: Settings, opening: Opening = Opening()) -> None:
         super().__init__()
-        self.front = front
+        self.front = dataclasses.replace(front, out=Output(quiet=True))  # the screen is not to be written on
         self.settings = settings
         self.opening = opening
-        self.host = Host(front, settings)
+        self.host = Host(self.front, settings)
         self.chats: Chats | None = None
         self.begun = asyncio.Event()
         """The chats are open and shown."""
@@ -70,17 +72,17 @@ class LocalqApp(App[None]):
         return [*super().get_line_filters(), self._wall]
 
     def on_mount(self) -> None:
-        self.host.on_progress = lambda what, share: self.call_later(self._progress, what, share)
-        self.push_screen(self.first_screen())
-
-    def first_screen(self) -> ChatScreen:
-        """The chat; where no model is stored the first run lies over it."""
-        return ChatScreen()
+        self.host.on_progress = self._hear_progress
+        self.push_screen(ChatScreen())
 
     @property
     def chat_screen(self) -> ChatScreen | None:
         """The chat below whatever is shown."""
         return next((screen for screen in self.screen_stack if isinstance(screen, ChatScreen)), None)
+
+    def _hear_progress(self, what: str, share: float) -> None:
+        """In the thread that loads."""
+        self.call_later(self._progress, what, share)
 
     def _progress(self, what: str, share: float) -> None:
         if (screen := self.chat_screen) is not None:

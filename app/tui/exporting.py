@@ -35,6 +35,4 @@ def write_new(path: Path, data: bytes) -> None:
     except FileExistsError:
         raise WrongUse(f"{path} exists already; choose another name") from None
     except (OSError, ValueError) as error:
-        raise WrongUse(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        raise WrongUse(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None

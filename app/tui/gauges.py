@@ -45,7 +45,12 @@ def draw(gauges: Gauges, width: int) -> list[Span]:
     groups = [group for group in (_doing(gauges), _context(gauges), _memory(gauges), _speed(gauges)) if group]
     extra = [group for group in (_reading(gauges), _energy(gauges)) if group]
     short = [_context(gauges, short=True), _memory(gauges, short=True)]
-    for chosen in ([*groups, *extra], groups, [_doing(gauges), *short, _speed(gauges)], [_doing(gauges), *short]):
+    for chosen in (
+        [*groups, *extra],
+        groups,
+        [_doing(gauges), *short, _speed(gauges)],
+        [_doing(gauges), *short],
+    ):
         spans = _joined([group for group in chosen if group])
         if _width(spans) <= width - 2:
             return spans

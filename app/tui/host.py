@@ -8,17 +8,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from app.cli.front import EngineLike, Front
+from app.cli.front import EngineLike, Front, GenerationLike
 from app.settings import Settings
 from app.store import ChatDefaults, Manifest, Store
 from runtime.budget import MemoryPlan
 from runtime.engine.config import KvType
-from runtime.engine.messages import ModelInfo, Prompt
+from runtime.engine.messages import ModelInfo, Prompt, SamplingParams
 from runtime.errors import EngineError, LocalqError
 
 
 class ChatEngine(EngineLike, Protocol):
     """What the app needs of ``runtime.engine.client.Engine`` beside what the command line does."""
+
+    def submit(
+        self,
+        prompt: Prompt | Sequence[int],
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        logprobs: int | None = None,
+        ignore_eos: bool = False,
+        cache_prompt: bool = True,
+    ) -> GenerationLike: ...
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], *, variables: Mapping[str, Any] | None = None
@@ -94,7 +106,7 @@ class Host:
             return self.loaded
 
     def ready(self) -> Loaded:
-        """The model that was wanted last; waits while it is loaded. Raises EngineError where there is none."""
+        """The model that was wanted last, as soon as it is loaded. Raises EngineError where there is none."""
         if self.wanted is None:
             raise EngineError("no model is chosen; F3 shows those that there are")
         return self.load(self.wanted)
@@ -163,5 +175,3 @@ class Host:
         if self.loaded is not None:
             self.loaded.engine.close()
             self.loaded = self._engine = None
-
-

@@ -26,7 +26,7 @@ class Way:
 
 
 def ways_out(host: Host, wanted: Wanted | None, error: PromptTooLong) -> list[Way]:
-    """A longer context where the machine and the model have one, to leave out the oldest turns, or nothing."""
+    """A longer context where machine and model have one, to leave out the oldest turns, or nothing."""
     ways: list[Way] = []
     if wanted is not None and (longer := _longer(host, wanted, error)) is not None:
         tokens, more = longer

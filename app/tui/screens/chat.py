@@ -29,7 +29,7 @@ class ChatScreen(ChatOrders, ChatAnswers):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
-        Binding("f1", "help", "Help"),
+        Binding("f1", "help", "Help", key_display="F1"),
         Binding("f2,ctrl+o", "history", "History", key_display="F2"),
         Binding("f3", "models", "Models", key_display="F3"),
         Binding("f4", "parameters", "Settings", key_display="F4"),
@@ -52,9 +52,7 @@ class ChatScreen(ChatOrders, ChatAnswers):
             await self.submit(event)
             return
         if isinstance(found, str):
-            self.notify(
-                f"There is no command /{found}. Begin with a space to send it.", severity="warning"
-            )
+            self.notify(f"There is no command /{found}. Begin with a space to send it.", severity="warning")
             return
         command, argument = found
         if command.needs_argument and not argument:

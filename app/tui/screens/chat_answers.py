@@ -39,6 +39,9 @@ class ChatAnswers(ChatView):
         chosen = self.session.preferences
         return Wanted(self.session.model, chosen.context, chosen.kv, chosen.threads)
 
+    def opened(self) -> None:
+        self.load_model()
+
     @work(group="load", exclusive=True, exit_on_error=False)
     async def load_model(self) -> None:
         """The chat's model, if it is not loaded yet."""
@@ -60,7 +63,8 @@ class ChatAnswers(ChatView):
 
     def progress(self, what: str, share: float) -> None:
         """How far a load is."""
-        if self.answering is None or self.answering.stage == "waiting":
+        idle = self.answering is None or self.answering.stage == "waiting"
+        if idle and self.app.host.loading:
             self.gauge(doing=f"{what} {share:.0%}")
 
     def _show_loaded(self) -> None:
@@ -208,7 +212,7 @@ class ChatAnswers(ChatView):
             self.app.fail(error)
             return
         self._show_loaded()
-        self.gauge(doing="", **figures_of(message))
+        self.gauge(doing="", **(figures_of(message) if message.facts else {}))
         if live is not None and live in self.transcript.entries:
             live.end()
             live.live, live.state, live.facts = False, message.state, facts_line(message)

@@ -294,6 +294,20 @@ class ChatOrders(ChatView):
 
     # -- within ---------------------------------------------------------------------------------------------
 
+    def opened(self) -> None:
+        super().opened()
+        if self.session is not None and self.session.model is None:
+            self.first_run()
+
+    @work(group="screen", exit_on_error=False)
+    async def first_run(self) -> None:
+        """An empty machine: from what fits it to the first answer."""
+        from app.tui.screens.adding import Adding
+
+        added = await self.app.push_screen_wait(Adding(first=True))
+        if added is not None:
+            await self.action_use_model(added)
+
     async def attach(self, name: str) -> None:
         """Overridden."""
         raise NotImplementedError

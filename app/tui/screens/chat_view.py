@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from textual import on
@@ -118,11 +118,10 @@ class ChatView(Screen[None]):
         self.editor.remember(written)
         self.show()
         self.app.begun.set()
-        self.load_model()
+        self.opened()
 
-    def load_model(self) -> None:
-        """Overridden by what talks to the model."""
-        raise NotImplementedError
+    def opened(self) -> None:
+        """The chats are open, and one is shown."""
 
     async def open_chat(
         self, chat_id: int, top: tuple[int, int] | None = None, *, quiet: bool = False

@@ -24,7 +24,9 @@ Choose > Vertical, Ask > Vertical, Show > Vertical {
 }
 Choose .title, Ask .title, Show .title { text-style: bold; color: $text-primary; }
 Choose .said, Ask .said { margin: 1 0 0 0; height: auto; }
-Choose OptionList { margin: 1 0 0 0; height: auto; max-height: 14; border: none; padding: 0; background: $surface; }
+Choose OptionList {
+    margin: 1 0 0 0; height: auto; max-height: 14; border: none; padding: 0; background: $surface;
+}
 Ask Input { margin: 1 0 0 0; }
 Ask .wrong { color: $text-error; height: auto; }
 Choose .keys, Ask .keys, Show .keys { margin: 1 0 0 0; color: $text-muted; }
