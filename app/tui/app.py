@@ -64,6 +64,8 @@ class LocalqApp(App[None]):
         """The chats are open and shown."""
         self._wall = Wall()
         self._complaints: set[str] = set()
+        self.failures: list[Exception] = []
+        """All that was told to the person, in order."""
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = opening.theme or DEFAULT
@@ -105,6 +107,7 @@ class LocalqApp(App[None]):
 
     def fail(self, error: Exception, more: str = "") -> None:
         """Says what went wrong, and what to do."""
+        self.failures.append(error)
         said = describe(error)[:TOAST_CHARACTERS]
         step = getattr(error, "next_command", None)
         text = "\n".join(filter(None, [said, more, f"In a shell: {step}" if step else ""]))

@@ -18,6 +18,7 @@ from app.store import Store
 from app.tui.app import LocalqApp, Opening
 from app.tui.screens.chat import ChatScreen
 from runtime.engine.config import EngineConfig
+from runtime.errors import LocalqError
 from tests.app.fake_engine import FakeEngine
 from tests.app.tiny_model import write_tiny_model
 
@@ -60,6 +61,7 @@ class Stage:
             await asyncio.wait_for(app.begun.wait(), 10)
             await pilot.pause()
             yield app, pilot
+            assert [error for error in app.failures if not isinstance(error, LocalqError)] == []
 
     def chats(self) -> Chats:
         return Chats(self.home)

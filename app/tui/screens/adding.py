@@ -17,13 +17,13 @@ from textual.widgets.option_list import Option
 
 from app.terminal import sanitize
 from app.tui.machine import Facts, facts_text, look
+from app.tui.screens.reporting import Reporting
 from app.tui.sources import SOURCES, Source, Work
 from runtime.errors import LocalqError
 from runtime.units import format_bytes
 
 if TYPE_CHECKING:
     from app.store import Manifest
-    from app.tui.app import LocalqApp
 
 REDRAW_SECONDS = 0.1
 
@@ -32,14 +32,12 @@ class Stopped(LocalqError):
     """The person left while a model was being fetched."""
 
 
-class Adding(Screen[str | None]):
+class Adding(Reporting, Screen[str | None]):
     """The name of the model that was added; None where the person leaves. ``first``: there is none yet."""
 
     CSS_PATH = "adding.tcss"
     AUTO_FOCUS = "#sources"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", key_display="Esc")]
-
-    app: LocalqApp
 
     def __init__(self, *, first: bool = False) -> None:
         super().__init__()

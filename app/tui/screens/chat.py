@@ -15,7 +15,6 @@ from app.tui.commands import parse
 from app.tui.completing import begun, suggest
 from app.tui.entry import Entry
 from app.tui.files import list_files, read_attachment
-from app.tui.screens.chat_answers import ChatAnswers
 from app.tui.screens.chat_orders import ChatOrders
 from app.tui.widgets.editor import Editor
 from app.tui.widgets.gauge_bar import GaugeBar
@@ -24,7 +23,7 @@ from app.tui.widgets.transcript import Transcript
 from runtime.errors import LocalqError
 
 
-class ChatScreen(ChatOrders, ChatAnswers):
+class ChatScreen(ChatOrders):
     """Typing, completion, and what is done to a message."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -34,7 +33,7 @@ class ChatScreen(ChatOrders, ChatAnswers):
         Binding("f3", "models", "Models", key_display="F3"),
         Binding("f4", "parameters", "Settings", key_display="F4"),
         Binding("f5", "again", "Again", key_display="F5"),
-        Binding("f6,ctrl+t", "branches", "Tree", key_display="F6"),
+        Binding("f6,ctrl+t", "branches", "Tree", key_display="F6", priority=True),
         Binding("ctrl+n", "new_chat", "New", key_display="^n"),
         Binding("tab", "switch", "Messages", show=False),
     ]

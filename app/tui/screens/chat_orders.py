@@ -13,11 +13,11 @@ from textual import work
 from app.chats import Prompt
 from app.terminal import sanitize
 from app.tui.commands import Command
-from app.tui.screens.chat_view import ChatView
+from app.tui.screens.chat_answers import ChatAnswers
 from runtime.errors import LocalqError
 
 
-class ChatOrders(ChatView):
+class ChatOrders(ChatAnswers):
     """Actions by the names in :mod:`app.tui.commands`."""
 
     async def order(self, command: Command, argument: str = "") -> None:
@@ -314,14 +314,14 @@ class ChatOrders(ChatView):
 
     async def _leave_answer(self) -> bool:
         """Whether no answer is under way; one that is is stopped, and its text kept."""
-        answering = getattr(self, "answering", None)
+        answering = self.answering
         if answering is None:
             return True
         answering.cancel()
         for _ in range(100):
-            if getattr(self, "answering", None) is None:
-                return True
             await asyncio.sleep(0.05)
+            if self.answering is not answering:
+                return True
         self.notify("The answer does not stop; try again.", severity="warning")
         return False
 

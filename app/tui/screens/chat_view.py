@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from textual import on
@@ -17,6 +17,7 @@ from app.chats import Attachment, Chats, Draft, Message
 from app.terminal import sanitize
 from app.tui.entry import Entry
 from app.tui.gauges import Gauges
+from app.tui.screens.reporting import Reporting
 from app.tui.session import Session
 from app.tui.widgets.editor import Editor
 from app.tui.widgets.gauge_bar import GaugeBar
@@ -24,9 +25,6 @@ from app.tui.widgets.suggestions import Suggestions
 from app.tui.widgets.transcript import Transcript
 from runtime.errors import LocalqError
 from runtime.units import format_bytes
-
-if TYPE_CHECKING:
-    from app.tui.app import LocalqApp
 
 KEEP_SECONDS: Final = 0.5
 """What was typed longer ago than this survives a crash."""
@@ -43,13 +41,11 @@ class Place(msgspec.Struct, frozen=True):
     """Message and line at the top of the view; None = at the end."""
 
 
-class ChatView(Screen[None]):
+class ChatView(Reporting, Screen[None]):
     """What the chat screen shows, and how it is kept."""
 
     CSS_PATH = "chat.tcss"
     AUTO_FOCUS = "#editor"
-
-    app: LocalqApp
 
     def __init__(self) -> None:
         super().__init__()

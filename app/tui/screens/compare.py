@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -16,16 +16,14 @@ from textual.widgets import Footer, Input, Static
 from app.tui.compare_view import LEGEND, answer_text, summary_text
 from app.tui.comparing import Comparison, Stopped
 from app.tui.screens.choose import Choose
+from app.tui.screens.reporting import Reporting
 from runtime.errors import LocalqError
-
-if TYPE_CHECKING:
-    from app.tui.app import LocalqApp
 
 TOKENS = 128
 REDRAW_SECONDS = 0.1
 
 
-class Compare(Screen[None]):
+class Compare(Reporting, Screen[None]):
     """The chat's model is not touched, but it has to leave room in memory for the others."""
 
     CSS_PATH = "compare.tcss"
@@ -37,8 +35,6 @@ class Compare(Screen[None]):
         Binding("f4", "swap", "Swap", key_display="F4"),
         Binding("f5", "run", "Run", key_display="F5"),
     ]
-
-    app: LocalqApp
 
     def __init__(self, model: str | None, prompt: str) -> None:
         super().__init__()

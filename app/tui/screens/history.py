@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual import on, work
@@ -18,14 +18,13 @@ from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from app.chats import Chat, Chats, Hit, Message
+from app.cli.text import plural
 from app.terminal import sanitize
 from app.tui.entry import Entry
 from app.tui.screens.choose import Ask, Choose, confirm
+from app.tui.screens.reporting import Reporting
 from app.tui.widgets.transcript import Transcript
 from runtime.errors import LocalqError
-
-if TYPE_CHECKING:
-    from app.tui.app import LocalqApp
 
 WIDTHS: Final = [(0, "-narrow"), (110, "-wide")]
 
@@ -39,7 +38,7 @@ Chosen = tuple[int, int | None]
 """A chat, and the message in it that was found."""
 
 
-class History(Screen[Chosen | None]):
+class History(Reporting, Screen[Chosen | None]):
     """The chat that is to be opened; None where the person leaves."""
 
     CSS_PATH = "history.tcss"
@@ -57,8 +56,6 @@ class History(Screen[Chosen | None]):
         Binding("down", "down", show=False),
         Binding("up", "up", show=False),
     ]
-
-    app: LocalqApp
 
     def __init__(self, chats: Chats) -> None:
         super().__init__()
@@ -112,7 +109,8 @@ class History(Screen[Chosen | None]):
             self.query_one("#previewed", Transcript).show([])
 
     def _heading(self, typed: str, count: int) -> Text:
-        text = Text.assemble(("History", "bold"), f"  {count:,} chats", no_wrap=True, overflow="ellipsis")
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append("History", "bold").append(f"  {plural(count, 'chat')}")
         if typed:
             found = f"{len(self._rows)}{'+' if len(self._rows) >= HITS else ''}"
             text.append(f"  {found} places found")

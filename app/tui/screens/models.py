@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual import on, work
@@ -18,15 +18,13 @@ from app.terminal import sanitize
 from app.tui.catalogue import Details, Row, details_of, list_models
 from app.tui.model_view import HEADER, details_text, row_text
 from app.tui.screens.choose import Ask, Choose, confirm
+from app.tui.screens.reporting import Reporting
 from runtime.errors import LocalqError
-
-if TYPE_CHECKING:
-    from app.tui.app import LocalqApp
 
 WIDTHS: Final = [(0, "-narrow"), (110, "-wide")]
 
 
-class Models(Screen[str | None]):
+class Models(Reporting, Screen[str | None]):
     """The name of the model that is to answer; None where the person leaves."""
 
     CSS_PATH = "models.tcss"
@@ -42,8 +40,6 @@ class Models(Screen[str | None]):
         Binding("n", "name", "2nd name"),
         Binding("d,delete", "delete", "Delete", key_display="d"),
     ]
-
-    app: LocalqApp
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 from rich.text import Text
@@ -16,14 +16,12 @@ from textual.widgets import Input, Static
 
 from app.tui.host import Host, Wanted
 from app.tui.preferences import PARAMETERS, Preferences
+from app.tui.screens.reporting import Reporting
 from runtime.errors import LocalqError
 from runtime.units import format_bytes
 
-if TYPE_CHECKING:
-    from app.tui.app import LocalqApp
 
-
-class Parameters(ModalScreen[Preferences | None]):
+class Parameters(Reporting, ModalScreen[Preferences | None]):
     """The preferences that are chosen; None where the person leaves."""
 
     CSS_PATH = "parameters.tcss"
@@ -34,8 +32,6 @@ class Parameters(ModalScreen[Preferences | None]):
         Binding("up", "app.focus_previous", show=False),
         Binding("down", "app.focus_next", show=False),
     ]
-
-    app: LocalqApp
 
     def __init__(self, preferences: Preferences, host: Host, model: str | None) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from rich.text import Text
 from textual import on, work
@@ -16,10 +16,8 @@ from textual.widgets.option_list import Option
 
 from app.chats import Chats, Prompt
 from app.terminal import sanitize
+from app.tui.screens.reporting import Reporting
 from runtime.errors import LocalqError
-
-if TYPE_CHECKING:
-    from app.tui.app import LocalqApp
 
 Kind = Literal["persona", "template"]
 TITLES: Final = {"persona": "Personas", "template": "Prompt templates"}
@@ -37,7 +35,7 @@ BEGINNING: Final = {
 """Offered until the person keeps some of their own."""
 
 
-class Prompts(ModalScreen[Prompt | None]):
+class Prompts(Reporting, ModalScreen[Prompt | None]):
     """The text that is chosen; None where the person leaves. ``text`` is offered to be kept."""
 
     CSS_PATH = "prompts.tcss"
@@ -46,8 +44,6 @@ class Prompts(ModalScreen[Prompt | None]):
         Binding("ctrl+s", "keep", "Keep"),
         Binding("ctrl+d", "forget", "Delete", priority=True),
     ]
-
-    app: LocalqApp
 
     def __init__(self, kind: Kind, chats: Chats, text: str) -> None:
         super().__init__()
