@@ -49,10 +49,8 @@ class Tensor(click.ParamType["Override"]):
 @click.option(
     "--calib",
     metavar="builtin|none|chats|FILE",
-    help=(
-        "Texts to calibrate with: .txt, .md, .jsonl of conversations, or the chats kept on this machine."
-        "  [default: builtin]"
-    ),
+    help="Texts to calibrate with: .txt, .md, .jsonl of conversations, or the chats kept on this machine.  "
+    "[default: builtin]",
 )
 @click.option(
     "--calib-tokens",
