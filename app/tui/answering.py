@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Sequence
@@ -36,7 +37,9 @@ class Ahead:
     stage: Stage = "waiting"
     share: float = 0.0
     """Of the prompt that is read."""
+    prompt_tokens: int = 0
     tokens: int = 0
+    """Of the answer."""
     seconds: float = 0.0
     """Since the first token."""
 
@@ -91,9 +94,7 @@ class Answering:
         """What came since the last call."""
         with self._lock:
             taken = self._ahead
-            self._ahead = Ahead(
-                stage=taken.stage, share=taken.share, tokens=taken.tokens, seconds=taken.seconds
-            )
+            self._ahead = dataclasses.replace(taken, said="", thought="")
             return taken
 
     def run(self) -> Outcome:
@@ -143,6 +144,7 @@ class Answering:
             max_tokens=self.preferences.max_tokens,
         )
         with self._lock:
+            self._ahead.prompt_tokens = fitted.tokens
             self._generation = generation
             if self.stopped:
                 generation.cancel()

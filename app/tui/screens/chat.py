@@ -28,11 +28,11 @@ class ChatScreen(ChatOrders):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
-        Binding("f1", "help", "Help", key_display="F1"),
-        Binding("f2,ctrl+o", "history", "History", key_display="F2"),
-        Binding("f3", "models", "Models", key_display="F3"),
-        Binding("f4", "parameters", "Settings", key_display="F4"),
-        Binding("f5", "again", "Again", key_display="F5"),
+        Binding("f1", "help", "Help", key_display="F1", priority=True),
+        Binding("f2,ctrl+o", "history", "History", key_display="F2", priority=True),
+        Binding("f3", "models", "Models", key_display="F3", priority=True),
+        Binding("f4", "parameters", "Settings", key_display="F4", priority=True),
+        Binding("f5", "again", "Again", key_display="F5", priority=True),
         Binding("f6,ctrl+t", "branches", "Tree", key_display="F6", priority=True),
         Binding("ctrl+n", "new_chat", "New", key_display="^n"),
         Binding("tab", "switch", "Messages", show=False),

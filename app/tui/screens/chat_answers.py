@@ -198,7 +198,7 @@ class ChatAnswers(ChatView):
                 self.gauge(doing=f"reading {ahead.share:.0%}")
             case "writing":
                 speed = (ahead.tokens - 1) / ahead.seconds if ahead.seconds > 0.2 else None
-                self.gauge(doing="writing", writing=speed)
+                self.gauge(doing="writing", writing=speed, used=ahead.prompt_tokens + ahead.tokens)
             case _:
                 pass
 
