@@ -7,11 +7,13 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
+from textual.screen import Screen
 
 from app.chats import Chats
 from app.cli.errors import describe
@@ -20,6 +22,7 @@ from app.cli.output import Output
 from app.settings import Settings
 from app.terminal import sanitize
 from app.tui.clipboard import copying
+from app.tui.commands import COMMANDS
 from app.tui.host import Host
 from app.tui.preferences import Preferences
 from app.tui.screens.chat import ChatScreen
@@ -180,6 +183,10 @@ class LocalqApp(App[None]):
         if self.chats is not None:
             await asyncio.to_thread(self.chats.close)
 
-    def get_system_commands(self, screen: object) -> Iterable[object]:  # type: ignore[override]
-        """What the palette offers beside the commands: nothing that they do not have."""
-        return ()
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What the palette offers: the commands. One that needs an argument is begun in the editor."""
+        chat = self.chat_screen
+        if chat is not None and screen is chat:
+            for command in COMMANDS:
+                key = f"  ({command.key})" if command.key else ""
+                yield SystemCommand(command.title, command.help + key, partial(chat.choose, command))

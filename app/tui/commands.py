@@ -35,7 +35,7 @@ COMMANDS: Final = (
     Command("again", "Answer again", "again", "another answer beside the last one", key="F5"),
     Command("continue", "Continue", "continue_answer", "go on with the last answer"),
     Command("edit", "Edit the question", "edit_last", "change the last question: a branch"),
-    Command("tree", "Branches", "branches", "the chat as a tree", key="F6"),
+    Command("tree", "Branches", "branches", "the chat as a tree", key="Ctrl+T"),
     Command("stop", "Stop", "stop", "end the answer under way", key="Esc"),
     Command("copy", "Copy the answer", "copy_last", "the last answer to the clipboard"),
     Command("code", "Copy the code", "copy_code", "the last code block to the clipboard"),

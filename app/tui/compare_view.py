@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Final
 
 from rich.text import Text
@@ -39,22 +40,14 @@ def answer_text(seen: Compared, *, left: bool) -> Text:
     """One side. The divergences stand on the left, for they are by the tokens of that answer."""
     steps = seen.first if left else seen.second
     parting = seen.parting
-    text, sanitizer = Text(), Sanitizer()
-    pending = b""
-    style = ""
+    text, sanitizer, style = Text(), Sanitizer(), ""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be cut between tokens
     for number, step in enumerate(steps):
         style = style_of(seen.divergence[number]) if left and number < len(seen.divergence) else ""
         if number == parting:
             style = PARTING
-        pending += step.text
-        try:
-            said, pending = pending.decode(), b""
-        except UnicodeDecodeError:
-            if len(pending) < 4:  # a character may be cut between tokens
-                continue
-            said, pending = pending.decode("utf-8", "replace"), b""
-        text.append(sanitizer.feed(said), style)
-    text.append(sanitizer.feed(pending.decode("utf-8", "replace")) + sanitizer.flush(), style)
+        text.append(sanitizer.feed(decoder.decode(step.text)), style)
+    text.append(sanitizer.feed(decoder.decode(b"", final=True)) + sanitizer.flush(), style)
     return text
 
 

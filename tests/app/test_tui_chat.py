@@ -156,7 +156,7 @@ async def test_the_tree_shows_all_branches_and_leads_to_each(stage: Stage) -> No
         await pilot.press("f5")
         await until(pilot, lambda: "‹ 2/2 ›" in text_of(app))
         await answered(pilot)
-        await pilot.press("f6")
+        await pilot.press("ctrl+t")
         await until(pilot, lambda: "Branches: 2" in text_of(app))
         await until(pilot, lambda: text_of(app).count("tiny  one") == 2)
         await pilot.press("up", "enter")
@@ -164,7 +164,7 @@ async def test_the_tree_shows_all_branches_and_leads_to_each(stage: Stage) -> No
 
 
 async def test_continue_adds_to_the_last_answer(stage: Stage) -> None:
-    async with stage.open() as (app, pilot):
+    async with stage.open() as (_app, pilot):
         await say(pilot, "echo begun")
         await answered(pilot)
         await say(pilot, "/continue")

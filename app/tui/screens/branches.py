@@ -36,7 +36,7 @@ class Branches(ModalScreen[int | None]):
     Branches TreeWidget, Branches Tree { height: 1fr; margin: 1 0; background: $surface; }
     Branches .keys { color: $text-muted; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f6", "leave", "Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,ctrl+t", "leave", "Close")]
 
     def __init__(self, tree: Tree, leaf_id: int) -> None:
         super().__init__()

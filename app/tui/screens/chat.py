@@ -33,7 +33,7 @@ class ChatScreen(ChatOrders):
         Binding("f3", "models", "Models", key_display="F3", priority=True),
         Binding("f4", "parameters", "Settings", key_display="F4", priority=True),
         Binding("f5", "again", "Again", key_display="F5", priority=True),
-        Binding("f6,ctrl+t", "branches", "Tree", key_display="F6", priority=True),
+        Binding("ctrl+t", "branches", "Tree", key_display="^t"),
         Binding("ctrl+n", "new_chat", "New", key_display="^n"),
         Binding("tab", "switch", "Messages", show=False),
     ]

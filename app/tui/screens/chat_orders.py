@@ -28,6 +28,14 @@ class ChatOrders(ChatAnswers):
         if inspect.iscoroutine(done):
             await done
 
+    async def choose(self, command: Command) -> None:
+        """Do it, or begin it in the editor where it needs to know more."""
+        if command.needs_argument:
+            self.editor.put(f"/{command.name} ")
+            self.editor.focus()
+        else:
+            await self.order(command)
+
     # -- screens --------------------------------------------------------------------------------------------
 
     def action_help(self) -> None:

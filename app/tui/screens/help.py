@@ -43,7 +43,7 @@ KEYS: Final = (
         "Everywhere",
         (
             ("F1 F2 F3 F4", "help, history, models, settings"),
-            ("F5 F6", "answer again, branches"),
+            ("F5 Ctrl+T", "answer again, branches"),
             ("Ctrl+N", "new chat"),
             ("Ctrl+P", "palette: everything by name"),
             ("Ctrl+C", "copy what is selected, or stop"),
