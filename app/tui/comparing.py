@@ -126,7 +126,8 @@ class Comparison:
         told = [step.token for step in seen.first]
         for number, step in enumerate(seen.first):
             self._check()
-            (judged,) = self._steps(engine, (*prompt, *told[:number]), 1)
+            # Without the end of the answer as a choice there always is a token to have probabilities of.
+            (judged,) = self._steps(engine, (*prompt, *told[:number]), 1, ignore_eos=True)
             seen.divergence.append(divergence(step.likely, judged.likely))
             seen.agrees.append(step.top == judged.top)
             changed()
@@ -162,9 +163,13 @@ class Comparison:
             steps.append(step)
             changed()
 
-    def _steps(self, engine: ChatEngine, prompt: Sequence[int], tokens: int) -> list[Step]:
+    def _steps(
+        self, engine: ChatEngine, prompt: Sequence[int], tokens: int, *, ignore_eos: bool = False
+    ) -> list[Step]:
         found: list[Step] = []
-        generation = engine.submit(prompt, sampling=GREEDY, max_tokens=tokens, logprobs=KEPT)
+        generation = engine.submit(
+            prompt, sampling=GREEDY, max_tokens=tokens, logprobs=KEPT, ignore_eos=ignore_eos
+        )
         for event in generation:
             if isinstance(event, TokenEvent):
                 found += [_step(row) for row in event.logprobs]

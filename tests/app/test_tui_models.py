@@ -151,18 +151,22 @@ class SpeakingEngine(FakeEngine):
 
     def submit(self, prompt: Any, **options: Any) -> Any:
         position = len(tuple(prompt)) - 2
-        return _Spoken(self, position, options["max_tokens"])
+        return _Spoken(self, position, options["max_tokens"], options["ignore_eos"])
 
 
 class _Spoken:
-    def __init__(self, engine: SpeakingEngine, position: int, most: int) -> None:
+    def __init__(self, engine: SpeakingEngine, position: int, most: int, ignore_eos: bool) -> None:
         self._engine, self._position, self._most = engine, position, most
+        self._ignore_eos = ignore_eos
 
     def cancel(self) -> None:
         raise AssertionError("nobody cancels")
 
     def __iter__(self) -> Iterator[Event]:
         told = self._engine.script[self._position : self._position + self._most]
+        if self._ignore_eos:
+            likely = self._engine.likely(self._position)
+            told = [max(likely, key=lambda token: likely[token])]
         for number, token in enumerate(told, self._position):
             likely = self._engine.likely(number)
             row = (
