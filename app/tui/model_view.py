@@ -9,13 +9,12 @@ from rich.text import Text
 
 from app.cli.chart import bar
 from app.cli.figures import divergence_cells, with_error
-from app.cli.text import format_parameters, shorten
+from app.cli.text import format_parameters, shorten, wrap
 from app.terminal import sanitize
 from app.tui.catalogue import Details, Layer, Row, formats
 from runtime.units import format_bytes
 
 _COLUMNS: Final = (
-    ("NAME", -23),
     ("SIZE", 9),
     ("BITS", 5),
     ("TYPE", 8),
@@ -23,31 +22,39 @@ _COLUMNS: Final = (
     ("TOP-1", 6),
     ("TOK/S", 6),
 )
-HEADER: Final = "  " + " ".join(
-    f"{title:<{-width}}" if width < 0 else f"{title:>{width}}" for title, width in _COLUMNS
-)
+_OTHERS: Final = 2 + sum(width + 1 for _, width in _COLUMNS)
+LEAST_NAME, MOST_NAME = 16, 44
 LABEL: Final = 12
 
 
-def row_text(row: Row, loaded: bool) -> Text:
-    """A line as wide as ``HEADER``."""
+def name_columns(width: int) -> int:
+    """What a row of ``width`` columns leaves for the name."""
+    return min(MOST_NAME, max(LEAST_NAME, width - _OTHERS))
+
+
+def header_text(width: int) -> Text:
+    """What stands above the rows."""
+    titles = " ".join(f"{title:>{room}}" for title, room in _COLUMNS)
+    return Text(f"  {'NAME':<{name_columns(width)}} {titles}", "bold dim", no_wrap=True)
+
+
+def row_text(row: Row, loaded: bool, width: int) -> Text:
+    """A line of the list."""
     summary, figures = row.manifest.summary, row.certificate.figures if row.certificate else None
-    kl = divergence_cells(figures)[0] if figures is not None else ""
-    same = f"{100 * figures.top1_agreement:.1f}%" if figures is not None else ""
     cells = (
-        sanitize(row.manifest.name, newlines=False),
         format_bytes(row.manifest.size_bytes),
         f"{summary.bits_per_weight:.2f}",
         sanitize(summary.file_type, newlines=False),
-        kl,
-        same,
+        divergence_cells(figures)[0] if figures is not None else "",
+        f"{100 * figures.top1_agreement:.1f}%" if figures is not None else "",
         f"{row.speed:.1f}" if row.speed is not None else "",
     )
-    text = Text("● " if loaded else "  ", "bold", no_wrap=True, overflow="ellipsis")
-    for number, (cell, (_, width)) in enumerate(zip(cells, _COLUMNS, strict=True)):
-        fitted = shorten(cell, abs(width))
-        shown = f"{fitted:<{-width}}" if width < 0 else f"{fitted:>{width}}"
-        text.append(shown if number == 0 else f" {shown}", "bold" if number == 0 else "")
+    text = Text("● " if loaded else "  ", no_wrap=True, overflow="ellipsis")
+    columns = name_columns(width)
+    name = shorten(sanitize(row.manifest.name, newlines=False), columns)
+    text.append(f"{name:<{columns}}", "bold")
+    for cell, (_, room) in zip(cells, _COLUMNS, strict=True):
+        text.append(f" {shorten(cell, room):>{room}}")
     return text
 
 
@@ -56,7 +63,9 @@ def details_text(details: Details, width: int, measured: float | None = None) ->
     text = Text()
     facts = [*_about(details.row), *_quality(details.row), *_speed(details.row, measured), *_memory(details)]
     for name, value, style in facts:
-        text.append(f"{name:<{LABEL}}", "bold").append(f"{value}\n", style)
+        text.append(f"{name:<{LABEL}}", "bold")
+        for number, line in enumerate(wrap(value.replace("\n", " "), max(20, width - LABEL))):
+            text.append(f"{' ' * LABEL if number else ''}{line}\n", style)
     if details.layers:
         text.append("\n")
         text.append_text(chart(details.layers, width))

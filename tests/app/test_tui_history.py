@@ -56,7 +56,7 @@ async def test_typing_searches_titles_and_messages_and_opens_at_what_was_found(s
     async with stage.open() as (app, pilot):
         await open_history(app, pilot)
         await pilot.press(*"thorn")
-        await until(pilot, lambda: "1 places found" in text_of(app))
+        await until(pilot, lambda: "1 place found" in text_of(app))
         assert "roof of thorns" in text_of(app) and "Gedicht" not in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: "In dense trees" in text_of(app))
@@ -106,7 +106,7 @@ async def test_deletion_asks_first_and_leaves_nothing(stage: Stage) -> None:
     async with stage.open() as (app, pilot):
         await open_history(app, pilot)
         await pilot.press(*"magpies")
-        await until(pilot, lambda: "places found" in text_of(app))
+        await until(pilot, lambda: "2 places found" in text_of(app))
         await pilot.press("f8")
         await until(pilot, lambda: "Delete this chat?" in text_of(app))
         await pilot.press("enter")  # the first answer changes nothing
@@ -173,7 +173,7 @@ async def test_a_wide_screen_shows_the_chat_beside_the_list(stage: Stage) -> Non
     async with stage.open(LARGE) as (app, pilot):
         await open_history(app, pilot)
         await pilot.press(*"thorns")
-        await until(pilot, lambda: "1 places found" in text_of(app))
+        await until(pilot, lambda: "1 place found" in text_of(app))
         await until(pilot, lambda: "▌ In dense trees" in text_of(app))
 
 

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from app.chats import Chats
 from app.cli.front import EngineLike, Front
 from app.settings import Settings
-from app.store import Store
+from app.store import Source, Store
 from app.tui.app import LocalqApp, Opening
 from app.tui.screens.chat import ChatScreen
 from runtime.engine.config import EngineConfig
@@ -44,7 +44,8 @@ class Stage:
 
     def add_model(self, name: str = "tiny", **texts: Any) -> None:
         path = write_tiny_model(self.folder / f"{name}.gguf", **texts)
-        self.store.import_file(path, name)
+        source = Source(kind="file", origin="made for a test")
+        self.store.import_file(path, name, source=source)
 
     def app(self, **opening: Any) -> LocalqApp:
         """The app, not running yet."""

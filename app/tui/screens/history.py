@@ -112,8 +112,8 @@ class History(Reporting, Screen[Chosen | None]):
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("History", "bold").append(f"  {plural(count, 'chat')}")
         if typed:
-            found = f"{len(self._rows)}{'+' if len(self._rows) >= HITS else ''}"
-            text.append(f"  {found} places found")
+            more = " or more" if len(self._rows) >= HITS else ""
+            text.append(f"  {plural(len(self._rows), 'place')}{more} found")
         elif self._folder is not None:
             text.append(f"  in {sanitize(self._folder, newlines=False) or 'no folder'}")
         elif count > SHOWN:

@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 
 from app.terminal import sanitize
 from app.tui.catalogue import Details, Row, details_of, list_models
-from app.tui.model_view import HEADER, details_text, row_text
+from app.tui.model_view import details_text, header_text, row_text
 from app.tui.screens.choose import Ask, Choose, confirm
 from app.tui.screens.reporting import Reporting
 from runtime.errors import LocalqError
@@ -71,13 +71,9 @@ class Models(Reporting, Screen[str | None]):
         keep = keep or (loaded.name if loaded is not None else None)
         listed = self.query_one("#models", OptionList)
         listed.clear_options()
-        self.query_one("#header", Static).update(Text(HEADER, "bold dim", no_wrap=True))
-        listed.add_options(
-            [
-                Option(row_text(row, loaded is not None and row.manifest.name == loaded.name))
-                for row in self._rows
-            ]
-        )
+        width, name = self.size.width - 4, loaded.name if loaded is not None else None
+        self.query_one("#header", Static).update(header_text(width))
+        listed.add_options([Option(row_text(row, row.manifest.name == name, width)) for row in self._rows])
         names = [row.manifest.name for row in self._rows]
         listed.highlighted = (names.index(keep) if keep in names else 0) if names else None
         if not names:
@@ -95,7 +91,8 @@ class Models(Reporting, Screen[str | None]):
         self.show_details()
 
     def on_resize(self) -> None:
-        self.show_details()
+        row = self.current()
+        self.refresh_rows(row.manifest.name if row is not None else None)
 
     @work(group="details", exclusive=True, exit_on_error=False)
     async def show_details(self) -> None:
