@@ -196,9 +196,9 @@ def speaking(stage: Stage) -> None:
     def make(config: EngineConfig, on_progress: Callable[[float], None] | None) -> EngineLike:
         stored = stage.store.paths(stage.store.get("good"))
         if config.model_paths == tuple(map(str, stored)):
-            return SpeakingEngine(config, on_progress, blue, sure(blue, 3, {3: 0.8, 6: 0.1}))  # type: ignore[return-value]
+            return SpeakingEngine(config, on_progress, blue, sure(blue, 3, {3: 0.8, 6: 0.1}))
         teacher = sure(blue, 3, {3: 0.2, 6: 0.7})
-        return SpeakingEngine(config, on_progress, grey, teacher)  # type: ignore[return-value]
+        return SpeakingEngine(config, on_progress, grey, teacher)
 
     stage.make_engine = make  # type: ignore[assignment]
 

@@ -53,7 +53,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr("app.tui.screens.history.when", lambda moment: f"{moment:%Y-%m-%d}")
     monkeypatch.setattr("runtime.hardware.energy.EnergyMeter.joules", property(lambda self: None))
     monkeypatch.chdir(tmp_path)
-    stage = Stage(tmp_path, settings={"ram": 1 << 30})
+    stage = Stage(tmp_path, settings={"ram": 1 << 30, "threads": 2})
     stage.add_model("good", seed=0)
     stage.add_model("small", seed=1)
     store = stage.store

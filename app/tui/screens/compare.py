@@ -123,6 +123,11 @@ class Compare(Reporting, Screen[None]):
             self._models[side] = names[chosen]
             self.show_names()
 
+    @property
+    def running(self) -> bool:
+        """Whether a comparison is under way."""
+        return self._comparison is not None
+
     def action_swap(self) -> None:
         """Left for right: the divergence is that of the right model from the left one."""
         self._models.reverse()
