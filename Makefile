@@ -54,7 +54,7 @@ bench: $(VENV)/installed-test $(DEMO) ## Measure the engine and the kernels (doc
 	$(BIN)/python -m benchmarks.bench_kernels
 
 screenshots: $(VENV)/installed-test $(DEMO) ## Draw the pictures in docs/screens, with the demo model
-	$(BIN)/python -m packaging.screenshots docs/screens
+	PYTHONPATH=. $(BIN)/python packaging/screenshots.py docs/screens
 
 docs: $(VENV)/installed ## Write docs/cli.md from the commands' help
 	$(BIN)/python -m app.cli.document > $(VENV)/cli.md

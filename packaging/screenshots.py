@@ -22,6 +22,7 @@ from textual.pilot import Pilot
 
 from app.cli.front import Front
 from app.settings import Settings
+from app.store import Store
 from app.tui.app import LocalqApp, Opening
 from app.tui.preferences import Preferences
 
@@ -52,6 +53,8 @@ class Stage:
     async def ready(self) -> None:
         """Until the model is loaded."""
         await self.until(lambda: self.app.host.loaded is not None)
+        if (chat := self.app.chat_screen) is not None:
+            chat.editor.put("")  # the draft of the scene before
 
     async def ask(self, text: str) -> None:
         """A question, and its whole answer."""
@@ -88,7 +91,7 @@ async def commands(stage: Stage) -> None:
     """Slash commands with completion."""
     await stage.ready()
     await stage.pilot.press("/")
-    await stage.pilot.pause(0.5)
+    await stage.pilot.pause(0.3)  # before the draft is kept
 
 
 async def history(stage: Stage) -> None:
@@ -159,25 +162,30 @@ SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
 )
 
 
-def prepare(home: Path) -> None:
-    """A store with the demo model, and a smaller quantization of it."""
+NEED_TWO = (models, compare)
+"""Scenes with a second model."""
+
+
+def prepare(home: Path, two: bool) -> None:
+    """A store with the demo model, and if ``two`` a smaller quantization of it."""
     localq = [sys.executable, "-m", "app.cli.main"]
     environment = {**os.environ, "LOCALQ_HOME": str(home)}
 
     def run(*words: str) -> None:
         subprocess.run([*localq, *words], env=environment, cwd=ROOT, check=True)
 
-    if not (home / "manifests").is_dir():
+    stored = {model.name for model in Store(home).list()}
+    if "demo" not in stored:
         run("import", str(ROOT / ".cache" / "demo.gguf"), "--name", "demo")
-        run("quantize", "demo", "--to", "q3_k_m", "--out", SMALL, "--calib-tokens", "4096")
+    if two and SMALL not in stored:
+        texts = ("--calib-tokens", "4096", "--eval-chunks", "8")
+        run("quantize", "demo", "--to", "q3_k_m", "--out", SMALL, *texts)
 
 
 async def draw(scene: Callable[[Stage], Awaitable[None]], home: Path, target: Path, theme: str) -> None:
     """One picture."""
     greedy = Preferences(temperature=0.0, max_tokens=160)
-    opening = Opening(
-        model=None if scene is first else "demo", new=True, preferences=greedy, theme=theme
-    )
+    opening = Opening(model=None if scene is first else "demo", new=True, preferences=greedy, theme=theme)
     app = LocalqApp(Front(), Settings(home=home), opening)
     async with app.run_test(size=SIZE) as pilot:
         await app.begun.wait()
@@ -199,13 +207,13 @@ def main() -> None:
     options = parser.parse_args()
     folder, home = options.folder.absolute(), options.work.absolute() / "home"
     folder.mkdir(parents=True, exist_ok=True)
-    prepare(home)
+    chosen = [scene for scene in SCENES if scene.__name__ in options.only]
+    prepare(home, any(scene in NEED_TWO for scene in chosen))
     empty = options.work.absolute() / "empty"
     with chdir(ROOT):
-        for scene in SCENES:
-            if scene.__name__ in options.only:
-                place = empty if scene is first else home
-                asyncio.run(draw(scene, place, folder / f"{scene.__name__}.svg", options.theme))
+        for scene in chosen:
+            place = empty if scene is first else home
+            asyncio.run(draw(scene, place, folder / f"{scene.__name__}.svg", options.theme))
 
 
 if __name__ == "__main__":

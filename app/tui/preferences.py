@@ -105,7 +105,7 @@ PARAMETERS: Final = (
     Parameter("presence_penalty", "Presence penalty", float, -100, 100, "0", "0 = off"),
     Parameter("dry_multiplier", "DRY", float, 0, 100, "0", "against repeated sequences; 0 = off"),
     Parameter("xtc_probability", "XTC", float, 0, 1, "0", "leaves out the likeliest; 0 = off"),
-    Parameter("seed", "Seed", int, 0, 2**32 - 2, "drawn", "makes answers repeatable"),
+    Parameter("seed", "Seed", int, 0, 2**32 - 2, "by chance", "makes answers repeatable"),
     Parameter("max_tokens", "Answer tokens", int, 1, 2**31 - 1, "no limit", "ends an answer", sampling=False),
     Parameter(
         "context",
@@ -113,7 +113,7 @@ PARAMETERS: Final = (
         int,
         1,
         1 << 24,
-        "4096, or what fits",
+        "what fits",
         "tokens of a chat",
         sampling=False,
         reloads=True,

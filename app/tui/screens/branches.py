@@ -33,7 +33,7 @@ class Branches(ModalScreen[int | None]):
         width: 90%; height: 85%; padding: 1 2; background: $surface; border: round $primary;
     }
     Branches .title { text-style: bold; color: $text-primary; }
-    Branches TreeWidget, Branches Tree { height: 1fr; margin: 1 0; background: $surface; }
+    Branches Tree { height: 1fr; margin: 1 0; background: $surface; background-tint: $surface 0%; }
     Branches .keys { color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,ctrl+t", "leave", "Close")]

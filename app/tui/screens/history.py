@@ -34,6 +34,8 @@ HITS: Final = 100
 PREVIEWED: Final = 30
 """Messages of the preview, the last ones."""
 
+SHOWN_PROBLEMS: Final = 3
+
 Chosen = tuple[int, int | None]
 """A chat, and the message in it that was found."""
 
@@ -271,14 +273,18 @@ class History(Reporting, Screen[Chosen | None]):
             await self._import(name)
 
     async def _import(self, name: str) -> None:
-        from app.tui.importing import import_chats
+        from app.chats.imports import take_in
+        from app.cli.chats.import_ import summary
 
         try:
-            said = await asyncio.to_thread(import_chats, self._chats, name)
+            taken = await asyncio.to_thread(take_in, self._chats, [Path(name)])
         except LocalqError as error:
             self.app.fail(error)
         else:
-            self.notify(said, markup=False, timeout=8)
+            unread = [f"not read: {problem.where}: {problem.reason}" for problem in taken.unread]
+            self.notify(
+                sanitize("\n".join([summary(taken), *unread[:SHOWN_PROBLEMS]])), markup=False, timeout=8
+            )
         self.refresh_rows(self._current_id())
 
     @work(group="dialog", exit_on_error=False)

@@ -55,9 +55,7 @@ class Parameters(Reporting, ModalScreen[Preferences | None]):
                     )
                     yield Static(Text(parameter.help), classes="help")
             yield Static(id="verdict")
-            yield Static(
-                "Enter, F4 take them   Esc leaves   Ctrl+R defaults   ↻ loads the model again", classes="keys"
-            )
+            yield Static("Enter takes them   Esc leaves   Ctrl+R defaults   ↻ loads it again", classes="keys")
 
     def on_mount(self) -> None:
         self.query_one(f"#{PARAMETERS[0].name}", Input).focus()

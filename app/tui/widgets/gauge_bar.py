@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from app.terminal import sanitize
 from app.tui.gauges import Gauges, draw
+from app.tui.widgets.styles import component_style
 
 
 class GaugeBar(Widget):
@@ -47,10 +48,7 @@ class GaugeBar(Widget):
     def render(self) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
         for said, style in draw(self.gauges, self.size.width + 2):
-            text.append(
-                sanitize(said, newlines=False),
-                self.get_component_rich_style(style, partial=True) if style else "",
-            )
+            text.append(sanitize(said, newlines=False), component_style(self, style) if style else "")
         return text
 
     def on_click(self) -> None:

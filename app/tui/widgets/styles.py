@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from rich.style import Style
+from textual.widget import Widget
+
 STYLES: Final = (
     "strong", "em", "code", "strike", "link", "url", "h1", "h2", "h3", "bullet", "quote-bar", "rule",
     "table-head", "code-bar", "action", "fence", "comment", "keyword", "string", "number", "builtin",
@@ -55,3 +58,19 @@ RULES: Final = """
 def component_classes() -> set[str]:
     """Those that a widget with these rules has."""
     return {f"md--{name}" for name in STYLES} | {"md--cursor"}
+
+
+def component_style(widget: Widget, name: str, *, background: bool = False) -> Style:
+    """A component's style to lay over the widget's own: its colour as it is on that background.
+
+    (Textual's partial style leaves out what is muted: of ``$text-muted`` it keeps the colour that would be
+    readable on no background.) None for a class that the widget does not have.
+    """
+    if name not in widget.COMPONENT_CLASSES:
+        return Style()
+    found = widget.get_visual_style(name).rich_style
+    own = widget.get_component_rich_style(name, partial=True)
+    colour = found.color if widget.get_component_styles(name).has_rule("color") else None
+    return Style.combine(
+        [own.without_color, Style(color=colour, bgcolor=found.bgcolor if background else None)]
+    )

@@ -22,7 +22,7 @@ from textual.strip import Strip
 from app.tui.entry import Entry
 from app.tui.markdown import Code, Line, Span
 from app.tui.widgets.selecting import highlighted, text_between
-from app.tui.widgets.styles import RULES, component_classes
+from app.tui.widgets.styles import RULES, component_classes, component_style
 
 GUTTER: Final = 2
 MEASURE_SECONDS: Final = 0.005
@@ -361,7 +361,7 @@ class Transcript(ScrollView, can_focus=True):
         if names not in self._styles:
             found = Style()
             for name in names.split():
-                found += self.get_component_rich_style(f"md--{name}", partial=True, default=Style())
+                found += component_style(self, f"md--{name}", background=name == "cursor")
             self._styles[names] = found
         return self._styles[names]
 
