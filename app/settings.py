@@ -35,11 +35,12 @@ class Settings:
     home: Path | None = None
     """Folder of the store; None = the platform's data folder."""
     context: int | None = None
-    """Tokens of one conversation; None = 4096, or fewer where the model or the memory holds fewer."""
+    """Tokens of one conversation; None = 4096, or fewer where the model or the memory holds fewer, or what
+    the file was fitted to a memory with."""
     threads: int = 0
     """Threads of one decode step; 0 = one for each physical core."""
-    kv: KvType = "f16"
-    """Type of the KV cache."""
+    kv: KvType | None = None
+    """Type of the KV cache; None = f16, or what the file was fitted to a memory with."""
     ram: int | None = None
     """Bytes that a model may use at most; None = what the machine has available."""
     color: ColorChoice = "auto"

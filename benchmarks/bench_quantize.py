@@ -157,17 +157,17 @@ class Bench:
         """Every tensor in the same type."""
         own_output = ["output.weight"] if has_output(self.original) else []
         pinned = tuple(Override(name, EMBEDDINGS) for name in ["token_embd.weight", *own_output])
-        certificate, mine = self._ours(Target(kind), pinned)
+        certificate, mine = self.ours(Target(kind), pinned)
         path, seconds = theirs(self.tool, self.original, self.imatrix, self.folder, kind, certificate)
-        return Comparison(self.original.stem, kind, mine, self._judge(path, seconds))
+        return Comparison(self.original.stem, kind, mine, self.judge(path, seconds))
 
     def same_bytes(self, mixture: str) -> Comparison:
         """Their mixture, and our best in its bytes."""
         path, seconds = theirs(self.tool, self.original, self.imatrix, self.folder, mixture, None)
-        _, mine = self._ours(Target(size_bytes=path.stat().st_size), ())
-        return Comparison(self.original.stem, f"bytes of {mixture}", mine, self._judge(path, seconds))
+        _, mine = self.ours(Target(size_bytes=path.stat().st_size), ())
+        return Comparison(self.original.stem, f"bytes of {mixture}", mine, self.judge(path, seconds))
 
-    def _ours(self, target: Target, pinned: tuple[Override, ...]) -> tuple[Certificate, Judged]:
+    def ours(self, target: Target, pinned: tuple[Override, ...]) -> tuple[Certificate, Judged]:
         out = self.folder / "ours.gguf"
         request = QuantizeRequest(
             source=(self.original,),
@@ -181,9 +181,9 @@ class Bench:
             replace=True,
         )
         certificate, seconds = ours(request, self.statistics)
-        return certificate, self._judge(out, seconds)
+        return certificate, self.judge(out, seconds)
 
-    def _judge(self, path: Path, seconds: float) -> Judged:
+    def judge(self, path: Path, seconds: float) -> Judged:
         return judge(path, self.original, self.chunks, seconds)
 
 

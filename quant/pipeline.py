@@ -20,6 +20,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from quant.allocation.fit import plan_fit
+from quant.allocation.joint import Model
 from quant.allocation.measure import measure
 from quant.allocation.plan import Plan, PlanDocument, best_within, settle
 from quant.allocation.recipe import OUTER_ROLES, assign, role_of
@@ -34,6 +36,7 @@ from quant.encoders.tensor import Chunk, chunks
 from quant.errors import CannotEncode, OutputExists
 from quant.evaluation.overlap import require_disjoint
 from quant.files.outline import lay_out_file
+from quant.files.reuse import reuse
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, require_room
@@ -42,6 +45,7 @@ from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, igno
 from quant.publication import publish_beside, save_imatrix
 from quant.request import QuantizeRequest
 from quant.steps import Calibrated, Steps, from_imatrix, real_steps
+from runtime.hardware import this_machine
 from runtime.hardware.energy import EnergyMeter
 from runtime.kernels import active_isa
 
@@ -138,9 +142,12 @@ class _Run:
                 copied=len(source.tensors) - len(plan.formats),
                 nbytes=layout.size,
                 bits_per_weight=certificate.bits_per_weight,
+                running=plan.running,
             )
         )
         with PartFile(work.part, layout) as part:
+            if request.reuse is not None:
+                reuse(request.reuse, certificate, calibrated.sha256 if calibrated else None, part, work)
             finished, resumed = encode_all(
                 source,
                 plan,
@@ -241,6 +248,11 @@ class _Run:
             jobs=request.jobs,
             on_tensor=lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
         )
+        if (fit := request.target.fit) is not None:
+            model = Model(source.model.headers, measured, settled.formats)
+            machine = this_machine(ram=fit.memory_bytes)
+            joint = plan_fit(model, fit, machine, threads=request.jobs)
+            return Plan(joint.formats, joint.running())
         return best_within(source, settled, measured, self._room(digests))
 
     def _room(self, digests: tuple[str, ...]) -> int:

@@ -57,6 +57,8 @@ def written_bytes(source: Source, request: QuantizeRequest) -> int:
         return target.size_bytes
     if target.bits_per_weight is not None:
         return int(target.bits_per_weight / 8 * sum(tensor.elements for tensor in source.tensors))
+    if target.fit is not None:  # no more than the memory that it shall run in, nor than the source
+        return min(source.model.size_bytes, this_machine(ram=target.fit.memory_bytes).memory.available)
     plan = Plan(assign(source.tensors, target.mixture or "", request.overrides))
     return sum(entry.nbytes for entry in entries(source.tensors, plan))
 

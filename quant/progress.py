@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from quant.allocation.running import Running
 from quant.certificate.document import TensorFacts
 
 Phase: TypeAlias = Literal["hash", "check", "calibrate", "measure", "resume", "encode", "evaluate"]
@@ -30,6 +31,8 @@ class PlannedEvent:
     nbytes: int
     """Of the file."""
     bits_per_weight: float
+    running: Running | None = None
+    """Where the formats were chosen for a memory."""
 
 
 @dataclass(frozen=True, slots=True)

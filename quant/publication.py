@@ -31,6 +31,13 @@ def publish_beside(out: Path, part: PartFile, certificate: Certificate, *, repla
     part.publish(out, replace=replace)
 
 
+def rewrite_certificate(path: Path, certificate: Certificate) -> None:
+    """Puts ``certificate`` in the place of the one beside the file at ``path``."""
+    temporary = path.with_name(f".{path.name}{CERTIFICATE_SUFFIX}.new")
+    temporary.write_bytes(to_json(certificate))
+    temporary.replace(certificate_path(path))
+
+
 def save_imatrix(path: Path, source: Source, request: QuantizeRequest, calibrated: Calibrated) -> None:
     """Writes what calibration measured to ``path``, for llama.cpp's tools.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from quant.allocation.fit import Fit
 from quant.allocation.recipe import MIXTURES, Override
 from quant.calibration.imatrix import ImatrixFile
 from quant.calibration.text import CalibrationText
@@ -14,30 +15,40 @@ from quant.evaluation.result import EvaluationText
 
 _BITS: Final = " bits per weight"
 _BYTES: Final = " bytes"
+FITTED: Final = "fitted to a memory"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Exactly one of three: a mixture's name, bits for each weight, or the size of the whole file."""
+    """Exactly one of four: a mixture's name, bits for each weight, the size of the whole file, or the memory
+    that it runs in."""
 
     mixture: str | None = None
     bits_per_weight: float | None = None
     size_bytes: int | None = None
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        if [self.mixture, self.bits_per_weight, self.size_bytes].count(None) != 2:
-            raise ValueError("a target is one of a mixture, bits per weight, or a size")
+        if [self.mixture, self.bits_per_weight, self.size_bytes, self.fit].count(None) != 3:
+            raise ValueError("a target is one of a mixture, bits per weight, a size, or a memory")
 
     def __str__(self) -> str:
         if self.mixture is not None:
             return self.mixture
+        if self.fit is not None:
+            return FITTED
         if self.bits_per_weight is not None:
             return f"{self.bits_per_weight!r}{_BITS}"
         return f"{self.size_bytes}{_BYTES}"
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """The inverse of ``str``. Raises ValueError for what no target reads as."""
+        """The inverse of ``str``; of a memory the numbers are lost, the certificate has those of the plan.
+
+        Raises ValueError for what no target reads as.
+        """
+        if text == FITTED:
+            return cls(fit=Fit())
         if text.endswith(_BITS):
             bits = float(text.removesuffix(_BITS))
             if not 0 < bits < math.inf:
@@ -89,6 +100,8 @@ class QuantizeRequest:
     """The most that may be used; None = what the machine has available."""
     work: Path | None = None
     """The folder for work under way; None = that of ``out``. On the disk of ``out`` in any case."""
+    reuse: Path | None = None
+    """A file that was made of the same source: what it holds that this one would have too is copied."""
     copies: int = 1
     """How often the file will lie on the disk for a while: twice where it is copied into a store."""
     replace: bool = False
@@ -107,6 +120,7 @@ class QuantizeRequest:
             | {
                 "tool": self.tool,
                 "target": [self.target.mixture, self.target.bits_per_weight, self.target.size_bytes],
+                **({"fit": self.target.fit.deciding()} if self.target.fit else {}),
                 "overrides": [[choice.pattern, choice.format] for choice in self.overrides],
                 "calibration": [text.sha256 for text in self.calibration],
                 "calibration_tokens": self.calibration_tokens,

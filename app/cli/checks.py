@@ -88,9 +88,10 @@ def check_memory(memory: MemoryReport) -> Finding:
         f"{'>' if term is memory.binding else ' '} {term.name}: {format_bytes(term.bytes)}, {term.detail}"
         for term in memory.terms
     )
+    less = f", less {format_bytes(memory.margin)} that stay free" if memory.margin else ""
     detail = (
-        f"{format_bytes(memory.available)} available for a model: what {memory.binding.name} leaves, "
-        f"less {format_bytes(memory.margin)} that stay free\n{terms}"
+        f"{format_bytes(memory.available)} available for a model: what {memory.binding.name} leaves{less}"
+        f"\n{terms}"
     )
     if memory.available < LITTLE_MEMORY:
         return Finding("memory", "warning", detail, "ps -eo pid,rss,comm --sort=-rss | head")

@@ -33,7 +33,9 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("rm", "app.cli.rm", "Remove models."),
     ),
     "Quality": (
+        Entry("plan", "app.cli.plan", "Say what of a model fits this machine, and how good it is."),
         Entry("quantize", "app.cli.quantize", "Make a smaller model, judge it, and certify it."),
+        Entry("refit", "app.cli.refit", "Make a fitted model again for another memory."),
         Entry("eval", "app.cli.eval", "Judge a model, by itself and against its original."),
     ),
     "Store": (

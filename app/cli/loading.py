@@ -16,7 +16,15 @@ from app.errors import ModelDoesNotFit
 from app.models import ResolvedModel, require_unicode, resolve
 from app.settings import Settings
 from app.store import ChatDefaults, Manifest, Store
-from runtime.budget import MemoryPlan, auto_gpu_layers, plan_memory, suggest_config, suggest_context
+from quant.allocation.running import read_running
+from runtime.budget import (
+    MemoryPlan,
+    auto_gpu_layers,
+    best_mmap,
+    plan_memory,
+    suggest_config,
+    suggest_context,
+)
 from runtime.engine.config import EngineConfig
 from runtime.engine.messages import ModelInfo
 from runtime.errors import DoesNotFit
@@ -109,15 +117,28 @@ def plan_model(
 ) -> MemoryPlan:
     """What the engine is started with, chosen within the machine's memory, and what it will take.
 
-    What does not fit in any form is planned all the same: ``check`` of the plan then raises DoesNotFit.
+    A file that was fitted to a memory says itself what to run it with, as far as the person does not and it
+    still fits. What does not fit in any form is planned all the same: ``check`` of the plan then raises
+    DoesNotFit.
     """
     asked = EngineConfig(
         model_paths=tuple(str(path) for path in model.paths),
         threads=settings.threads,
-        kv_type=settings.kv,
+        kv_type=settings.kv or "f16",
         gpu_layers=0 if gpu_layers == "auto" else gpu_layers,
     )
-    config = suggest_config(model, machine, asked, context=settings.context)
+    context = settings.context
+    if running := read_running(model.header):
+        fitted = msgspec.structs.replace(
+            asked,
+            kv_type=settings.kv or running.kv_type,
+            ubatch_tokens=running.batch_tokens,
+            context_tokens=context or running.context_tokens,
+        )
+        fitted = msgspec.structs.replace(fitted, mmap=best_mmap(model.headers, machine.features))
+        if plan_memory(model, fitted, machine).fits:
+            asked, context = fitted, fitted.context_tokens
+    config = suggest_config(model, machine, asked, context=context)
     if gpu_layers == "auto":
         config = msgspec.structs.replace(config, gpu_layers=auto_gpu_layers(model, config, machine))
     return plan_memory(model, config, machine)

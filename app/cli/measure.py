@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.cli.front import EngineLike
 from runtime.budget import MemoryPlan
+from runtime.budget.reading import read_shares
 from runtime.engine.messages import FinishedEvent, Prompt
 from runtime.gguf import GgufModel
 
@@ -22,9 +22,6 @@ WORDS = tuple(TEXT.split())
 
 CELL_PADDING = 256
 """llama.cpp rounds the cells of a cache up to this."""
-
-_LOOKED_UP = re.compile(r"^(token_embd|per_layer_token_embd|position_embd|token_types)\.")
-_EXPERT = re.compile(r"_exps\.")
 
 
 @dataclass(frozen=True)
@@ -57,26 +54,9 @@ def prompts(engine: EngineLike, tokens: int, count: int) -> Iterator[tuple[int, 
 
 
 def weight_bytes_per_token(model: GgufModel) -> int:
-    """Bytes of weights that one decode step reads.
-
-    All tensors once, but: a table of embeddings gives one row, so it does not count, unless it is the output
-    matrix too; of experts only the share counts that a token uses; draft heads are not loaded.
-    """
-    header = model.header
-    names = {tensor.name for tensor in model.tensors}
-    tied = "output.weight" not in names
-    experts = header.hyper_int("expert_count") or 0
-    used = (header.hyper_int("expert_used_count") or 0) / experts if experts else 1.0
-    layers = (header.hyper_int("block_count") or 0) - (header.hyper_int("nextn_predict_layers") or 0)
-    total = 0.0
-    for tensor in model.tensors:
-        layer = re.match(r"^blk\.(\d+)\.", tensor.name)
-        if layer and int(layer[1]) >= layers:
-            continue
-        if _LOOKED_UP.match(tensor.name) and not (tied and tensor.name == "token_embd.weight"):
-            continue
-        total += tensor.nbytes * (used if _EXPERT.search(tensor.name) else 1.0)
-    return int(total)
+    """Bytes of weights that one decode step reads: see :func:`runtime.budget.reading.read_shares`."""
+    shares = read_shares(model.headers)
+    return int(sum(tensor.nbytes * shares[tensor.name] for tensor in model.tensors))
 
 
 def cache_bytes_per_token(plan: MemoryPlan, prompt_tokens: int, output_tokens: int) -> int:

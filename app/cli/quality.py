@@ -136,7 +136,7 @@ def certificate_of(store: Store, found: ResolvedModel) -> Certificate | None:
         return certificate
     if beside.data_sha256 != certificate.data_sha256:
         return certificate
-    return msgspec.structs.replace(certificate, making=beside.making)
+    return msgspec.structs.replace(certificate, making=beside.making, proof=beside.proof)
 
 
 def quality_blocks(name: str, certificate: Certificate) -> tuple[Block, ...]:
@@ -160,6 +160,7 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
         ("model", name),
         ("source", f"{source.name}, {source.types}, sha256 {', '.join(map(shorten_digests, source.sha256))}"),
         ("target", ", ".join([certificate.target, *certificate.overrides])),
+        *_running(certificate),
         ("weights", f"{format_bytes(certificate.nbytes)}, {certificate.bits_per_weight:.2f} bits per weight"),
         ("data", f"sha256 {shorten_digests(certificate.data_sha256)}"),
         ("calibration", _calibration(certificate)),
@@ -172,6 +173,24 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
             ("made in", f"{format_duration(making.seconds)}{energy} ({making.isa}), {making.created}")
         )
     return [*facts, *(note for note in _notes(certificate) if note[0] == "note")]
+
+
+def _running(certificate: Certificate) -> list[tuple[str, str]]:
+    from app.cli.fitting import in_memory, nats
+    from app.cli.text import format_bytes
+
+    running = certificate.running
+    if running is None:
+        return []
+    facts = [("to run with", f"{in_memory(running)}; {nats(running.kl)} from the source were foreseen")]
+    if (proof := certificate.proof) is not None:
+        text = (
+            f"{format_bytes(proof.peak_bytes)} ({proof.peak_bytes / running.peak_bytes - 1:+.1%}), "
+            f"{proof.tokens_per_second:.0f} tokens a second "
+            f"({proof.foreseen_tokens_per_second:.0f} were foreseen)"
+        )
+        facts.append(("took", text))
+    return facts
 
 
 def _calibration(certificate: Certificate) -> str:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from app.cli import options
+from app.cli.fitting import context_option, fit_options, kv_option
 from app.cli.front import Front
 from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
+    from quant.allocation.planner import Prefer
     from quant.allocation.recipe import Override
+    from runtime.engine.config import KvType
 
 DEFAULT_TARGET = "q4_k_m"
 
@@ -46,6 +49,13 @@ class Tensor(click.ParamType["Override"]):
 @click.option(
     "--size", type=options.Size(), metavar="SIZE", help="The best mixture of a file of at most SIZE."
 )
+@click.option(
+    "--fit-ram", is_flag=True, help="The best mixture that runs in this machine's memory, or that of --ram."
+)
+@options.ram_option
+@context_option(multiple=False)
+@kv_option
+@fit_options
 @click.option(
     "--calib",
     metavar="builtin|none|chats|FILE",
@@ -123,6 +133,12 @@ def command(
     mixture: str | None,
     bpw: float | None,
     size: int | None,
+    fit_ram: bool,
+    ram: int | None,
+    context: int | None,
+    kv: KvType | None,
+    keep_free: int | None,
+    prefer: Prefer,
     calib: str | None,
     calib_tokens: int,
     imatrix: str | None,
@@ -143,12 +159,14 @@ def command(
     and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
     calibration has not seen (`localq show MODEL --quality`).
 
+    With --fit-ram, context, KV cache, buffers and formats are chosen together, so that running the result
+    takes what the machine has available (or --ram) and no more; `localq plan SOURCE` says what comes of it.
+
     The same command goes on where an interrupted one stopped, and ends in the same bytes.
     """
+    from app.cli.fitting import fit_of
     from app.cli.loading import find
-    from app.cli.quality import closing
-    from app.cli.quantizing import Choices, plan_request, run
-    from app.cli.speed import measure_speed
+    from app.cli.quantizing import Choices, make
 
     settings = front.settings(ram=mem, threads=jobs)
     store, found = find(front, settings, source)
@@ -156,6 +174,7 @@ def command(
         mixture=mixture,
         bits_per_weight=bpw,
         size_bytes=size,
+        fit=fit_of(front, fit_ram, ram, context, kv, keep_free, prefer),
         calibration=calib,
         calibration_tokens=calib_tokens,
         imatrix=imatrix,
@@ -167,12 +186,4 @@ def command(
         jobs=jobs,
         seed=seed,
     )
-    planned = plan_request(front, store, found, choices, settings)
-    made = run(front, store, found, planned, verbose=verbose)
-    speeds = (
-        None
-        if no_speed
-        else (measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths))
-    )
-    document, blocks = closing(found, made, speeds)
-    front.out.result(document, *blocks, quiet=[made.name])
+    make(front, settings, store, found, choices, no_speed=no_speed, verbose=verbose)

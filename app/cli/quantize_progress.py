@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from app.cli.eta import Eta, left
+from app.cli.fitting import in_memory
 from app.cli.front import Front
 from app.cli.text import format_bytes, plural
 
@@ -64,6 +65,8 @@ class Show:
                 f"Making {format_bytes(event.nbytes)}, {event.bits_per_weight:.2f} bits per weight: "
                 f"{event.encoded} tensors to encode, {event.copied} to copy."
             )
+            if event.running is not None:
+                self._front.out.note(f"To run with {in_memory(event.running)}.")
         else:
             self._front.out.warn(event.message)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
     from app.store import Store
+    from quant.allocation.fit import Fit
     from quant.allocation.recipe import Override
     from quant.calibration.text import CalibrationText
     from quant.certificate.document import Certificate
     from quant.evaluation.result import EvaluationText
     from quant.files.writer import PartFile
     from quant.request import QuantizeRequest, Target
+    from runtime.gguf import GgufHeader
 
 BUILTIN, NONE, CHATS = "builtin", "none", "chats"
 CONTEXT_TOKENS = 512
@@ -35,6 +38,7 @@ class Choices:
     mixture: str | None
     bits_per_weight: float | None
     size_bytes: int | None
+    fit: Fit | None
     calibration: str | None
     calibration_tokens: int
     imatrix: str | None
@@ -45,6 +49,7 @@ class Choices:
     overrides: tuple[Override, ...]
     jobs: int | None
     seed: int
+    reuse: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,22 +75,55 @@ class Made:
     """The importance matrix that was written."""
 
 
+def make(
+    front: Front,
+    settings: Settings,
+    store: Store,
+    found: ResolvedModel,
+    choices: Choices,
+    *,
+    no_speed: bool,
+    verbose: bool,
+) -> None:
+    """Quantizes ``found``, proves what was fitted to a memory, and prints original beside quantized.
+
+    Raises what :func:`plan_request` and :func:`run` raise.
+    """
+    from app.cli.proof import prove
+    from app.cli.quality import closing
+    from app.cli.speed import measure_speed
+
+    planned = plan_request(front, store, found, choices, settings)
+    made = run(front, store, found, planned, verbose=verbose)
+    speeds = None
+    if not no_speed:
+        if (fit := planned.request.target.fit) is not None:
+            made = prove(front, store, settings, made, fit)
+        speeds = measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths)
+    document, blocks = closing(found, made, speeds)
+    front.out.result(document, *blocks, quiet=[made.name])
+
+
 def plan_request(
     front: Front, store: Store, found: ResolvedModel, choices: Choices, settings: Settings
 ) -> Planned:
     """The request for ``choices``. Raises WrongUse, InvalidName, NameTaken, InvalidText and GgufError."""
     from app.cli.quantize_imatrix import imatrix_to_take, imatrix_to_write
     from app.version import VERSION
+    from quant.allocation.learned import read_learned
     from quant.request import QuantizeRequest
     from runtime.gguf import open_model
     from runtime.hardware import usable_cores
 
+    header = open_model(found.paths).header
+    if choices.fit is not None:
+        learned = read_learned(store.home, header.architecture)
+        choices = replace(choices, fit=replace(choices.fit, learned=learned))
     target = target_of(choices)
     calibration = choices.calibration or (NONE if choices.imatrix else BUILTIN)
     evaluation = evaluation_texts(choices.evaluation)
     _require_chunks(front, choices.evaluation_chunks, evaluation)
     name, path = _destination(store, found, choices.out, target)
-    header = open_model(found.paths).header
     trained = header.hyper_int("context_length") or CONTEXT_TOKENS
     request = QuantizeRequest(
         source=found.paths,
@@ -105,11 +143,25 @@ def plan_request(
         jobs=choices.jobs or usable_cores().physical,
         memory_bytes=settings.ram,
         work=store.work if name else None,
+        reuse=choices.reuse,
         copies=2 if name else 1,
     )
     if name is None:
         require_folder(path)
+    if choices.fit is not None:
+        _foresee(front, settings, open_model(found.paths).headers, choices.fit)
     return Planned(request, name)
+
+
+def _foresee(front: Front, settings: Settings, headers: Sequence[GgufHeader], fit: Fit) -> None:
+    """Says what will come of it. Raises DoesNotFit before the work begins."""
+    from app.cli.fitting import foreseen, sentence, speeds_here
+    from quant.allocation.fit import plan_fit
+    from runtime.hardware import this_machine
+
+    speeds = speeds_here(settings).scaled(fit.learned.speed)
+    machine = this_machine(ram=fit.memory_bytes)
+    front.out.note(sentence(plan_fit(foreseen(headers), fit, machine, speeds=speeds), speeds))
 
 
 def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]) -> None:
@@ -137,21 +189,23 @@ def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]
 
 
 def target_of(choices: Choices) -> Target:
-    """What ``--to``, ``--bpw`` and ``--size`` ask for, of which one may be given. Raises WrongUse."""
+    """What ``--to``, ``--bpw``, ``--size`` or ``--fit-ram`` asks for. Raises WrongUse for several."""
     from app.cli.quantize import DEFAULT_TARGET
     from quant.allocation.recipe import MIXTURES
     from quant.request import Target
 
-    given = [choices.mixture, choices.bits_per_weight, choices.size_bytes]
-    if given.count(None) < 2:
+    given = [choices.mixture, choices.bits_per_weight, choices.size_bytes, choices.fit]
+    if given.count(None) < 3:
         raise WrongUse(
-            "--to, --bpw and --size say the same thing in three ways; give one of them",
+            "--to, --bpw, --size and --fit-ram each decide all formats; give one of them",
             next_command="localq quantize --help",
         )
     if choices.bits_per_weight is not None:
         return Target(bits_per_weight=choices.bits_per_weight)
     if choices.size_bytes is not None:
         return Target(size_bytes=choices.size_bytes)
+    if choices.fit is not None:
+        return Target(fit=choices.fit)
     mixture = (choices.mixture or DEFAULT_TARGET).lower()
     if mixture not in MIXTURES:
         import difflib
@@ -243,12 +297,17 @@ def default_name(found: ResolvedModel, target: Target) -> str:
 
 
 def _tag(target: Target) -> str:
-    """``q4_k_m``, ``4.5bpw``, ``2g``."""
+    """``q4_k_m``, ``4.5bpw``, ``2g``, ``fit``, ``fit-6g``."""
+    if target.fit is not None:
+        return f"fit-{_size_tag(target.fit.memory_bytes)}" if target.fit.memory_bytes else "fit"
     if target.mixture is not None:
         return target.mixture
     if target.bits_per_weight is not None:
         return f"{target.bits_per_weight:g}bpw"
-    size = target.size_bytes or 0
+    return _size_tag(target.size_bytes or 0)
+
+
+def _size_tag(size: int) -> str:
     for power, unit in ((30, "g"), (20, "m")):
         if size % (1 << power) == 0:
             return f"{size >> power}{unit}"

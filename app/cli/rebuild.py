@@ -76,7 +76,7 @@ def rebuild(
     asked = asked_for(model, certificate)
     mine = tensor_digests(front, found.paths)
     _require_sound(found, certificate, mine)
-    paths = _source_paths(front, settings, store, found, certificate, source)
+    paths = source_of(front, settings, store, found, certificate, source).paths
     with store.scratch() as folder:
         request = _request(front, settings, certificate, asked, paths, calibration, imatrix, folder)
         with shown(front, found.name, verbose=False) as show:
@@ -156,17 +156,18 @@ def _require_sound(found: ResolvedModel, certificate: Certificate, mine: dict[st
         )
 
 
-def _source_paths(
+def source_of(
     front: Front,
     settings: Settings,
     store: Store,
     found: ResolvedModel,
     certificate: Certificate,
     given: str | None,
-) -> tuple[Path, ...]:
-    """Where the model's source lies: as given, in the store, or where it was."""
+) -> ResolvedModel:
+    """The model's source: as given, in the store, or where it was."""
     from app.cli.again import again
     from app.cli.loading import find
+    from app.models import ResolvedModel
     from quant.files.source import open_source
 
     wanted = certificate.source.sha256
@@ -176,24 +177,24 @@ def _source_paths(
                 file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
             )
             if digests == wanted:
-                return store.paths(manifest)
+                return ResolvedModel(manifest.name, store.paths(manifest), manifest)
     origin = found.manifest.source.origin if found.manifest else ""
     if given is not None:
-        paths = find(front, settings, given)[1].paths
+        model = find(front, settings, given)[1]
     elif Path(origin).is_absolute() and Path(origin).is_file():
-        paths = (Path(origin),)
+        model = ResolvedModel(Path(origin).name, (Path(origin),))
     else:
         raise WrongUse(
             f"the source of {found.name}, {certificate.source.name}, is not in the store",
             next_command=again(front, "--source", "PATH"),
         )
-    with open_source(paths) as source, front.out.progress("reading the source"):
+    with open_source(model.paths) as source, front.out.progress("reading the source"):
         if source.sha256() != wanted:
             raise WrongUse(
-                f"{paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                f"{model.paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
                 next_command=again(front, "--source", "PATH"),
             )
-    return paths
+    return model
 
 
 def _request(
@@ -211,11 +212,12 @@ def _request(
     The figures' room does: a file of a given size has that much less for its tensors.
     """
     from app.cli.again import again
+    from app.cli.quantize import DEFAULT_TARGET
     from app.cli.quantize_imatrix import imatrix_again
     from app.cli.quantizing import BUILTIN, MOMENT_BYTES, calibration_texts
     from quant.certificate.first import domains
     from quant.evaluation.result import EvaluationText
-    from quant.request import QuantizeRequest
+    from quant.request import QuantizeRequest, Target
     from runtime.hardware import usable_cores
 
     texts = (
@@ -231,12 +233,15 @@ def _request(
         )
     found = imatrix_again(front, certificate, imatrix)
     options = asked.options
+    target, overrides = asked.target, asked.overrides
+    if target.fit is not None:  # the memory of another day, perhaps: what was chosen in it stands in the file
+        target, overrides = Target(DEFAULT_TARGET), _as_stored(certificate)
     return QuantizeRequest(
         source=source,
-        target=asked.target,
+        target=target,
         out=folder / "rebuilt.gguf",
         tool=certificate.tool,
-        overrides=asked.overrides,
+        overrides=overrides,
         calibration=texts,
         imatrix=found,
         calibration_tokens=options.calibration_tokens,
@@ -249,6 +254,16 @@ def _request(
         seed=certificate.seed,
         jobs=settings.threads or usable_cores().physical,
         memory_bytes=settings.ram,
+    )
+
+
+def _as_stored(certificate: Certificate) -> tuple[Override, ...]:
+    """Every tensor's format, as a choice of its own."""
+    from quant.allocation.recipe import KEEP, just
+
+    return tuple(
+        just(tensor.name, KEEP if tensor.encoder == "copied" else tensor.type.lower())
+        for tensor in certificate.tensors
     )
 
 

@@ -48,6 +48,17 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     tensors: tuple[TensorChoices, ...]
 
+    def scaled(self, factor: float) -> Measured:
+        """With every sensitivity times ``factor``."""
+        if factor == 1.0:
+            return self
+        return Measured(
+            tensors=tuple(
+                msgspec.structs.replace(tensor, sensitivity=tensor.sensitivity * factor)
+                for tensor in self.tensors
+            )
+        )
+
     def options(self) -> dict[str, list[Option]]:
         """By the tensor's name."""
         return {tensor.name: tensor.options() for tensor in self.tensors}

@@ -9,6 +9,7 @@ import msgspec
 
 from quant.allocation.measure import Measured
 from quant.allocation.recipe import KEEP, Override, is_encoded, override
+from quant.allocation.running import Running
 from quant.allocation.solve import solve
 from quant.files.layout import TensorEntry
 from quant.files.source import Source, SourceTensor
@@ -23,6 +24,7 @@ class PlanDocument(msgspec.Struct, frozen=True):
     statistics_sha256: str | None
     formats: dict[str, str]
     """Names of tensors -> names of formats."""
+    running: Running | None = None
 
     def plan_for(self, tensors: Sequence[SourceTensor], statistics_sha256: str | None) -> Plan | None:
         """The plan, if it is one for ``tensors`` and these statistics."""
@@ -31,7 +33,7 @@ class PlanDocument(msgspec.Struct, frozen=True):
             return None
         if not set(self.formats.values()) <= BY_NAME.keys():
             return None
-        return Plan({name: BY_NAME[fmt] for name, fmt in self.formats.items()})
+        return Plan({name: BY_NAME[fmt] for name, fmt in self.formats.items()}, self.running)
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,13 @@ class Plan:
     """What every tensor is written as. A tensor without a format is copied."""
 
     formats: Mapping[str, Format]
+    running: Running | None = None
+    """Where the formats were chosen for a memory."""
 
     def document(self, statistics_sha256: str | None) -> PlanDocument:
         """For the folder of work under way."""
-        return PlanDocument(statistics_sha256, {name: fmt.name for name, fmt in self.formats.items()})
+        formats = {name: fmt.name for name, fmt in self.formats.items()}
+        return PlanDocument(statistics_sha256, formats, self.running)
 
 
 def entries(tensors: Sequence[SourceTensor], plan: Plan) -> list[TensorEntry]:

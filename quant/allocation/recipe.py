@@ -8,6 +8,7 @@ and to the down-projection in the layers where llama.cpp's mixtures of that name
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,6 +90,11 @@ class Override:
         if any(sign in self.pattern for sign in "*?["):
             return fnmatchcase(name, self.pattern)
         return self.pattern in name
+
+
+def just(name: str, fmt: str) -> Override:
+    """The override that matches the tensor ``name`` alone."""
+    return Override(f"[{name[0]}]{glob.escape(name[1:])}", fmt)
 
 
 def parse_override(text: str) -> Override:

@@ -35,14 +35,14 @@ class Option:
 
 
 class Choices:
-    """The best choices of one option for each tensor, from the fewest bytes to ``most_bytes``: pure, the same
-    each time.
+    """The best choices of one option for each tensor, from the fewest bytes to ``most_bytes`` (None: all):
+    pure, the same each time.
 
     Each has the least cost of all choices of as many bytes; where there are more than :data:`STEPS` bytes to
     choose between, the least with each option's bytes rounded to a unit.
     """
 
-    def __init__(self, options: Mapping[str, Sequence[Option]], most_bytes: int) -> None:
+    def __init__(self, options: Mapping[str, Sequence[Option]], most_bytes: int | None = None) -> None:
         self._names = sorted(options)
         self._useful = [worth_having(options[name]) for name in self._names]
         self.least_bytes = sum(found[0].nbytes for found in self._useful)
@@ -50,8 +50,10 @@ class Choices:
         unit = max(1, -(-span // STEPS))
         units = [_units(found, unit) for found in self._useful]
         rounded = len(units) if unit > 1 else 0  # more units than these cannot have been rounded away
-        within = max(most_bytes - self.least_bytes, 0) // unit + rounded
-        taken = _fill(self._useful, units, min(within, sum(int(steps[-1]) for steps in units)))
+        capacity = sum(int(steps[-1]) for steps in units)
+        if most_bytes is not None:
+            capacity = min(capacity, max(most_bytes - self.least_bytes, 0) // unit + rounded)
+        taken = _fill(self._useful, units, capacity)
         self._numbers = _trace(taken, units)
         self.nbytes: Ints = np.zeros(taken.shape[1], np.int64)
         """[choices]: true bytes of each, all tensors together."""

@@ -14,6 +14,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from quant.allocation.running import Proof, Running
+
 VERSION = 1
 
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -151,10 +153,14 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     kl_kind: Literal["", "full", "top-256"] = ""
     """See :class:`quant.evaluation.Evaluation`; empty where nothing was evaluated."""
     by_text: tuple[TextFigures, ...] = ()
+    running: Running | None = None
+    """Where the formats were chosen for a memory: how the file is meant to be run, and what was foreseen."""
     tensors: tuple[TensorFacts, ...] = ()
     data_sha256: Sha256 = UNKNOWN_SHA256
     """See :func:`data_digest`."""
     making: Making | None = None
+    proof: Proof | None = None
+    """Of :attr:`running`; like :attr:`making` in the JSON only."""
 
     @property
     def nbytes(self) -> int:

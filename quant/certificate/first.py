@@ -67,6 +67,7 @@ def first_certificate(
         evaluation=tuple(
             TextFacts(name=text.name, sha256=text.sha256, tokens=0) for text in request.evaluation
         ),
+        running=plan.running,
         tensors=tuple(tensors),
     )
 

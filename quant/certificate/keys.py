@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from quant.allocation.running import PREFIX as RUNNING_PREFIX
+from quant.allocation.running import Running
 from quant.certificate.document import VERSION, Certificate, Encoder, Figures, ImatrixFacts, TextFacts
 from quant.files.layout import Key
 from runtime.errors import GgufError
@@ -45,6 +47,7 @@ def to_keys(certificate: Certificate) -> list[Key]:
         *_text_keys("localq.calibration", certificate.calibration),
         Key("localq.calibration.statistics_sha256", ValueType.STRING, certificate.statistics_sha256 or ""),
         *_imatrix_keys(certificate.imatrix),
+        *_running_keys(certificate.running),
         *_text_keys("localq.evaluation", texts),
         *(_figure_key(f"localq.{name}", name, certificate.figures) for name in FIGURES if texts),
         *([Key("localq.kl_kind", ValueType.STRING, certificate.kl_kind.ljust(KIND_LENGTH))] if texts else []),
@@ -89,6 +92,16 @@ def _imatrix_keys(imatrix: ImatrixFacts | None) -> list[Key]:
         Key("localq.imatrix.sha256", ValueType.STRING, imatrix.sha256),
         Key("localq.imatrix.tokens", ValueType.U64, imatrix.tokens),
         Key("localq.imatrix.datasets", ValueType.STRING, imatrix.datasets, array=True),
+    ]
+
+
+def _running_keys(running: Running | None) -> list[Key]:
+    if running is None:
+        return []
+    kinds = {"kv_type": ValueType.STRING, "kl": ValueType.F64}
+    return [
+        Key(f"{RUNNING_PREFIX}{name}", kinds.get(name, ValueType.U64), getattr(running, name))
+        for name in Running.__struct_fields__
     ]
 
 
@@ -180,6 +193,7 @@ def _document(reader: _Reader) -> dict[str, Any]:
         "figures": reader.figures(figures) if figures else None,
         "kl_kind": str(reader.scalar("kl_kind")).strip() if evaluation else "",
         "by_text": by_text,
+        "running": _running(reader),
         "tensors": _tensors(reader, header),
         "data_sha256": reader.scalar("data_sha256"),
     }
@@ -191,6 +205,12 @@ def _imatrix(reader: _Reader) -> dict[str, Any] | None:
     return {name: reader.scalar(f"imatrix.{name}") for name in ("name", "sha256", "tokens")} | {
         "datasets": reader.array("imatrix.datasets")
     }
+
+
+def _running(reader: _Reader) -> dict[str, Any] | None:
+    if f"{RUNNING_PREFIX}budget_bytes" not in reader.header.metadata:
+        return None
+    return {name: reader.scalar(f"running.{name}") for name in Running.__struct_fields__}
 
 
 def _texts(reader: _Reader, kind: str) -> list[dict[str, Any]]:

@@ -89,6 +89,10 @@ class Work:
         """Takes nothing of what the journal says for finished any more."""
         self.journal.unlink(missing_ok=True)
 
+    def names(self) -> set[str]:
+        """The tensors that the journal says are finished."""
+        return {line.name for line in self._lines()}
+
     def append(self, tensor: FinishedTensor) -> None:
         """Adds a line to the journal, in one write. The tensor's bytes have been written before."""
         fd = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)

@@ -88,12 +88,14 @@ class MemoryPlan:
         config = self.config
         parts = "\n".join(f"  {name:<16}{format_bytes(size):>12}" for name, size in self.breakdown())
         slots = f" x {config.slots} slots" if config.slots > 1 else ""
+        margin = self.memory.margin
+        less = f", less {format_bytes(margin)} that stay free" if margin else ""
         raise DoesNotFit(
             f"the model needs {format_bytes(self.total)}, and {format_bytes(self.available)} are available.\n"
             f"{parts}\n"
             f"for a context of {config.context_tokens} tokens{slots} with {config.kv_type} keys and values.\n"
             f"What limits it: {self.memory.binding.name}, {format_bytes(self.memory.binding.bytes)} "
-            f"({self.memory.binding.detail}), less {format_bytes(self.memory.margin)} that stay free.\n"
+            f"({self.memory.binding.detail}){less}.\n"
             f"{self._advice()}",
             needed_bytes=self.total,
             available_bytes=self.available,

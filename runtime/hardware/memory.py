@@ -8,7 +8,7 @@ pages active, and the answer must not depend on that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.hardware.cgroup import find_controller, read_number, read_table
@@ -34,6 +34,13 @@ class MemoryTerm:
     name: str
     bytes: int
     detail: str
+    margin: int = 0
+    """Of it, kept free for the system and for what no forecast sees."""
+
+    @property
+    def usable(self) -> int:
+        """Bytes that may be taken."""
+        return max(0, self.bytes - self.margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +48,23 @@ class MemoryReport:
     """Every limit that was found, and what is left when all of them hold."""
 
     terms: tuple[MemoryTerm, ...]
-    margin: int
-    """Kept free for the system and for what no forecast sees."""
     total: int
     """Memory of the machine."""
 
     @property
     def binding(self) -> MemoryTerm:
         """The limit that leaves the least."""
-        return min(self.terms, key=lambda term: term.bytes)
+        return min(self.terms, key=lambda term: term.usable)
+
+    @property
+    def margin(self) -> int:
+        """What the binding limit keeps free."""
+        return self.binding.margin
 
     @property
     def available(self) -> int:
         """Bytes that a new process may take."""
-        return max(0, self.binding.bytes - self.margin)
+        return self.binding.usable
 
 
 def available_memory(
@@ -65,8 +75,9 @@ def available_memory(
 ) -> MemoryReport:
     """What a worker started now could take.
 
-    ``ram`` is the limit that the person set. ``root`` stands for ``/``, ``rlimits`` (name -> soft limit) for
-    this process's own, which the worker inherits; it starts with nothing of them used.
+    ``ram`` is the limit that the person set; the margin is left free of all others. ``root`` stands for
+    ``/``, ``rlimits`` (name -> soft limit) for this process's own, which the worker inherits; it starts with
+    nothing of them used.
     """
     meminfo = read_table(root / "proc/meminfo")
     if "MemAvailable" in meminfo and "MemTotal" in meminfo:
@@ -77,11 +88,12 @@ def available_memory(
         terms = [MemoryTerm("free memory", free, f"of {format_bytes(total)} in this machine")]
     terms += _cgroup_terms(root)
     terms += _rlimit_terms(usable_cores(root=root).physical, _own_rlimits() if rlimits is None else rlimits)
-    if ram is not None:
-        terms.append(MemoryTerm("--ram", max(0, ram), "asked for"))
     least = min(term.bytes for term in terms)
     margin = min(max(least // MARGIN_SHARE, MARGIN_MIN), MARGIN_MAX)
-    return MemoryReport(tuple(terms), margin, total)
+    terms = [replace(term, margin=margin) for term in terms]
+    if ram is not None:
+        terms.append(MemoryTerm("--ram", max(0, ram), "asked for"))
+    return MemoryReport(tuple(terms), total)
 
 
 def _cgroup_terms(root: Path) -> list[MemoryTerm]:

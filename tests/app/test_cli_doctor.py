@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -185,12 +186,14 @@ class TestChecks:
         assert (unused.status, "avx512_vnni" in unused.detail) == ("warning", True)
 
     def test_memory_names_every_limit_and_marks_the_one_that_binds(self) -> None:
-        terms = (MemoryTerm("MemAvailable", 20 << 30, "of 24"), MemoryTerm("cgroup", 4 << 30, "of 8"))
-        finding = check_memory(MemoryReport(terms, 64 << 20, 24 << 30))
+        cgroup = MemoryTerm("cgroup", 4 << 30, "of 8", 64 << 20)
+        terms = (MemoryTerm("MemAvailable", 20 << 30, "of 24"), cgroup)
+        finding = check_memory(MemoryReport(terms, 24 << 30))
         assert finding.status == "ok"
         assert "> cgroup: 4.00 GiB" in finding.detail
         assert "  MemAvailable: 20.0 GiB" in finding.detail
-        assert check_memory(MemoryReport(terms[1:], 4 << 30, 24 << 30)).status == "warning"
+        assert "less 64.0 MiB that stay free" in finding.detail
+        assert check_memory(MemoryReport((replace(cgroup, margin=4 << 30),), 24 << 30)).status == "warning"
 
     def test_cores_tell_their_quota_and_kinds(self) -> None:
         assert check_cores(CORES).detail == "Some CPU: 4 cores, 8 hardware threads"

@@ -17,6 +17,8 @@ from app.errors import WrongUse
 from app.models import ResolvedModel
 from app.store import Store
 from quant import pipeline
+from quant.allocation.fit import Fit
+from quant.allocation.learned import read_learned
 from quant.calibration.text import CalibrationText
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
@@ -29,6 +31,7 @@ from runtime.errors import ModelLoadFailed
 from runtime.gguf import open_gguf
 from tests.app.chats_kit import talk
 from tests.app.cli_runner import Cli
+from tests.app.fake_engine import FakeEngine
 from tests.quant.source_models import put, write_source
 from tests.quant.stand_ins import stand_ins
 
@@ -229,6 +232,9 @@ class TestChoices:
         ("words", "said"),
         [
             (("--to", "q4_k", "--bpw", "4"), "give one of them"),
+            (("--to", "q4_k", "--fit-ram"), "give one of them"),
+            (("--ctx", "4k"), "--ctx belongs to --fit-ram"),
+            (("--ram", "4G"), "--ram belongs to --fit-ram"),
             (("--to", "q4km"), "did you mean 'q4_k_m'"),
             (("--bpw", "nan"), "not a number"),
             (("--size", "small"), "is not a size"),
@@ -366,6 +372,8 @@ class TestChoices:
             ("f16.gguf", Target("q8_0"), "f16:q8_0"),
             ("llama.gguf", Target(size_bytes=3 << 30), "llama:3g"),
             ("llama.gguf", Target(size_bytes=(1 << 30) + 5), "llama:1048576k"),
+            ("llama.gguf", Target(fit=Fit(memory_bytes=6 << 30)), "llama:fit-6g"),
+            ("llama.gguf", Target(fit=Fit(context=4096)), "llama:fit"),
         ],
     )
     def test_names_are_made_of_the_source_and_the_target(
@@ -387,6 +395,63 @@ class TestChoices:
         for text in ("q9_z", "nan bits per weight", "inf bits per weight", "-1 bits per weight", "x bytes"):
             with pytest.raises(ValueError, match=r"no target|no number|invalid literal"):
                 Target.parse(text)
+
+
+class TestMemory:
+    FIT = ("--fit-ram", "--ram", "88M", "--ctx", "512")
+
+    def test_all_of_it_runs_in_the_memory(self, cli: Cli, tiny_path: Path) -> None:
+        ran = cli.run("quantize", str(tiny_path), *PLAIN, *self.FIT, "--prefer", "quality", "--json")
+        running = ran.json()["certificate"]["running"]
+        assert 0.98 * (88 << 20) < running["peak_bytes"] <= 88 << 20
+        assert (running["budget_bytes"], running["context_tokens"]) == (88 << 20, 512)
+        shown = cli.run("show", ran.json()["name"], "--ram", "88M", "--json").json()["memory"]
+        assert shown["predicted_peak_bytes"] == running["peak_bytes"]
+        assert shown["kv_type"] == running["kv_type"]
+
+    def test_what_comes_of_it_is_said_before(self, cli: Cli, tiny_path: Path) -> None:
+        ran = cli.run("quantize", str(tiny_path), *PLAIN, *self.FIT)
+        assert "Plan: " in ran.stderr and "To run with 512 tokens" in ran.stderr
+        assert "512 tokens of context" in cli.run("show", "tiny-llama:fit-88m", "--quality").stdout
+
+    def test_a_persons_own_wish_goes_before_the_files(self, cli: Cli, tiny_path: Path) -> None:
+        name = cli.run("quantize", str(tiny_path), *PLAIN, *self.FIT, "--json").json()["name"]
+        asked = cli.run("show", name, "--ctx", "256", "--kv", "f16", "--json").json()["memory"]
+        assert (asked["context_tokens"], asked["kv_type"]) == (256, "f16")
+
+    def test_it_can_be_made_again_in_another_memory(
+        self, cli: Cli, tiny_path: Path, judged: list[str]
+    ) -> None:
+        name = cli.run("quantize", str(tiny_path), "--eval", "none", *self.FIT, "--json").json()["name"]
+        assert cli.run("verify", name, "--rebuild", "--json").json()["ok"]
+
+    def test_a_run_of_it_proves_the_plan_and_teaches_the_next(
+        self, cli: Cli, tiny_path: Path, judged: list[str]
+    ) -> None:
+        ran = cli.run("quantize", str(tiny_path), "--calib", "none", *self.FIT, "--json")
+        proof = ran.json()["certificate"]["proof"]
+        assert proof["peak_bytes"] == FakeEngine(cli.engines[0].config).peak_memory_bytes()
+        assert proof["tokens_per_second"] > 0
+        assert cli.engines[0].config.context_tokens == 512
+        learned = read_learned(cli.home, "llama")
+        assert learned.peak != 1.0
+        assert "were foreseen" in cli.run("show", ran.json()["name"], "--quality").stdout
+
+    def test_a_plan_that_was_passed_is_told(self, cli: Cli, tiny_path: Path) -> None:
+        class Hungry(FakeEngine):
+            def peak_memory_bytes(self) -> int:
+                return 100 << 20
+
+        cli.make_engine = Hungry
+        ran = cli.run("quantize", str(tiny_path), *PLAIN, *self.FIT)
+        assert "12.0 MiB more than it was to take" in ran.stderr
+        assert read_learned(cli.home, "llama").peak > 1
+
+    def test_too_little_is_told_before_the_work(self, cli: Cli, tiny_path: Path, judged: list[str]) -> None:
+        ran = cli.run("quantize", str(tiny_path), "--fit-ram", "--ram", "60M")
+        assert ran.exit_code == 3
+        assert "60.0 MiB are available" in ran.stderr
+        assert judged == [] and not cli.store.list()
 
 
 class TestImportanceMatrices:

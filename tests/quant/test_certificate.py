@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from quant.allocation.running import Running, read_running
 from quant.certificate.certify import has_figures_for
 from quant.certificate.document import (
     Certificate,
@@ -114,6 +115,36 @@ class TestKeys:
             plain, calibration=(), statistics_sha256=None, evaluation=(), figures=None, kl_kind="", by_text=()
         )
         assert read_certificate(written(to_keys(known))) == known
+
+    def test_how_a_file_is_meant_to_be_run_stands_in_it(self, plain: GgufHeader, written: Written) -> None:
+        running = Running(
+            budget_bytes=300 << 20,
+            context_tokens=4096,
+            kv_type="q8_0",
+            batch_tokens=512,
+            peak_bytes=291 << 20,
+            kl=0.0125,
+        )
+        header = written(to_keys(certificate(plain, running=running)))
+        assert read_running(header) == running
+        found = read_certificate(header)
+        assert found is not None and found.running == running
+        assert read_running(plain) is None
+
+    @pytest.mark.parametrize("context", [0, -1, "many"])
+    def test_a_damaged_word_on_how_to_run_it_is_not_taken(
+        self, plain: GgufHeader, written: Written, context: int | str
+    ) -> None:
+        kind = ValueType.STRING if isinstance(context, str) else ValueType.I64
+        keys = [
+            Key("localq.running.budget_bytes", ValueType.U64, 1 << 30),
+            Key("localq.running.context_tokens", kind, context),
+            Key("localq.running.kv_type", ValueType.STRING, "f16"),
+            Key("localq.running.batch_tokens", ValueType.U64, 512),
+            Key("localq.running.peak_bytes", ValueType.U64, 1 << 29),
+            Key("localq.running.kl", ValueType.F64, 0.5),
+        ]
+        assert read_running(written(keys)) is None
 
     def test_figures_that_are_not_known_yet_take_the_same_room(
         self, plain: GgufHeader, written: Written

@@ -97,9 +97,9 @@ def machine(
     devices: Sequence[Device] = (),
     margin: int = 0,
 ) -> Machine:
-    term = MemoryTerm("MemAvailable", available + margin, "of 128.00 GiB in this machine")
+    term = MemoryTerm("MemAvailable", available + margin, "of 128.00 GiB in this machine", margin)
     cores = CoreReport(physical=2, logical=4, fast=2, quota=None, model="test")
-    return Machine(MemoryReport((term,), margin, 128 * GIB), cores, features, tuple(devices))
+    return Machine(MemoryReport((term,), 128 * GIB), cores, features, tuple(devices))
 
 
 def config(**changes: object) -> EngineConfig:

@@ -67,6 +67,13 @@ class TestAskedFor:
         found = report(tree, ram=3 * GIB)
         assert (found.binding.name, found.binding.bytes) == ("--ram", 3 * GIB)
 
+    def test_no_margin_is_left_of_what_a_person_gives(self, tree: Tree) -> None:
+        assert report(tree, ram=3 * GIB).available == 3 * GIB
+
+    def test_the_margin_of_the_machine_stays_free_beside_it(self, tree: Tree) -> None:
+        found = report(tree, ram=10 * GIB)
+        assert (found.binding.name, found.available) == ("MemAvailable", 10 * GIB - found.margin)
+
     def test_the_persons_limit_does_not_add_memory(self, tree: Tree) -> None:
         found = report(tree, ram=100 * GIB)
         assert found.binding.name == "MemAvailable"

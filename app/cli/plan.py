@@ -1,0 +1,129 @@
+"""``localq plan``: what of a model fits this machine, before anything is made or fetched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli import options
+from app.cli.fitting import context_option, fit_options, kv_option
+from app.cli.front import Front
+from app.limits import MAX_THREADS
+
+if TYPE_CHECKING:
+    from quant.allocation.joint import JointPlan
+    from quant.allocation.planner import Planner, Prefer
+    from runtime.engine.config import KvType
+
+NEIGHBOURS = (0.5, 0.75, 1.25, 1.5, 2.0)
+"""Times the memory that there is: what more or less of it would give."""
+
+
+@click.command("plan")
+@click.argument("source", metavar="MODEL")
+@click.option(
+    "--ram",
+    "budgets",
+    type=options.Size(),
+    multiple=True,
+    metavar="SIZE",
+    help="Memory to plan for, such as 6G; may be repeated.  [default: what there is, and more and less]",
+)
+@context_option(multiple=True)
+@kv_option
+@fit_options
+@click.option(
+    "--threads",
+    type=click.IntRange(0, MAX_THREADS),
+    metavar="N",
+    help="Threads; 0 = one for each physical core.  [default: 0]",
+)
+@options.output_options
+@options.pass_front
+def command(
+    front: Front,
+    source: str,
+    budgets: tuple[int, ...],
+    contexts: tuple[int, ...],
+    kv: KvType | None,
+    keep_free: int | None,
+    prefer: Prefer,
+    threads: int | None,
+) -> None:
+    """Say what would become of MODEL in the memory of this machine, or in others.
+
+    For each memory and context: the best choice of formats that fits together with the KV cache and all
+    buffers, with the divergence from MODEL and the speed that are to be expected. MODEL is best in F16 or
+    BF16; only its header is read. `localq quantize MODEL --fit-ram` makes the file.
+    """
+    from app.cli.fitting import document, foreseen, mixture, speeds_here
+    from app.cli.loading import find
+    from app.cli.output import Styled, Table
+    from app.cli.text import format_bytes
+    from quant.allocation.fit import Fit, plan_fit, planner_for
+    from quant.allocation.learned import read_learned
+    from quant.allocation.planner import with_available
+    from runtime.gguf import open_model
+    from runtime.hardware import this_machine
+
+    settings = front.settings(threads=threads)
+    store, found = find(front, settings, source)
+    model = foreseen(open_model(found.paths).headers)
+    learned = read_learned(store.home, model.headers[0].architecture)
+    fit = Fit(settings.ram, keep_free or 0, min(contexts, default=None), kv, prefer, learned)
+    machine = this_machine(ram=settings.ram)
+    with front.out.progress("planning"):
+        speeds = speeds_here(settings).scaled(learned.speed)
+        planner = planner_for(model, fit, machine, threads=settings.threads, speeds=speeds)
+        here = planner.machine.memory.available
+        plans = _plans(planner, budgets or _around(here, planner), contexts, kv)
+        if not plans:  # says what would be needed
+            plan_fit(model, fit, with_available(machine, max(budgets, default=here)), speeds=speeds)
+    rows = []
+    for plan in plans:
+        cells = (
+            format_bytes(plan.memory.available),
+            f"{plan.config.context_tokens:,}",
+            plan.config.kv_type,
+            format_bytes(plan.memory.total),
+            format_bytes(plan.file_bytes),
+            f"{plan.bits_per_weight:.2f}",
+            f"{plan.predicted_kl:.2g}",
+            f"{plan.tokens_per_second(speeds):.0f}",
+            mixture(plan),
+        )
+        rows.append(tuple(Styled(cell, "bold") for cell in cells) if plan.memory.available == here else cells)
+    header = ("MEMORY", "CONTEXT", "CACHE", "PEAK", "FILE", "BITS", "NATS", "TOK/S", "FORMATS")
+    documents = [document(plan, speeds) for plan in plans]
+    front.out.result(
+        {"model": found.name, "available_bytes": here, "plans": documents},
+        Table(header, rows, right=frozenset({0, 1, 3, 4, 5, 6, 7})),
+        "",
+        f"{format_bytes(here)} are available here. Nats: how far from {found.name} the result would be.",
+        quiet=[f"{plan.predicted_kl:.4g}" for plan in plans],
+    )
+
+
+def _around(here: int, planner: Planner) -> tuple[int, ...]:
+    """This machine's memory, and others in which the result would be another."""
+    most = planner.most_bytes
+    least = planner.least().memory.total
+    between = [least + (most - least) * part // 4 for part in (1, 2, 3)]
+    around = [int(here * times) for times in NEIGHBOURS] if here < 2 * most else between
+    return tuple(sorted({here, *(size for size in around if size < most)}))
+
+
+def _plans(
+    planner: Planner, budgets: tuple[int, ...], contexts: tuple[int, ...], kv: KvType | None
+) -> list[JointPlan]:
+    """The best plan of each memory and context; what does not fit is left out."""
+    from quant.allocation.fit import USEFUL_NATS
+
+    plans = []
+    for budget in budgets:
+        for context in contexts or (None,):
+            plan = planner.within(budget).best(context=context, kv_type=kv)
+            if plan is not None and plan.predicted_kl <= USEFUL_NATS:
+                plans.append(plan)
+    return plans

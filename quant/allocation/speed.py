@@ -1,0 +1,78 @@
+"""How fast a model will write, from its header alone.
+
+Decoding a token reads every weight once, so its time is that of reading them; how much of the memory's
+bandwidth a product reaches depends on the type of its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from runtime.budget.reading import read_shares
+from runtime.gguf import GgufHeader
+
+SHARES: Final[Mapping[str, float]] = {
+    "F32": 0.85,
+    "F16": 0.8,
+    "BF16": 0.8,
+    "Q8_0": 0.85,
+    "Q6_K": 0.75,
+    "Q5_0": 0.7,
+    "Q5_1": 0.7,
+    "Q5_K": 0.7,
+    "Q4_0": 0.8,
+    "Q4_1": 0.8,
+    "Q4_K": 0.75,
+    "IQ4_NL": 0.75,
+    "IQ4_XS": 0.7,
+    "Q3_K": 0.55,
+    "Q2_K": 0.6,
+    "Q2_0": 0.7,
+    "TQ2_0": 0.7,
+    "TQ1_0": 0.5,
+    "Q1_0": 0.5,
+}
+"""Of the read bandwidth of all threads together, that a product with weights of each type reaches."""
+OTHER_TYPES: Final = 0.4
+LAYER_SECONDS: Final = 40e-6
+"""Of a layer's small operations and barriers, whatever its size."""
+FILLED: Final = 0.25
+"""Of the context, in the middle of a conversation."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How fast a machine reads weights of each type while it multiplies with them."""
+
+    bandwidth: float = 20e9
+    """Bytes a second that all threads together read of memory. What is better than what does not depend on
+    it."""
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    ratio: float = 1.0
+    """Of tokens a second measured in earlier runs, to what was foreseen."""
+
+    def scaled(self, ratio: float) -> Speeds:
+        """With a correction of what is foreseen."""
+        return replace(self, ratio=self.ratio * ratio)
+
+    def weight_seconds(self, type_name: str, nbytes: float) -> float:
+        """To read ``nbytes`` of weights of a ggml type once."""
+        return nbytes / (self.bandwidth * self.shares.get(type_name.upper(), OTHER_TYPES))
+
+    def weights_seconds(self, headers: Sequence[GgufHeader]) -> float:
+        """To read what one decode step needs of all weights."""
+        shares = read_shares(headers)
+        return sum(
+            self.weight_seconds(tensor.type.name, tensor.nbytes * shares[tensor.name])
+            for header in headers
+            for tensor in header.tensors
+        )
+
+    def token_seconds(self, headers: Sequence[GgufHeader], cache_bytes: int) -> float:
+        """Of one decode step with a cache of ``cache_bytes``, a quarter of it filled."""
+        layers = headers[0].hyper_int("block_count") or 0
+        weights = self.weights_seconds(headers)
+        whole = weights + cache_bytes * FILLED / self.bandwidth + layers * LAYER_SECONDS
+        return whole / self.ratio

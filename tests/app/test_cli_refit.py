@@ -1,0 +1,89 @@
+"""``localq refit``: another memory, and only what changes is made again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quant import pipeline
+from quant.encoders import model, tensor
+from runtime.gguf import open_gguf
+from tests.app.cli_runner import Cli
+from tests.quant.stand_ins import stand_ins
+
+QUICK = ("--eval", "none", "--no-speed", "--prefer", "quality", "--json")
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> Cli:
+    """With the tiny model in the store, and calibration a stand-in."""
+    monkeypatch.setattr(pipeline, "real_steps", stand_ins)
+    cli = Cli(tmp_path)
+    cli.run("import", str(tiny_path), "--name", "tiny")
+    cli.run("quantize", "tiny", "--fit-ram", "--ram", "88M", "--ctx", "512", *QUICK)
+    return cli
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tensors that are really encoded."""
+    names: list[str] = []
+    real = tensor.encode_tensor
+
+    def spy(source, found, *rest, **more):  # type: ignore[no-untyped-def]
+        names.append(found.name)
+        return real(source, found, *rest, **more)
+
+    monkeypatch.setattr(model, "encode_tensor", spy)
+    return names
+
+
+def types(cli: Cli, name: str) -> dict[str, str]:
+    header = open_gguf(cli.store.paths(cli.store.get(name))[0])
+    return {tensor.name: tensor.type.name for tensor in header.tensors}
+
+
+def test_only_tensors_whose_format_changes_are_encoded(cli: Cli, encoded: list[str]) -> None:
+    ran = cli.run("refit", "tiny:fit-88m", "--ram", "86M", "--ctx", "512", *QUICK)
+    assert ran.json()["name"] == "tiny:fit-86m"
+    before, after = types(cli, "tiny:fit-88m"), types(cli, "tiny:fit-86m")
+    changed = {name for name in after if before[name] != after[name]}
+    assert set(encoded) == changed
+    assert 0 < len(changed) < len(after)
+
+
+def test_the_bytes_are_those_that_would_have_been_made_anew(cli: Cli) -> None:
+    cli.run("refit", "tiny:fit-88m", "--ram", "86M", "--ctx", "512", *QUICK)
+    cli.run("quantize", "tiny", "--fit-ram", "--ram", "86M", "--ctx", "512", "--out", "anew", *QUICK)
+    files = [cli.store.paths(cli.store.get(name))[0].read_bytes() for name in ("tiny:fit-86m", "anew")]
+    assert files[0] == files[1]
+
+
+def test_under_other_statistics_everything_is_made_anew(
+    cli: Cli, encoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = stand_ins()
+    other = replace(steps, calibrate=lambda *words: replace(steps.calibrate(*words), sha256="6" * 64))
+    monkeypatch.setattr(pipeline, "real_steps", lambda: other)
+    cli.run("refit", "tiny:fit-88m", "--ram", "88M", "--ctx", "512", "--out", "own", *QUICK)
+    assert set(encoded) == {name for name, kind in types(cli, "own").items() if kind not in ("F16", "F32")}
+    assert len(encoded) > 10
+
+
+def test_a_model_without_a_certificate_is_refused(cli: Cli) -> None:
+    ran = cli.run("refit", "tiny", "--ram", "88M")
+    assert ran.exit_code == 1
+    assert "has no certificate" in ran.stderr
+
+
+def test_a_damaged_file_is_not_taken_from(cli: Cli) -> None:
+    path = cli.store.paths(cli.store.get("tiny:fit-88m"))[0]
+    raw = bytearray(path.read_bytes())
+    raw[-100] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(raw)
+    ran = cli.run("refit", "tiny:fit-88m", "--ram", "86M", "--ctx", "512", *QUICK)
+    assert ran.exit_code == 1
+    assert "other data than its certificate says" in ran.stderr
