@@ -55,6 +55,8 @@ class Entry:
     height: int = 0
     _characters: int = 0
     _lines: tuple[int, list[Line]] | None = None
+    _before: tuple[int, list[Line]] | None = None
+    """What ``_lines`` was before the last change."""
     _content_safe: Sanitizer = field(default_factory=Sanitizer)
     _thoughts_safe: Sanitizer = field(default_factory=Sanitizer)
 
@@ -99,6 +101,8 @@ class Entry:
 
     def changed(self) -> None:
         """Something of it is other than it was drawn."""
+        if self._lines is not None:
+            self._before = self._lines
         self._lines = None
         self.exact = False
 
@@ -112,9 +116,24 @@ class Entry:
             self._lines = (width, self._draw(min(width, MOST_WIDTH)))
         return self._lines[1]
 
+    def first_change(self, width: int) -> int:
+        """The first of its lines that is now other than it was when it was drawn last."""
+        if self._before is None or self._before[0] != width:
+            return 0
+        before = self._before[1]
+        now = self.lines(width)
+        return next(
+            (
+                at
+                for at, (old, new) in enumerate(zip(before, now, strict=False))
+                if old is not new and old != new
+            ),
+            min(len(before), len(now)),
+        )
+
     def forget_lines(self) -> None:
         """Gives their memory back; the height stays."""
-        self._lines = None
+        self._lines = self._before = None
 
     def _draw(self, width: int) -> list[Line]:
         lines = [Line((*self._heading(),))]

@@ -17,7 +17,7 @@ from app.tui.screens.chat_view import ChatView, facts_line, figures_of
 from app.tui.widgets.editor import Editor
 from runtime.errors import LocalqError, PromptTooLong, WorkerDied
 
-DRAWS_A_SECOND: Final = 15
+DRAWS_A_SECOND: Final = 12
 
 
 class ChatAnswers(ChatView):

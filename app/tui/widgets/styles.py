@@ -55,6 +55,23 @@ RULES: Final = """
 """
 
 
+TRANSCRIPT_CSS: Final = (
+    """
+Transcript {
+    background: $background;
+    color: $foreground;
+    overflow-x: hidden;
+    overflow-y: scroll;
+    scrollbar-size-vertical: 1;
+    scrollbar-gutter: stable;
+    scrollbar-color: $foreground 20%;
+    scrollbar-background: $background;
+"""
+    + RULES
+    + "}"
+)
+
+
 def component_classes() -> set[str]:
     """Those that a widget with these rules has."""
     return {f"md--{name}" for name in STYLES} | {"md--cursor"}

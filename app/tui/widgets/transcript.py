@@ -12,7 +12,7 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import var
 from textual.scroll_view import ScrollView
@@ -22,29 +22,13 @@ from textual.strip import Strip
 from app.tui.entry import Entry
 from app.tui.markdown import Code, Line, Span
 from app.tui.widgets.selecting import highlighted, text_between
-from app.tui.widgets.styles import RULES, component_classes, component_style
+from app.tui.widgets.styles import TRANSCRIPT_CSS, component_classes, component_style
 
 GUTTER: Final = 2
 MEASURE_SECONDS: Final = 0.005
 """Of each twentieth of a second, to replace estimated heights by exact ones."""
 KEPT_LINES: Final = 50
 """Entries around the view whose lines stay drawn."""
-
-CSS: Final = (
-    """
-Transcript {
-    background: $background;
-    color: $foreground;
-    overflow-x: hidden;
-    overflow-y: scroll;
-    scrollbar-size-vertical: 1;
-    scrollbar-gutter: stable;
-    scrollbar-color: $foreground 20%;
-    scrollbar-background: $background;
-"""
-    + RULES
-    + "}"
-)
 
 
 class Transcript(ScrollView, can_focus=True):
@@ -71,7 +55,7 @@ class Transcript(ScrollView, can_focus=True):
         Binding("x", "screen.delete_message", "Delete"),
         Binding("i,escape", "screen.write", "Write", key_display="i"),
     ]
-    DEFAULT_CSS = CSS
+    DEFAULT_CSS = TRANSCRIPT_CSS
 
     cursor: var[int | None] = var(None)
     """The entry that keys act on; None while the person types below."""
@@ -106,22 +90,25 @@ class Transcript(ScrollView, can_focus=True):
         self.cursor = None
         self._follow = True
         self._lay_out(0)
+        self.refresh()
 
     def add(self, entry: Entry) -> None:
         """One more at the end."""
         self.entries.append(entry)
         self._lay_out(len(self.entries) - 1)
-
-    def remove_last(self) -> None:
-        """Takes the last one away."""
-        if self.entries:
-            self.entries.pop()
-            self._lay_out(max(0, len(self.entries) - 1))
+        self.refresh()
 
     def grown(self, entry: Entry) -> None:
         """``entry`` has more text, or another state."""
+        index, height = self._index(entry), entry.height
         entry.changed()
-        self._lay_out(self._index(entry))
+        first = entry.first_change(self.text_width) if index == len(self.entries) - 1 else 0
+        self._lay_out(index, first)
+        if entry.height == height and first:  # only lines at the end are other than they were
+            y = self._tops[index] + first - int(self.scroll_y)
+            self.refresh(Region(0, max(0, y), self.size.width, height - first))
+        else:
+            self.refresh()
 
     def follow(self) -> None:
         """Go to the end, and stay there while text comes."""
@@ -168,8 +155,11 @@ class Transcript(ScrollView, can_focus=True):
         """Cells that the text of an entry may take."""
         return max(10, self.scrollable_content_region.width - GUTTER - 1)
 
-    def _lay_out(self, start: int) -> None:
-        """Heights and tops from entry ``start`` on; heights that are not known are estimated."""
+    def _lay_out(self, start: int, row: int = 0) -> None:
+        """Heights and tops from entry ``start`` on; heights that are not known are estimated.
+
+        Lines before ``row`` of that entry are as they were.
+        """
         width = self.text_width
         del self._tops[start:]
         top = self._tops[-1] + self.entries[start - 1].height if start else 0
@@ -181,11 +171,10 @@ class Transcript(ScrollView, can_focus=True):
                 entry.exact = index == last
             self._tops.append(top)
             top += entry.height
-        self._drop_strips(start)
+        self._drop_strips(start, row)
         self.virtual_size = Size(self.scrollable_content_region.width, top)
         if self._follow:
             self.scroll_end(animate=False, immediate=True, x_axis=False)
-        self.refresh()
 
     def _measure(self, index: int) -> None:
         """Makes the height of an entry exact; what is in view stays where it is."""
@@ -222,11 +211,12 @@ class Transcript(ScrollView, can_focus=True):
                 break
         self.refresh()
 
-    def _drop_strips(self, start: int) -> None:
-        if start == 0:
+    def _drop_strips(self, start: int, row: int = 0) -> None:
+        """Forgets the drawn lines from this one on."""
+        if (start, row) <= (0, 0):
             self._strips.clear()
             return
-        for key in [key for key in self._strips.keys() if key[0] >= start]:  # noqa: SIM118 - an LRUCache does not iterate
+        for key in [key for key in self._strips.keys() if key[:2] >= (start, row)]:  # noqa: SIM118 - an LRUCache does not iterate
             self._strips.discard(key)
 
     def _index(self, entry: Entry) -> int:
@@ -251,6 +241,7 @@ class Transcript(ScrollView, can_focus=True):
         for entry in self.entries:
             entry.exact = False
         self._lay_out(0)
+        self.refresh()
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -318,6 +309,7 @@ class Transcript(ScrollView, can_focus=True):
         follow, self._follow = self._follow, False
         entry.height, entry.exact = len(entry.lines(self.text_width)), True
         self._lay_out(index)
+        self.refresh()
         self._follow = follow and self.scroll_y >= self.max_scroll_y
 
     # -- rendering ------------------------------------------------------------------------------------------
@@ -326,16 +318,16 @@ class Transcript(ScrollView, can_focus=True):
         line_number = int(self.scroll_y) + y
         width = self.scrollable_content_region.width
         if not self.entries or line_number >= self.virtual_size.height:
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self._base)
         index, row = self._at(line_number)
         selection = self.text_selection
         key = (index, row, self.cursor == index)
         strip = self._strips.get(key) if selection is None else None
         if strip is None:
-            strip = self._strip(index, row, line_number, width, selection)
+            strip = self._strip(index, row, line_number, width, selection).apply_offsets(0, line_number)
             if selection is None:
                 self._strips[key] = strip
-        return strip.apply_offsets(0, line_number)
+        return strip
 
     def _strip(
         self, index: int, row: int, line_number: int, width: int, selection: Selection | None
@@ -343,7 +335,7 @@ class Transcript(ScrollView, can_focus=True):
         entry = self.entries[index]
         lines = entry.lines(self.text_width)
         line = lines[row] if row < len(lines) else Line()
-        base = self.rich_style
+        base = self._base
         chosen = self.cursor == index
         if chosen:
             base += self._style("cursor")
@@ -354,10 +346,19 @@ class Transcript(ScrollView, can_focus=True):
         if selection is not None and (span := selection.get_span(line_number)) is not None:
             style = self.screen.get_component_rich_style("screen--selection")
             segments = highlighted(segments, span, style)
-        return Strip(segments).adjust_cell_length(width, self.rich_style if blank else base)
+        return Strip(segments).adjust_cell_length(width, self._base if blank else base)
+
+    @property
+    def _base(self) -> Style:
+        """The widget's own style."""
+        if "" not in self._styles:
+            self._styles[""] = self.rich_style
+        return self._styles[""]
 
     def _style(self, names: str) -> Style:
         """The partial style of names with spaces between; unknown ones have none."""
+        if not names:
+            return Style.null()
         if names not in self._styles:
             found = Style()
             for name in names.split():
