@@ -14,7 +14,7 @@ DEMO := .cache/demo.gguf
 export CHAT_PROMPT = $(value PROMPT)
 unexport PROMPT
 
-.PHONY: help chat test test-slow test-isa lint format types bench screenshots docs wheel rebuild clean
+.PHONY: help chat test test-slow test-reference test-server test-isa lint format types bench screenshots docs wheel rebuild clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,10 +27,16 @@ chat: ## Talk to the demo model; PROMPT="..." asks once and prints the answer
 	else $(BIN)/localq run demo; fi
 
 test: $(VENV)/installed-test $(DEMO) ## Run the tests that belong to every change
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "not slow and not reference" $(PYTEST_FLAGS)
 
 test-slow: $(VENV)/installed-test $(DEMO) ## Run the long checks: many kills, many seeds, long races
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_FLAGS)
+
+test-reference: $(VENV)/installed-reference ## Compare conversions with transformers (fetches torch first)
+	$(BIN)/python -m pytest -m reference --timeout 3600 $(PYTEST_FLAGS)
+
+test-server: $(VENV)/installed-test $(DEMO) ## Run the endpoint's long checks: storms, 20,000 requests, npm's clients
+	$(BIN)/python -m pytest -m slow tests/app -k server --timeout 3600 $(PYTEST_FLAGS)
 
 test-isa: $(VENV)/installed-test ## Run the kernel tests once for each instruction set that this processor has
 	@for isa in $$($(BIN)/python -c "from runtime.kernels import available_isas; print(*available_isas())"); do \
@@ -65,7 +71,7 @@ wheel: $(VENV)/installed-test ## Build the wheel into dist/
 
 rebuild: ## Build the kernel library again, and install what the environment lacks
 	@stamp=$(VENV)/installed; if [ -e $$stamp-test ]; then stamp=$$stamp-test; fi; \
-	rm -rf $(VENV)/installed $(VENV)/installed-test build/py3-*; $(MAKE) -s $$stamp
+	rm -rf $(VENV)/installed $(VENV)/installed-* build/py3-*; $(MAKE) -s $$stamp
 
 clean: ## Remove what was built; models in the store stay
 	rm -rf $(VENV) build dist .cache .mypy_cache .pytest_cache .ruff_cache
@@ -77,6 +83,10 @@ $(VENV)/installed: packaging/bootstrap.py $(SOURCES)
 $(VENV)/installed-test: packaging/bootstrap.py $(SOURCES)
 	@$(PYTHON) packaging/bootstrap.py --venv $(VENV) --extras test,dev
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-reference: $(VENV)/installed-test
+	@$(PYTHON) packaging/bootstrap.py --venv $(VENV) --extras test,dev,reference
+	@touch $@
 
 $(DEMO): | $(VENV)/installed-test
 	@$(BIN)/python packaging/fetch_demo.py $@

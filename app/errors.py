@@ -3,8 +3,11 @@
 runtime.errors.LocalqError
 └── AppError                    carries the command to run next, when it knows one
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
-    │   └── SettingsError       a setting in the environment or in the settings file
+    │   ├── SettingsError       a setting in the environment or in the settings file
+    │   └── AddressUnusable     the endpoint cannot listen where it was told to
+    ├── ServerUnreachable       a server that runs does not answer, or does not end
     ├── ModelNotFound           a model argument is neither a stored name nor a file
+    ├── UnconvertedModel        a folder holds safetensors where a GGUF is wanted
     ├── StoreError              the model store could not do what was asked; what it holds is as it was
     │   ├── InvalidName         a text cannot be the name of a model
     │   ├── NoSuchModel         the store has no model of that name
@@ -59,6 +62,28 @@ class SettingsError(WrongUse):
         self.source = source
 
 
+class AddressUnusable(WrongUse):
+    """Nothing can listen on ``host`` and ``port``; ``errno`` is the system's reason."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            next_command=f"localq serve --port {port + 1 if port < 65535 else 0}",
+        )
+        self.host = host
+        self.port = port
+        self.errno = error.errno
+
+
+class ServerUnreachable(AppError):
+    """The server at ``url`` does not do what was asked, for ``reason``."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"the server at {url} does not answer as it should: {reason}")
+        self.url = url
+        self.reason = reason
+
+
 class ModelNotFound(AppError):
     """No stored model and no file is called ``reference``; ``near`` are stored names that look like it."""
 
@@ -79,6 +104,14 @@ class ModelDoesNotFit(DoesNotFit):
     def __init__(self, cause: DoesNotFit, next_command: str) -> None:
         super().__init__(str(cause), needed_bytes=cause.needed_bytes, available_bytes=cause.available_bytes)
         self.next_command = next_command
+
+
+class UnconvertedModel(AppError):
+    """The folder ``path`` holds a model as safetensors, and a GGUF is wanted."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} holds a model as safetensors, which has to be converted first")
+        self.path = path
 
 
 class StoreError(AppError):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import InvalidName, ModelNotFound, NoSuchModel, WrongUse
+from app.errors import InvalidName, ModelNotFound, NoSuchModel, UnconvertedModel, WrongUse
 from app.paths import expand
 from app.store import Manifest, Store
 
@@ -24,13 +24,15 @@ class ResolvedModel:
     """The GGUF, or the parts of a split one in their order; of a path that a person gave, any one part."""
     manifest: Manifest | None = None
     """None for a file that is not in the store."""
+    folder: Path | None = None
+    """That of the safetensors which the GGUF was made of for the command under way."""
 
 
 def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest]) -> ResolvedModel:
     """The model that ``reference`` means. A stored name goes before a file of that name in this folder.
 
     ``/...``, ``./...``, ``../...`` and ``~/...`` are always paths. A missing ``demo`` is fetched.
-    Raises ModelNotFound, StoreDamaged, and for a folder UnsuitableFile and GgufError.
+    Raises ModelNotFound, StoreDamaged, and for a folder UnconvertedModel, UnsuitableFile and GgufError.
     """
     if not reference.startswith(("/", "./", "../", "~/")):
         try:
@@ -72,7 +74,10 @@ def _near(reference: str, store: Store) -> tuple[str, ...]:
 
 def _models_in(folder: Path) -> tuple[Path, ...]:
     from app.store.sources import find_sources
+    from quant.convert.checkpoint import is_checkpoint
 
+    if is_checkpoint(folder):
+        raise UnconvertedModel(folder)
     return tuple(source.path for source in find_sources([folder]) if source.role != "mmproj")
 
 

@@ -13,7 +13,10 @@ LocalqError
     ├── OutputExists       a file has the name of the one to make
     ├── NoRoom             the disk has less free space than the file needs (a DoesNotFit too)
     ├── WorkInUse          another process is making the same file
-    └── JobFailed          a process that ran the model for calibration or evaluation failed
+    ├── JobFailed          a process that ran the model for calibration or evaluation failed
+    ├── CheckpointDamaged  a file of a safetensors repository breaks a rule, or does not fit the others
+    └── CannotConvert      a repository is sound, but a GGUF cannot be made of it
+        └── UnknownArchitecture
 """
 
 from __future__ import annotations
@@ -105,14 +108,43 @@ class NoRoom(QuantError, DoesNotFit):
 
 
 class WorkInUse(QuantError):
-    """Another process works in ``folder`` on the same file."""
+    """Another process works in ``folder``: it ``does`` what may be done once at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"another localq process is quantizing the same model in the same way (in {folder}); "
-            "wait until it is done"
-        )
+    def __init__(self, folder: Path, does: str = "is quantizing the same model in the same way") -> None:
+        super().__init__(f"another localq process {does} (in {folder}); wait until it is done")
         self.folder = folder
+
+
+class CheckpointDamaged(QuantError):
+    """The file at ``path`` breaks ``rule`` (a short name), for ``reason``; nothing was published."""
+
+    def __init__(self, path: Path, rule: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}; nothing was published")
+        self.path = path
+        self.rule = rule
+        self.reason = reason
+
+
+class CannotConvert(QuantError):
+    """No GGUF can be made of the repository in ``folder``; the message says what would help."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}")
+        self.folder = folder
+        self.reason = reason
+
+
+class UnknownArchitecture(CannotConvert):
+    """Models of the class ``architecture`` are not converted; those of the classes ``supported`` are."""
+
+    def __init__(self, folder: Path, architecture: str, supported: tuple[str, ...]) -> None:
+        super().__init__(
+            folder,
+            f"models of the class {architecture} are not converted; supported are {', '.join(supported)}. "
+            "Look for a GGUF of this model, or make one with llama.cpp's convert_hf_to_gguf.py",
+        )
+        self.architecture = architecture
+        self.supported = supported
 
 
 class JobFailed(QuantError):

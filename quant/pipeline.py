@@ -39,7 +39,7 @@ from quant.files.outline import lay_out_file
 from quant.files.reuse import reuse
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
-from quant.files.writer import PartFile, require_room
+from quant.files.writer import PartFile, existing, require_room
 from quant.preflight import require_memory, written_bytes
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.publication import publish_beside, save_imatrix
@@ -115,7 +115,7 @@ class _Run:
         characters = request.evaluation_chunks * request.context_tokens * CHARACTERS_A_TOKEN
         require_disjoint(request.evaluation, request.calibration, characters)
         require_memory(source, request)
-        require_room(_existing(request.out.parent), RESERVE_BYTES)
+        require_room(existing(request.out.parent), RESERVE_BYTES)
         digests = self._hash()
         parent = request.work or request.out.parent
         key = work_key([list(digests), request.out.name, request.deciding()])
@@ -313,12 +313,6 @@ class _Run:
 
 def _no_statistics(_name: str) -> InputStatistics | None:
     return None
-
-
-def _existing(folder: Path) -> Path:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder
 
 
 def _allocated(path: Path) -> int:

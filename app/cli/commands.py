@@ -25,8 +25,15 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("run", "app.cli.run", "Answer one prompt, or chat line by line."),
         Entry("chats", "app.cli.chats", "List, search, export and delete kept chats."),
     ),
+    "Serve": (
+        Entry("serve", "app.cli.serve", "Serve models to editors, agents and scripts."),
+        Entry("connect", "app.cli.connect", "Print the settings for programs that use the endpoint."),
+        Entry("key", "app.cli.key", "Make, list and remove keys for the endpoint."),
+        Entry("ps", "app.cli.ps", "Show the servers that run, and their models."),
+        Entry("stop", "app.cli.stop", "End the servers, or unload a model."),
+    ),
     "Models": (
-        Entry("import", "app.cli.import_", "Adopt a GGUF file, or a folder of its parts."),
+        Entry("import", "app.cli.import_", "Adopt a GGUF file, or convert a folder of safetensors."),
         Entry("list", "app.cli.list_", "List the stored models."),
         Entry("show", "app.cli.show", "Show a model: origin, licence, shape, memory."),
         Entry("cp", "app.cli.cp", "Give a model a second name."),

@@ -28,14 +28,18 @@ from app.errors import (
     ModelNotFound,
     NoSuchModel,
     NotEnoughDisk,
+    ServerUnreachable,
     StoreError,
+    UnconvertedModel,
     UnreadableExport,
     UnsuitableFile,
     WrongUse,
 )
 from app.paths import expand
 from quant.errors import (
+    CannotConvert,
     CannotEncode,
+    CheckpointDamaged,
     InvalidText,
     JobFailed,
     NoRoom,
@@ -151,6 +155,10 @@ def _look_beside(path: Path) -> str:
     return f"ls -l {shlex.quote(str(folder))}"
 
 
+def _look_at(path: Path) -> str:
+    return f"ls -l {shlex.quote(str(path))}" if os.path.lexists(path) else _look_beside(path)
+
+
 def _unsuitable(error: UnsuitableFile, _front: Front) -> str:
     return "localq import --help" if os.path.lexists(error.path) else _look_beside(error.path)
 
@@ -162,9 +170,7 @@ def _unreadable(error: UnreadableExport, _front: Front) -> str:
 def _invalid(error: GgufError, front: Front) -> str:
     if error.path.parent.name == "blobs" and front.model:
         return f"localq verify {shlex.quote(front.model)}"
-    return (
-        f"ls -l {shlex.quote(str(error.path))}" if os.path.lexists(error.path) else _look_beside(error.path)
-    )
+    return _look_at(error.path)
 
 
 def _help(error: click.UsageError, _front: Front) -> str:
@@ -186,7 +192,9 @@ RULES: tuple[Rule, ...] = (
     Rule(InvalidName, WRONG_USE, _always("localq list")),
     Rule(NotEnoughDisk, DOES_NOT_FIT, _always("localq df")),
     Rule(UnsuitableFile, FAILED, _unsuitable),
+    Rule(ServerUnreachable, FAILED, _always("localq ps")),
     Rule(ModelNotFound, FAILED, _meant),
+    Rule(UnconvertedModel, FAILED, lambda error, _front: f"localq import {shlex.quote(str(error.path))}"),
     Rule(NoSuchModel, FAILED, _meant),
     Rule(UnreadableExport, FAILED, _unreadable),
     Rule(ChatsBusy, FAILED, lambda _error, front: again(front)),
@@ -198,6 +206,8 @@ RULES: tuple[Rule, ...] = (
     Rule(TextTooShort, FAILED, _longer_text),
     Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
+    Rule(CheckpointDamaged, FAILED, lambda error, _front: _look_at(error.path)),
+    Rule(CannotConvert, FAILED, lambda error, _front: _look_at(error.folder)),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
     Rule(JobFailed, FAILED, _without_a_model),
     Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),

@@ -55,10 +55,11 @@ def command(
 
     For each memory and context: the best choice of formats that fits together with the KV cache and all
     buffers, with the divergence from MODEL and the speed that are to be expected. MODEL is best in F16 or
-    BF16; only its header is read. `localq quantize MODEL --fit-ram` makes the file.
+    BF16, or a folder with safetensors; only headers are read. `localq quantize MODEL --fit-ram` makes the
+    file.
     """
+    from app.cli.converting import find_header
     from app.cli.fitting import document, foreseen, mixture, speeds_here
-    from app.cli.loading import find
     from app.cli.output import Styled, Table
     from app.cli.text import format_bytes
     from quant.allocation.fit import Fit, plan_fit, planner_for
@@ -68,9 +69,9 @@ def command(
     from runtime.hardware import this_machine
 
     settings = front.settings(threads=threads)
-    store, found = find(front, settings, source)
-    model = foreseen(open_model(found.paths).headers)
-    learned = read_learned(store.home, model.headers[0].architecture)
+    with find_header(front, settings, source) as found:
+        model = foreseen(open_model(found.paths).headers)
+    learned = read_learned(front.store(settings).home, model.headers[0].architecture)
     fit = Fit(settings.ram, keep_free or 0, min(contexts, default=None), kv, prefer, learned)
     machine = this_machine(ram=settings.ram)
     with front.out.progress("planning"):

@@ -155,21 +155,21 @@ def command(
 ) -> None:
     """Make a smaller model of SOURCE, judge it, and certify it.
 
-    SOURCE is a stored name or a path to a GGUF file, best in F16 or BF16. The result runs in any llama.cpp,
-    and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
-    calibration has not seen (`localq show MODEL --quality`).
+    SOURCE is a stored name, a path to a GGUF file, best in F16 or BF16, or a folder with safetensors as the
+    Hub has them, which is converted first. The result runs in any llama.cpp, and carries a certificate: what
+    it was made of, how, and how far it is from SOURCE on texts that calibration has not seen (`localq show
+    MODEL --quality`).
 
     With --fit-ram, context, KV cache, buffers and formats are chosen together, so that running the result
     takes what the machine has available (or --ram) and no more; `localq plan SOURCE` says what comes of it.
 
     The same command goes on where an interrupted one stopped, and ends in the same bytes.
     """
+    from app.cli.converting import find_original
     from app.cli.fitting import fit_of
-    from app.cli.loading import find
-    from app.cli.quantizing import Choices, make
+    from app.cli.quantizing import Choices, make, target_of
 
     settings = front.settings(ram=mem, threads=jobs)
-    store, found = find(front, settings, source)
     choices = Choices(
         mixture=mixture,
         bits_per_weight=bpw,
@@ -186,4 +186,6 @@ def command(
         jobs=jobs,
         seed=seed,
     )
-    make(front, settings, store, found, choices, no_speed=no_speed, verbose=verbose)
+    target_of(choices)  # a wrong option is told before anything is converted
+    with find_original(front, settings, source) as (store, found):
+        make(front, settings, store, found, choices, no_speed=no_speed, verbose=verbose)

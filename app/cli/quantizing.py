@@ -332,7 +332,7 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
             name or "",
             source=Source(
                 kind="quantized",
-                origin=found.name if found.manifest else str(found.paths[0].absolute()),
+                origin=found.name if found.manifest else str((found.folder or found.paths[0]).absolute()),
                 license=found.manifest.source.license if found.manifest else None,
                 url=found.manifest.source.url if found.manifest else None,
                 version=str(request.target),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from app.errors import AppError, WrongUse
 if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
-    from app.store import Store
+    from app.store import Manifest, Store
     from quant.allocation.recipe import Override
     from quant.certificate.document import Certificate, Options
     from quant.request import QuantizeRequest, Target
@@ -76,8 +77,11 @@ def rebuild(
     asked = asked_for(model, certificate)
     mine = tensor_digests(front, found.paths)
     _require_sound(found, certificate, mine)
-    paths = source_of(front, settings, store, found, certificate, source).paths
-    with store.scratch() as folder:
+    with (
+        source_of(front, settings, store, found, certificate, source) as original,
+        store.scratch() as folder,
+    ):
+        paths = original.paths
         request = _request(front, settings, certificate, asked, paths, calibration, imatrix, folder)
         with shown(front, found.name, verbose=False) as show:
             again = quantize(request, on_event=show)
@@ -156,6 +160,7 @@ def _require_sound(found: ResolvedModel, certificate: Certificate, mine: dict[st
         )
 
 
+@contextmanager
 def source_of(
     front: Front,
     settings: Settings,
@@ -163,38 +168,48 @@ def source_of(
     found: ResolvedModel,
     certificate: Certificate,
     given: str | None,
-) -> ResolvedModel:
-    """The model's source: as given, in the store, or where it was."""
+) -> Iterator[ResolvedModel]:
+    """The model's source: as given, in the store, or where it was; converted for the block if it must be."""
     from app.cli.again import again
-    from app.cli.loading import find
+    from app.cli.converting import find_original
     from app.models import ResolvedModel
+    from quant.convert.checkpoint import is_checkpoint
     from quant.files.source import open_source
 
     wanted = certificate.source.sha256
-    if given is None:
-        for manifest in store.list():
-            digests = tuple(
-                file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
-            )
-            if digests == wanted:
-                return ResolvedModel(manifest.name, store.paths(manifest), manifest)
     origin = found.manifest.source.origin if found.manifest else ""
-    if given is not None:
-        model = find(front, settings, given)[1]
-    elif Path(origin).is_absolute() and Path(origin).is_file():
-        model = ResolvedModel(Path(origin).name, (Path(origin),))
-    else:
-        raise WrongUse(
-            f"the source of {found.name}, {certificate.source.name}, is not in the store",
-            next_command=again(front, "--source", "PATH"),
-        )
-    with open_source(model.paths) as source, front.out.progress("reading the source"):
-        if source.sha256() != wanted:
+    where = Path(origin) if Path(origin).is_absolute() else None
+    stored = None if given is not None else _stored_source(store, wanted)
+    with ExitStack() as stack:
+        if given is not None:
+            model = stack.enter_context(find_original(front, settings, given))[1]
+        elif stored is not None:
+            yield ResolvedModel(stored.name, store.paths(stored), stored)
+            return
+        elif where is not None and (where.is_file() or is_checkpoint(where)):
+            model = stack.enter_context(find_original(front, settings, origin))[1]
+        else:
             raise WrongUse(
-                f"{model.paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                f"the source of {found.name}, {certificate.source.name}, is not in the store",
                 next_command=again(front, "--source", "PATH"),
             )
-    return model
+        with open_source(model.paths) as source, front.out.progress("reading the source"):
+            if source.sha256() != wanted:
+                raise WrongUse(
+                    f"{model.paths[0]} is not what {found.name} was made of: its sha256 is not {wanted[0]}",
+                    next_command=again(front, "--source", "PATH"),
+                )
+        yield model
+
+
+def _stored_source(store: Store, wanted: tuple[str, ...]) -> Manifest | None:
+    for manifest in store.list():
+        digests = tuple(
+            file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
+        )
+        if digests == wanted:
+            return manifest
+    return None
 
 
 def _request(

@@ -76,7 +76,6 @@ def command(
     if certificate is None:
         raise no_certificate(model)
     asked = asked_for(model, certificate)
-    original = source_of(front, settings, store, found, certificate, source)
     choices = Choices(
         mixture=None,
         bits_per_weight=None,
@@ -94,4 +93,5 @@ def command(
         seed=certificate.seed,
         reuse=found.paths[0],
     )
-    make(front, settings, store, original, choices, no_speed=no_speed, verbose=verbose)
+    with source_of(front, settings, store, found, certificate, source) as original:
+        make(front, settings, store, original, choices, no_speed=no_speed, verbose=verbose)

@@ -16,6 +16,7 @@ from runtime.gguf.source import pread
 from runtime.units import format_bytes
 
 _COPY_BYTES: Final = 1 << 20
+_RANGE_BYTES: Final = 1 << 30
 
 
 class PartFile:
@@ -49,6 +50,18 @@ class PartFile:
                 written = os.pwrite(self._fd, view, position)
                 view = view[written:]
                 position += written
+
+    def copy(self, source: int, start: int, position: int, nbytes: int) -> None:
+        """Copies ``nbytes`` bytes at ``start`` of the descriptor ``source`` to ``position`` of the file.
+
+        Within the kernel where the system offers that. Raises EOFError where the source ends before them.
+        """
+        with _disk_errors(self.path, self.layout.size):
+            while nbytes:
+                copied = _copy_range(source, self._fd, start, position, min(nbytes, _RANGE_BYTES))
+                if not copied:
+                    raise EOFError
+                start, position, nbytes = start + copied, position + copied, nbytes - copied
 
     def read(self, position: int, nbytes: int) -> bytes:
         """``nbytes`` bytes at ``position``."""
@@ -140,6 +153,25 @@ def require_room(folder: Path, needed_bytes: int) -> None:
     free = status.f_bavail * status.f_frsize
     if free < needed_bytes:
         raise NoRoom(folder, needed_bytes=needed_bytes, available_bytes=free)
+
+
+def existing(folder: Path) -> Path:
+    """The nearest folder above ``folder``, or itself, that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _copy_range(source: int, target: int, start: int, position: int, nbytes: int) -> int:
+    """Bytes copied; 0 at the source's end."""
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, nbytes, start, position)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+                raise
+    data = os.pread(source, min(nbytes, _COPY_BYTES), start)
+    return os.pwrite(target, data, position) if data else 0
 
 
 def _reserve(fd: int, size: int) -> None:

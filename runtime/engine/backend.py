@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from runtime.engine.messages import SamplingParams, TokenLogprob
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,20 @@ class Decoded(Enum):
     DONE = "done"
     ABORTED = "aborted"
     """``request_abort`` was heard: the cache may hold a part of the batch, to be truncated away."""
+
+
+class Constraint(Protocol):
+    """What a grammar lets one answer be. Its backend knows how to use it; the scheduler only hands it on."""
+
+    def allowed(self) -> NDArray[np.uint32]:
+        """One bit a token: whether it may come next; bit i of word w is token 32 w + i.
+
+        Ends of generation are allowed where the answer may end. Raises EngineError when the grammar needs
+        more work than it may cost.
+        """
+
+    def accept(self, token: int) -> None:
+        """``token`` was chosen. Raises EngineError where it is not allowed."""
 
 
 class Sampler(Protocol):
@@ -52,6 +70,8 @@ class Backend(Protocol):
     """The shortest beginning that is cheaper to copy from another slot than to compute."""
     rewinds: bool
     """Whether a sequence can go back to an earlier token; a recurrent state cannot."""
+    copies: bool
+    """Whether any beginning of a sequence can be shared, however far the sequence has gone on."""
 
     def decode(self, batch: Sequence[Chunk]) -> Decoded:
         """One pass. The row of a chunk's logits is the index of its last token in the batch.
@@ -71,14 +91,25 @@ class Backend(Protocol):
     def share(self, source: int, target: int, length: int) -> int:
         """Copy the first ``length`` tokens of ``source`` to the empty ``target``; answers how many it got."""
 
-    def sampler(self, params: SamplingParams, prompt: Sequence[int], *, ignore_end: bool) -> Sampler:
-        """A sampler that has seen ``prompt``; with ``ignore_end`` no end-of-generation token is chosen."""
+    def sampler(
+        self,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        *,
+        ignore_end: bool,
+        constraint: Constraint | None = None,
+        keeps_logits: bool = False,
+    ) -> Sampler:
+        """A sampler that has seen ``prompt``; with ``ignore_end`` no end-of-generation token is chosen.
+
+        It chooses what ``constraint`` allows; ``keeps_logits``: :meth:`logprobs` will be asked for.
+        """
 
     def logprobs(self, row: int, token: int, count: int) -> tuple[TokenLogprob, ...]:
         """``token`` first, then the ``count`` likeliest, before any sampling filter."""
 
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token; empty for control tokens."""
+    def piece(self, token: int, shown: Sequence[str] = ()) -> bytes:
+        """The bytes of a token; empty for control tokens but those of the texts ``shown``."""
 
     def ends(self, token: int) -> bool:
         """Whether ``token`` ends a generation."""

@@ -18,15 +18,24 @@ from typing import Any, Self
 
 import msgspec
 
+from runtime.engine.answers.families import Family, family_of
 from runtime.engine.backoff import Backoff
 from runtime.engine.config import EngineConfig
-from runtime.engine.generation import Generation, error_of
+from runtime.engine.generation import Generation, Receiver, error_of
+from runtime.engine.grammar import check_grammar
 from runtime.engine.life import Life
 from runtime.engine.messages import (
     Cancel,
+    Detokenize,
+    Detokenized,
+    Embed,
+    Embedded,
     FailedEvent,
+    FinishedEvent,
+    Grammar,
     ModelInfo,
     Prompt,
+    Question,
     Request,
     SamplingParams,
     Tokenize,
@@ -35,7 +44,7 @@ from runtime.engine.messages import (
 from runtime.engine.peak import peak_memory_bytes
 from runtime.engine.templates.renderer import TemplateRenderer
 from runtime.engine.templates.template import model_template
-from runtime.engine.validation import check_config, check_request, check_stop
+from runtime.engine.validation import check_config, check_request, check_stop, check_tokens
 from runtime.errors import EngineError, LocalqError
 from runtime.gguf import open_model
 from runtime.hardware import usable_cores
@@ -130,12 +139,20 @@ class Engine:
         logprobs: int | None = None,
         ignore_eos: bool = False,
         cache_prompt: bool = True,
+        grammar: Grammar | None = None,
+        shown: Sequence[str] = (),
+        streams: bool = True,
+        receiver: Receiver | None = None,
     ) -> Generation:
         """Generate after ``prompt``. Raises InvalidRequest, and what :meth:`start` raises.
 
-        What happens later, the worker's death included, comes with the events.
+        What happens later, the worker's death included, comes with the events. With a ``receiver`` they come
+        to it, in the engine's listening thread, and not out of the generation. ``shown`` and ``streams`` are
+        those of :class:`runtime.engine.messages.Request`.
         """
         check_stop(stop)
+        if grammar is not None:
+            check_grammar(grammar)
         life, info = self._alive()
         request = Request(
             id=next(self._ids),
@@ -146,9 +163,12 @@ class Engine:
             logprobs=logprobs,
             ignore_eos=ignore_eos,
             cache_prompt=cache_prompt,
+            grammar=grammar,
+            shown=tuple(shown),
+            streams=streams,
         )
         check_request(request, info)
-        generation = Generation(request.id, lambda request_id: life.send(Cancel(request_id)))
+        generation = Generation(request.id, lambda request_id: life.send(Cancel(request_id)), receiver)
         life.ask(request, generation.put)
         return generation
 
@@ -181,12 +201,56 @@ class Engine:
         chosen = model_template(self.info, template)
         return self._renderer.render(chosen, messages, tools=tools, kwargs=variables)
 
+    def family(self, template: str | None = None) -> Family:
+        """How the model writes reasoning and tool calls. Raises TemplateError for one without a template."""
+        chosen = model_template(self.info, template)
+        knows_tools = self._renderer.dialect(chosen).tools != "refused"
+        return family_of(chosen.source, chosen.control_texts, knows_tools=knows_tools)
+
     def tokenize(self, prompt: Prompt) -> tuple[int, ...]:
         """The tokens of a prompt, as a request with it would have them."""
+        answer = self._answer(Tokenize(id=next(self._ids), prompt=prompt))
+        assert isinstance(answer, Tokenized)
+        return answer.tokens
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """The bytes of tokens, control tokens as they are spelled. Raises InvalidRequest for an unknown
+        one."""
+        check_tokens("tokens", tokens, self.info.vocabulary_size)
+        answer = self._answer(Detokenize(id=next(self._ids), tokens=tuple(tokens)))
+        assert isinstance(answer, Detokenized)
+        return answer.text
+
+    def embed(
+        self, prompt: Prompt | Sequence[int], receiver: Callable[[Embedded | LocalqError], None]
+    ) -> Callable[[], None]:
+        """Make a vector of a text, for ``receiver``, which is called in the engine's listening thread.
+
+        Calling what is returned gives the text up: ``receiver`` then gets an EngineError. Raises what
+        :meth:`start` raises, and InvalidRequest.
+        """
+        life, info = self._alive()
+        if not isinstance(prompt, Prompt):
+            prompt = tuple(prompt)
+            check_tokens("input", prompt, info.vocabulary_size)
+        question = Embed(id=next(self._ids), prompt=prompt)
+
+        def put(message: Embedded | FinishedEvent | FailedEvent | LocalqError) -> None:
+            if isinstance(message, FailedEvent):
+                receiver(error_of(message))
+            elif isinstance(message, FinishedEvent):
+                receiver(EngineError("the text was given up"))
+            else:
+                receiver(message)
+
+        life.ask(question, put)
+        return lambda: life.send(Cancel(question.id))
+
+    def _answer(self, question: Question) -> Tokenized | Detokenized:
         life, _ = self._alive()
-        answers: queue.SimpleQueue[Tokenized | FailedEvent | LocalqError] = queue.SimpleQueue()
-        life.ask(Tokenize(id=next(self._ids), prompt=prompt), answers.put)
+        answers: queue.SimpleQueue[Tokenized | Detokenized | FailedEvent | LocalqError] = queue.SimpleQueue()
+        life.ask(question, answers.put)
         answer = answers.get()
-        if isinstance(answer, Tokenized):
-            return answer.tokens
+        if isinstance(answer, Tokenized | Detokenized):
+            return answer
         raise error_of(answer) if isinstance(answer, FailedEvent) else answer

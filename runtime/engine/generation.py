@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from runtime import errors
 from runtime.engine.messages import Event, FailedEvent, FinishedEvent, TokenEvent
 from runtime.errors import EngineError, LocalqError, PromptTooLong
+
+Receiver: TypeAlias = Callable[[Event | LocalqError], None]
+"""Takes events in their order; the last is a FinishedEvent or an error."""
 
 
 class Generation:
     """Events of a request, in order, ending with a FinishedEvent; a failure is raised as its typed error.
 
     Iterate once, from one thread; leaving the loop early cancels. ``cancel`` may be called from any thread.
+    With a ``receiver`` there is nothing to iterate over.
     """
 
-    def __init__(self, request_id: int, cancel: Callable[[int], None]) -> None:
+    def __init__(
+        self, request_id: int, cancel: Callable[[int], None], receiver: Receiver | None = None
+    ) -> None:
         self.id = request_id
         self._cancel = cancel
-        self._taken = False
+        self._taken = receiver is not None
+        self._receiver = receiver
         self._events: queue.SimpleQueue[Event | LocalqError] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[Event]:
@@ -54,7 +62,8 @@ class Generation:
 
     def put(self, event: Event | LocalqError) -> None:
         """For the engine: hand an event to the caller."""
-        self._events.put(error_of(event) if isinstance(event, FailedEvent) else event)
+        seen = error_of(event) if isinstance(event, FailedEvent) else event
+        (self._receiver or self._events.put)(seen)
 
 
 def error_of(event: FailedEvent) -> LocalqError:

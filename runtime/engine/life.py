@@ -13,6 +13,8 @@ from runtime.engine.backoff import Backoff
 from runtime.engine.config import EngineConfig
 from runtime.engine.messages import (
     Cancel,
+    Detokenized,
+    Embedded,
     FailedEvent,
     FinishedEvent,
     FromWorker,
@@ -20,8 +22,7 @@ from runtime.engine.messages import (
     LoadFailed,
     LoadProgress,
     ModelInfo,
-    Request,
-    Tokenize,
+    Question,
     Tokenized,
 )
 from runtime.engine.process import WorkerProcess
@@ -68,7 +69,7 @@ class Life:
             raise self._error or ModelLoadFailed("the worker ended before the model was loaded")
         return self._info
 
-    def ask(self, message: Request | Tokenize, receiver: Receiver) -> None:
+    def ask(self, message: Question, receiver: Receiver) -> None:
         """Send a message whose answers go to ``receiver``. Raises InvalidRequest when it cannot travel."""
         frame = checked_frame(message)
         with self._lock:
@@ -105,7 +106,7 @@ class Life:
                 self._deliver(message)
 
     def _deliver(self, message: Any) -> None:
-        if isinstance(message, FinishedEvent | FailedEvent | Tokenized):
+        if isinstance(message, FinishedEvent | FailedEvent | Tokenized | Detokenized | Embedded):
             receiver = self._forget(message.id)
         else:
             receiver = self._receivers.get(message.id)
@@ -134,7 +135,7 @@ class Life:
             receiver(copy.copy(error))  # each raises its own: tracebacks are not shared between threads
 
 
-def checked_frame(message: Request | Tokenize) -> bytes:
+def checked_frame(message: Question) -> bytes:
     """The message as it travels. Raises InvalidRequest for text that is no Unicode or too long."""
     try:
         frame = encode([message])

@@ -13,6 +13,8 @@ import msgspec
 from runtime.engine.config import EngineConfig
 
 EndReason: TypeAlias = Literal["stop", "length", "cancelled"]
+Pooling: TypeAlias = Literal["mean", "cls", "last", "rank"]
+"""How the vectors of a text's tokens become one; ``rank``: scores of a pair of texts."""
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,6 +58,16 @@ class Prompt(msgspec.Struct, frozen=True):
     """Read control tokens in ``text``; False for text that nobody vouches for."""
 
 
+class Grammar(msgspec.Struct, frozen=True):
+    """What an answer must look like: JSON of a schema, or a text of a grammar or regular expression.
+
+    ``lark`` is llguidance's dialect, ``gbnf`` llama.cpp's. See :mod:`runtime.engine.grammar` for the limits.
+    """
+
+    kind: Literal["json_schema", "lark", "gbnf", "regex"]
+    source: str
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Front -> worker: generate. ``prompt`` may already be tokens."""
 
@@ -69,6 +81,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """None = none; n = the chosen token's log probability and those of the n likeliest."""
     ignore_eos: bool = False
     cache_prompt: bool = True
+    grammar: Grammar | None = None
+    shown: tuple[str, ...] = ()
+    """Control tokens that are spelled out in the text of the answer instead of being left out of it."""
+    streams: bool = True
+    """False: the whole answer comes in one event, and nothing of its progress."""
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -88,6 +105,20 @@ class Tokenize(msgspec.Struct, frozen=True, tag=True):
 
     id: int
     prompt: Prompt
+
+
+class Detokenize(msgspec.Struct, frozen=True, tag=True):
+    """Front -> worker: the text of tokens; answered by :class:`Detokenized`."""
+
+    id: int
+    tokens: tuple[int, ...]
+
+
+class Embed(msgspec.Struct, frozen=True, tag=True):
+    """Front -> worker: the vector of a text, or its scores by a reranker; answered by :class:`Embedded`."""
+
+    id: int
+    prompt: Prompt | tuple[int, ...]
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
@@ -174,6 +205,21 @@ class Tokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     tokens: tuple[int, ...]
 
 
+class Detokenized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Worker -> front: the bytes of tokens; control tokens as the vocabulary spells them."""
+
+    id: int
+    text: bytes
+
+
+class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Worker -> front: ``values`` are float32, little endian: not normalised."""
+
+    id: int
+    values: bytes
+    prompt_tokens: int
+
+
 class LoadProgress(msgspec.Struct, frozen=True, tag=True):
     """Worker -> front: the share of the model that is loaded, 0 to 1."""
 
@@ -198,6 +244,15 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     control_texts: tuple[str, ...]
     """Texts of the tokens that ``parse_special`` would find: a user's text must not bring them in."""
     load_seconds: float
+    generates: bool = True
+    """False for an encoder, which only gives vectors."""
+    embedding_size: int = 0
+    """Numbers in a vector of :class:`Embed`."""
+    embedding_tokens: int = 0
+    """The longest text that :class:`Embed` takes."""
+    pooling: Pooling = "mean"
+    separator_text: str = ""
+    """What stands between the two texts that a reranker compares."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -207,13 +262,17 @@ class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 Event: TypeAlias = ProgressEvent | TokenEvent | FinishedEvent | FailedEvent
-ToWorker: TypeAlias = Load | Request | Cancel | Tokenize | Shutdown
+Question: TypeAlias = Request | Tokenize | Detokenize | Embed
+"""What has an answer of its own."""
+ToWorker: TypeAlias = Load | Question | Cancel | Shutdown
 FromWorker: TypeAlias = (
     ProgressEvent
     | TokenEvent
     | FinishedEvent
     | FailedEvent
     | Tokenized
+    | Detokenized
+    | Embedded
     | LoadProgress
     | ModelInfo
     | LoadFailed

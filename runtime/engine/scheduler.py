@@ -12,17 +12,20 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from runtime.engine.backend import Backend, Chunk, Decoded
+from runtime.engine.backend import Backend, Chunk, Constraint, Decoded
 from runtime.engine.messages import EndReason, Event, ProgressEvent, Request, TokenEvent
 from runtime.engine.pace import Pace
 from runtime.engine.placement import place
 from runtime.engine.reports import cancelled_in_queue, failed, finished, prompt_too_long
-from runtime.engine.slot import Job, Part, Slot
+from runtime.engine.slot import Job, Part, Slot, common_prefix
 from runtime.engine.text import TextStream
 from runtime.errors import EngineError, LocalqError
 
 SHORT_PROMPT_TOKENS = 64
 """The rows from which on llama.cpp's attention on a processor works in tiles (GGML_FA_TILE_Q)."""
+
+WORTH_WAITING_TOKENS = 128
+"""A beginning of this length that another slot is reading is waited for and copied, not read twice."""
 
 
 class Waiting(NamedTuple):
@@ -31,6 +34,7 @@ class Waiting(NamedTuple):
     request: Request
     prompt: Sequence[int]
     arrived: float
+    constraint: Constraint | None
 
 
 class Scheduler:
@@ -57,7 +61,13 @@ class Scheduler:
         """Nothing waits and nothing runs."""
         return not self._waiting and all(slot.job is None for slot in self.slots)
 
-    def submit(self, request: Request, prompt: Sequence[int], arrived: float | None = None) -> None:
+    def submit(
+        self,
+        request: Request,
+        prompt: Sequence[int],
+        arrived: float | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
         """Queue a request whose prompt has been tokenised; one that cannot fit fails at once."""
         limit = self._backend.context_tokens
         if not prompt:
@@ -65,7 +75,8 @@ class Scheduler:
         elif len(prompt) >= limit:
             self._fail(request.id, prompt_too_long(len(prompt), limit))
         else:
-            self._waiting.append(Waiting(request, prompt, self._clock() if arrived is None else arrived))
+            since = self._clock() if arrived is None else arrived
+            self._waiting.append(Waiting(request, prompt, since, constraint))
 
     def cancel(self, request_id: int) -> None:
         """End a request, waiting or running, with reason ``cancelled``; an unknown id has ended already."""
@@ -106,8 +117,9 @@ class Scheduler:
     # -- admission ------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
+        held: list[Waiting] = []
         while self._waiting:
-            request, prompt, arrived = self._waiting[0]
+            request, prompt, arrived, constraint = self._waiting[0]
             placement = place(
                 self.slots,
                 prompt,
@@ -117,10 +129,19 @@ class Scheduler:
             )
             if placement is None:
                 break
-            self._waiting.popleft()
+            entry = self._waiting.popleft()
+            if request.cache_prompt and self._is_being_read(prompt, placement.reuse):
+                held.append(entry)
+                continue
             self._told.discard(request.id)
             try:
-                sampler = self._backend.sampler(request.sampling, prompt, ignore_end=request.ignore_eos)
+                sampler = self._backend.sampler(
+                    request.sampling,
+                    prompt,
+                    ignore_end=request.ignore_eos,
+                    constraint=constraint,
+                    keeps_logits=request.logprobs is not None,
+                )
             except LocalqError as error:
                 self._fail(request.id, error)
                 continue
@@ -141,11 +162,23 @@ class Scheduler:
                 pending=prompt[reuse:],
                 cached_tokens=reuse,
             )
+        self._waiting.extendleft(reversed(held))
         for entry in self._waiting:
-            if entry.request.id not in self._told:
+            if entry.request.streams and entry.request.id not in self._told:
                 self._told.add(entry.request.id)
                 total = len(entry.prompt)
                 self._emit(ProgressEvent(id=entry.request.id, stage="queued", done=0, total=total))
+
+    def _is_being_read(self, prompt: Sequence[int], reuse: int) -> bool:
+        """Whether a slot is reading a beginning of ``prompt`` that is much longer than what can be reused."""
+        if not self._backend.copies:
+            return False
+        for slot in self.slots:
+            if slot.job is not None and slot.job.output_tokens == 0:
+                shared = min(common_prefix(slot.job.prompt, prompt), len(prompt) - 1)
+                if shared > len(slot.cached) and shared - reuse >= WORTH_WAITING_TOKENS:
+                    return True
+        return False
 
     # -- one pass -------------------------------------------------------------------------------------------
 
@@ -197,7 +230,7 @@ class Scheduler:
                     continue
                 job.first_token = job.first_token or self._clock()
                 self._take_token(part.slot, job, token, row)
-            elif job.output_tokens == 0:
+            elif job.output_tokens == 0 and job.request.streams:
                 total = len(job.prompt)
                 done = total - len(job.pending)
                 self._emit(ProgressEvent(id=job.request.id, stage="prefill", done=done, total=total))
@@ -213,7 +246,7 @@ class Scheduler:
         job.unsent_tokens.append(token)
         if request.logprobs is not None:
             job.unsent_logprobs.append(self._backend.logprobs(row, token, request.logprobs))
-        text = job.text.push(self._backend.piece(token))
+        text = job.text.push(self._backend.piece(token, request.shown))
         if job.text.stop_text is not None:
             self._send_text(job, text)
             self._finish(slot, "stop")
@@ -228,16 +261,19 @@ class Scheduler:
 
     # -- ends -----------------------------------------------------------------------------------------------
 
-    def _send_text(self, job: Job, text: str) -> None:
-        if text or job.unsent_tokens:
+    def _send_text(self, job: Job, text: str, *, last: bool = False) -> None:
+        if text:
+            job.unsent_text.append(text)
+        if (last or job.request.streams) and (job.unsent_text or job.unsent_tokens):
             self._emit(
                 TokenEvent(
                     id=job.request.id,
-                    text=text,
+                    text="".join(job.unsent_text),
                     tokens=tuple(job.unsent_tokens),
                     logprobs=tuple(job.unsent_logprobs),
                 )
             )
+            job.unsent_text.clear()
             job.unsent_tokens.clear()
             job.unsent_logprobs.clear()
 
@@ -245,7 +281,7 @@ class Scheduler:
         job = slot.job
         if job is None:
             return
-        self._send_text(job, job.text.finish())
+        self._send_text(job, job.text.finish(), last=True)
         self._release(slot)
         self._emit(finished(job, reason, self._clock()))
 

@@ -30,6 +30,7 @@ class Job:
     """When a chunk of its prompt last went into a pass."""
     first_token: float = 0.0
     newest_token: float = 0.0
+    unsent_text: list[str] = field(default_factory=list)
     unsent_tokens: list[int] = field(default_factory=list)
     unsent_logprobs: list[tuple[TokenLogprob, ...]] = field(default_factory=list)
 

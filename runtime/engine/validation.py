@@ -62,6 +62,12 @@ def check_request(request: Request, info: ModelInfo) -> None:
         msgspec.convert(msgspec.to_builtins(request), Request)
     except (msgspec.ValidationError, TypeError) as error:
         raise InvalidRequest(f"the request has a wrong type: {error}", field="request") from None
+    if not info.generates:
+        raise InvalidRequest(
+            f"{info.description} is an encoder: it makes vectors of texts, and writes none", field="model"
+        )
+    if request.grammar is not None and request.ignore_eos:
+        raise InvalidRequest("ignore_eos cannot be used with a grammar, which ends", field="ignore_eos")
     check_sampling(request.sampling, info.vocabulary_size)
     if isinstance(request.prompt, tuple):
         check_tokens("prompt", request.prompt, info.vocabulary_size)

@@ -11,19 +11,26 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from runtime.engine.backend import Constraint
 from runtime.engine.child import end_with
 from runtime.engine.config import EngineConfig
 from runtime.engine.llama.backend import LlamaBackend
+from runtime.engine.llama.embedder import Embedder
 from runtime.engine.llama.model import LoadedModel, load_model
 from runtime.engine.messages import (
     Cancel,
+    Detokenize,
+    Detokenized,
+    Embed,
+    Embedded,
     FromWorker,
     Load,
     LoadFailed,
     LoadProgress,
     Prompt,
+    Question,
     Request,
     Shutdown,
     Tokenize,
@@ -35,23 +42,40 @@ from runtime.engine.scheduler import Scheduler
 from runtime.engine.wire import Channel, encode
 from runtime.errors import EngineError, LocalqError, ModelLoadFailed
 
-Work: TypeAlias = Cancel | tuple[Request, list[int] | LocalqError, float]
+
+class Ready(NamedTuple):
+    """A request or a text whose tokens are known, or why they are not."""
+
+    question: Request | Embed
+    tokens: list[int] | LocalqError
+    arrived: float
+    constraint: Constraint | None = None
+
+
+Work: TypeAlias = Cancel | Ready
 
 
 class Worker:
     """Moves messages between the socket and the scheduler.
 
-    Three threads: one reads the socket, so that a cancel is heard at once; one tokenises prompts, in their
-    order; the main one computes, and is the only one that touches the context.
+    Four threads: one reads the socket, so that a cancel is heard at once; one tokenises prompts, in their
+    order; one compiles grammars; the main one computes, and is the only one that touches the contexts.
     """
 
     def __init__(self, channel: Channel[ToWorker], loaded: LoadedModel, config: EngineConfig) -> None:
         self._channel = channel
         self._vocabulary = loaded.vocabulary
-        self._backend = LlamaBackend(loaded, config)
         self._outbox: list[FromWorker] = []
-        self._scheduler = Scheduler(self._backend, self._outbox.append)
-        self._to_tokenize: queue.SimpleQueue[tuple[Request | Tokenize, float]] = queue.SimpleQueue()
+        self._backend = LlamaBackend(loaded, config) if loaded.info.generates else None
+        self._scheduler = Scheduler(self._backend, self._outbox.append) if self._backend else None
+        pooling = loaded.info.pooling
+        self._embedder = Embedder(
+            loaded.model, config, pooling, whole=not loaded.info.generates or pooling == "rank"
+        )
+        self._to_embed: deque[Ready] = deque()
+        self._embedding: Ready | None = None
+        self._to_tokenize: queue.SimpleQueue[tuple[Question, float]] = queue.SimpleQueue()
+        self._to_compile: queue.SimpleQueue[tuple[Request, list[int], float]] = queue.SimpleQueue()
         self._on_the_way: set[int] = set()
         """Requests that the scheduler has not got yet."""
         self._cancelled_early: set[int] = set()
@@ -60,49 +84,99 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the front says goodbye or is gone."""
-        for name, work in (("reader", self._read), ("tokenizer", self._tokenize)):
+        threads = (("reader", self._read), ("tokenizer", self._tokenize), ("compiler", self._compile))
+        for name, work in threads:
             threading.Thread(target=lambda work=work: end_with(work), name=name, daemon=True).start()
         while True:
             self._work_arrived.clear()
-            self._backend.request_abort(False)
+            if self._backend is not None:
+                self._backend.request_abort(False)
             while self._inbox:
                 self._take(self._inbox.popleft())
-            busy = self._scheduler.step()
+            busy = self._scheduler is not None and self._scheduler.step()
+            busy = self._embed() or busy
             if self._outbox:
                 self._channel.send(encode(self._outbox))
                 self._outbox.clear()
             if not busy:
                 self._work_arrived.wait()
 
+    # -- on the computing thread ----------------------------------------------------------------------------
+
     def _take(self, work: Work) -> None:
         if isinstance(work, Cancel):
             if work.id in self._on_the_way:
                 self._cancelled_early.add(work.id)
-            else:
+            elif not self._cancel_embedding(work.id) and self._scheduler is not None:
                 self._scheduler.cancel(work.id)
             return
-        request, tokens, arrived = work
-        self._on_the_way.discard(request.id)
+        question, tokens, arrived, constraint = work
+        self._on_the_way.discard(question.id)
+        cancelled = question.id in self._cancelled_early
+        self._cancelled_early.discard(question.id)
         if isinstance(tokens, LocalqError):
-            self._outbox.append(failed(request.id, tokens))
-        elif request.id in self._cancelled_early:
-            self._cancelled_early.discard(request.id)
-            self._outbox.append(cancelled_in_queue(request.id, tokens, time.perf_counter() - arrived))
+            self._outbox.append(failed(question.id, tokens))
+        elif cancelled:
+            self._outbox.append(cancelled_in_queue(question.id, tokens, time.perf_counter() - arrived))
+        elif isinstance(question, Embed):
+            self._to_embed.append(work)
+        elif self._scheduler is not None:
+            self._scheduler.submit(question, tokens, arrived, constraint)
         else:
-            self._scheduler.submit(request, tokens, arrived)
+            self._outbox.append(failed(question.id, EngineError("this model is an encoder: it only embeds")))
+
+    def _cancel_embedding(self, request_id: int) -> bool:
+        for entry in (*self._to_embed, *filter(None, [self._embedding])):
+            if entry.question.id == request_id and isinstance(entry.tokens, list):
+                if entry is self._embedding:
+                    self._embedding = None
+                else:
+                    self._to_embed.remove(entry)
+                self._outbox.append(
+                    cancelled_in_queue(request_id, entry.tokens, time.perf_counter() - entry.arrived)
+                )
+                return True
+        return False
+
+    def _embed(self) -> bool:
+        """Read the next piece of a text; False when there is none."""
+        try:
+            if self._embedding is None:
+                if not self._to_embed:
+                    return False
+                self._embedding = self._to_embed.popleft()
+                assert isinstance(self._embedding.tokens, list)
+                self._embedder.begin(self._embedding.tokens)
+            vector = self._embedder.step()
+        except LocalqError as error:
+            if self._embedding is not None:
+                self._outbox.append(failed(self._embedding.question.id, error))
+            self._embedding = None
+            return True
+        if vector is not None and self._embedding is not None:
+            count = len(self._embedding.tokens) if isinstance(self._embedding.tokens, list) else 0
+            self._outbox.append(
+                Embedded(
+                    id=self._embedding.question.id, values=vector.astype("<f4").tobytes(), prompt_tokens=count
+                )
+            )
+            self._embedding = None
+        return True
+
+    # -- on threads of their own ----------------------------------------------------------------------------
 
     def _read(self) -> None:
         while (messages := self._channel.receive()) is not None:
             for message in messages:
                 match message:
-                    case Request():
+                    case Request() | Embed():
                         self._on_the_way.add(message.id)
                         self._to_tokenize.put((message, time.perf_counter()))
-                    case Tokenize():
+                    case Tokenize() | Detokenize():
                         self._to_tokenize.put((message, time.perf_counter()))
                     case Cancel():
                         self._put(message)
-                        if message.id in self._scheduler.abortable:
+                        if self._backend and self._scheduler and message.id in self._scheduler.abortable:
                             self._backend.request_abort(True)
                     case Shutdown():
                         return
@@ -112,13 +186,33 @@ class Worker:
     def _tokenize(self) -> None:
         while True:
             message, arrived = self._to_tokenize.get()
+            if isinstance(message, Detokenize):
+                text = self._vocabulary.spelled(message.tokens)
+                self._channel.send(encode([Detokenized(id=message.id, text=text)]))
+                continue
             tokens = self._tokens(message.prompt)
-            if isinstance(message, Request):
-                self._put((message, tokens, arrived))
+            if isinstance(message, Request) and message.grammar is not None and isinstance(tokens, list):
+                self._to_compile.put((message, tokens, arrived))
+            elif isinstance(message, Request | Embed):
+                self._put(Ready(message, tokens, arrived))
             elif isinstance(tokens, LocalqError):
                 self._channel.send(encode([failed(message.id, tokens)]))
             else:
                 self._channel.send(encode([Tokenized(id=message.id, tokens=tuple(tokens))]))
+
+    def _compile(self) -> None:
+        # Imported by the first grammar: most workers never see one.
+        request, tokens, arrived = self._to_compile.get()
+        from runtime.engine.llama.masks import GrammarCompiler
+
+        compiler = GrammarCompiler(self._vocabulary)
+        while True:
+            try:
+                assert request.grammar is not None
+                self._put(Ready(request, tokens, arrived, compiler.compile(request.grammar)))
+            except LocalqError as error:
+                self._put(Ready(request, error, arrived))
+            request, tokens, arrived = self._to_compile.get()
 
     def _tokens(self, prompt: Prompt | tuple[int, ...]) -> list[int] | LocalqError:
         if isinstance(prompt, tuple):

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from runtime.engine.backend import Chunk, Decoded
+from runtime.engine.backend import Chunk, Constraint, Decoded
 from runtime.engine.messages import SamplingParams, TokenLogprob
 from runtime.errors import EngineError
 
@@ -52,6 +52,7 @@ class FakeBackend:
     batch_tokens: int = 16
     share_minimum: int = 1
     rewinds: bool = True
+    copies: bool = True
     choose: Callable[[Sequence[int]], int] = next_token
     outcomes: list[Decoded | EngineError] = field(default_factory=list)
     """What the next passes give, before all further ones are DONE."""
@@ -105,7 +106,15 @@ class FakeBackend:
         self.sequences[target] = self.sequences[source][:length]
         return length
 
-    def sampler(self, params: SamplingParams, prompt: Sequence[int], *, ignore_end: bool) -> FakeSampler:
+    def sampler(
+        self,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        *,
+        ignore_end: bool,
+        constraint: Constraint | None = None,
+        keeps_logits: bool = False,
+    ) -> FakeSampler:
         if params.seed == -1:
             raise EngineError("no such sampler")
         self.open_samplers += 1
@@ -115,7 +124,7 @@ class FakeBackend:
         likeliest = [next_token(self.rows[row]), *range(1, count)][:count]
         return tuple(TokenLogprob(token=t, text=self.piece(t), logprob=-1.0) for t in (token, *likeliest))
 
-    def piece(self, token: int) -> bytes:
+    def piece(self, token: int, shown: Sequence[str] = ()) -> bytes:
         return f"<{token}>".encode()
 
     def ends(self, token: int) -> bool:

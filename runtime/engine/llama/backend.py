@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 
 import numpy as np
 from llama_cpp import llama_cpp as native
 from numpy.typing import NDArray
 
-from runtime.engine.backend import Chunk, Decoded
+from runtime.engine.backend import Chunk, Constraint, Decoded, Sampler
 from runtime.engine.config import EngineConfig
 from runtime.engine.llama.batch import Batch
 from runtime.engine.llama.model import LoadedModel
-from runtime.engine.llama.samplers import ChainSampler, GreedySampler, make_sampler
+from runtime.engine.llama.samplers import ConstrainedSampler, logits_of, make_sampler
 from runtime.engine.messages import SamplingParams, TokenLogprob
 from runtime.errors import EngineError
 
@@ -39,11 +38,15 @@ class LlamaBackend:
         self.rewinds = not (
             native.llama_model_is_recurrent(loaded.model) or native.llama_model_is_hybrid(loaded.model)
         )
+        self.copies = self.rewinds and self._window <= 0
+        self._kept: dict[int, NDArray[np.float32]] = {}
+        """Rows of the last pass as they were before a grammar masked them."""
         self.piece = loaded.vocabulary.piece
         self.ends = loaded.vocabulary.ends
 
     def decode(self, batch: Sequence[Chunk]) -> Decoded:
         """One pass; see the protocol."""
+        self._kept.clear()
         code = native.llama_decode(self._context, self._batch.fill(batch))
         if code == DONE:
             return Decoded.DONE
@@ -88,10 +91,16 @@ class LlamaBackend:
         return int(native.llama_memory_seq_pos_max(self._memory, sequence)) + 1
 
     def sampler(
-        self, params: SamplingParams, prompt: Sequence[int], *, ignore_end: bool
-    ) -> GreedySampler | ChainSampler:
+        self,
+        params: SamplingParams,
+        prompt: Sequence[int],
+        *,
+        ignore_end: bool,
+        constraint: Constraint | None = None,
+        keeps_logits: bool = False,
+    ) -> Sampler:
         """A sampler in C; see ``samplers``."""
-        return make_sampler(
+        sampler = make_sampler(
             self._context,
             self._vocabulary,
             params,
@@ -99,10 +108,16 @@ class LlamaBackend:
             context_tokens=self.context_tokens,
             ignore_end=ignore_end,
         )
+        if constraint is None:
+            return sampler
+        kept = self._kept if keeps_logits else None
+        return ConstrainedSampler(self._context, self._vocabulary.size, sampler, constraint, kept)
 
     def logprobs(self, row: int, token: int, count: int) -> tuple[TokenLogprob, ...]:
         """Natural-log probabilities by a softmax over the whole vocabulary, in float64."""
-        logits = self._logits(row).astype(np.float64)
+        kept = self._kept.get(row)
+        logits = self._logits(row) if kept is None else kept
+        logits = logits.astype(np.float64)
         peak = logits.max()
         logprobs = logits - (peak + np.log(np.exp(logits - peak).sum()))
         count = min(count, len(logprobs))
@@ -114,6 +129,4 @@ class LlamaBackend:
         )
 
     def _logits(self, row: int) -> NDArray[np.float32]:
-        pointer = native.llama_get_logits_ith(self._context, row)
-        address = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float))
-        return np.ctypeslib.as_array(address, shape=(self._vocabulary.size,))
+        return logits_of(self._context, row, self._vocabulary.size)

@@ -40,8 +40,11 @@ class Batch:
             self._logits_slots,
         )
 
-    def fill(self, chunks: Sequence[Chunk]) -> native.llama_batch:
-        """Lay the chunks one after the other; the struct is valid until the next call."""
+    def fill(self, chunks: Sequence[Chunk], *, every: bool = False) -> native.llama_batch:
+        """Lay the chunks one after the other; the struct is valid until the next call.
+
+        ``every`` token has an output, not only the last of a chunk that wants it.
+        """
         begin = 0
         for chunk in chunks:
             count = len(chunk.tokens)
@@ -54,7 +57,7 @@ class Batch:
                 self._tokens[begin : last + 1] = chunk.tokens
                 self._positions[begin : last + 1] = np.arange(chunk.start, chunk.start + count)
                 self._sequences[begin : last + 1] = chunk.sequence
-                self._wants_logits[begin:last] = 0
+                self._wants_logits[begin:last] = every
             self._logits_slots[last] = chunk.wants_logits
             begin += count
         self._struct.n_tokens = begin

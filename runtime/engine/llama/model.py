@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llama_cpp import llama_cpp as native
 
 from runtime.engine.config import EngineConfig, KvType
+from runtime.engine.llama.embedder import ENCODERS, embedding_tokens, pooling_of
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import ModelInfo
 from runtime.errors import ModelLoadFailed
@@ -30,6 +31,7 @@ class LoadedModel:
 
     model: int
     context: int
+    """0 for an encoder, which has none to answer with."""
     vocabulary: Vocabulary
     abort_flag: ctypes.c_int32
     info: ModelInfo
@@ -42,6 +44,9 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
     native.llama_backend_init()
     model = open_weights(config, on_progress)
     abort_flag = ctypes.c_int32(0)
+    vocabulary = Vocabulary(model)
+    if metadata(model, "general.architecture") in ENCODERS:
+        return LoadedModel(model, 0, vocabulary, abort_flag, describe(config, model, vocabulary, started))
     params = context_params(config)
     params.abort_callback = native.ggml_abort_callback(abort_callback_address())
     params.abort_callback_data = ctypes.addressof(abort_flag)
@@ -51,10 +56,8 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
             f"llama.cpp could not make a context of {config.context_tokens} tokens x {config.slots} slots "
             f"with {config.kv_type} keys and values"
         )
-    vocabulary = Vocabulary(model)
     warm_up(context, vocabulary)
-    info = describe(config, model, vocabulary, time.perf_counter() - started)
-    return LoadedModel(model, context, vocabulary, abort_flag, info)
+    return LoadedModel(model, context, vocabulary, abort_flag, describe(config, model, vocabulary, started))
 
 
 def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, repack: bool = True) -> int:
@@ -117,18 +120,22 @@ def warm_up(context: int, vocabulary: Vocabulary) -> None:
     native.llama_memory_clear(native.llama_get_memory(context), True)
 
 
-def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, seconds: float) -> ModelInfo:
-    """What the front needs to know of a model."""
+def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, started: float) -> ModelInfo:
+    """What the front needs to know of a model whose loading began at ``started``."""
     buffer = ctypes.create_string_buffer(256)
     native.llama_model_desc(model, buffer, len(buffer))
     template = native.llama_model_chat_template(model, None)
     bos, eos = native.llama_vocab_bos(vocabulary.handle), native.llama_vocab_eos(vocabulary.handle)
+    architecture = metadata(model, "general.architecture")
+    pooling = pooling_of(metadata(model, f"{architecture}.pooling_type"))
+    generates = architecture not in ENCODERS
+    trained = native.llama_model_n_ctx_train(model)
     return ModelInfo(
         description=buffer.value.decode("utf-8", "replace"),
-        architecture=metadata(model, "general.architecture"),
+        architecture=architecture,
         parameters=native.llama_model_n_params(model),
         size_bytes=native.llama_model_size(model),
-        trained_context_tokens=native.llama_model_n_ctx_train(model),
+        trained_context_tokens=trained,
         context_tokens=config.context_tokens,
         slots=config.slots,
         threads=config.threads,
@@ -137,7 +144,12 @@ def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, seconds: 
         bos_text=vocabulary.text(bos),
         eos_text=vocabulary.text(eos),
         control_texts=tuple(vocabulary.control_tokens),
-        load_seconds=seconds,
+        load_seconds=time.perf_counter() - started,
+        generates=generates,
+        embedding_size=native.llama_model_n_embd_out(model),
+        embedding_tokens=embedding_tokens(config, trained, whole=not generates or pooling == "rank"),
+        pooling=pooling,
+        separator_text=vocabulary.text(native.llama_vocab_sep(vocabulary.handle)),
     )
 
 

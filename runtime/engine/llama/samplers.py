@@ -11,14 +11,53 @@ import math
 import secrets
 from collections.abc import Sequence
 
+import numpy as np
 from llama_cpp import llama_cpp as native
+from numpy.typing import NDArray
 
+from runtime.engine.backend import Constraint
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import SamplingParams
 from runtime.errors import EngineError
 from runtime.kernels import argmax_f32_at
 
 NO_NUMBERS = "the model gave no numbers (its logits are NaN); verify its file"
+
+
+class ConstrainedSampler:
+    """Chooses by another sampler what a grammar allows: all other logits of the row become -inf.
+
+    ``kept`` gets the row as it was, by its number, for log probabilities that are asked for afterwards.
+    """
+
+    def __init__(
+        self,
+        context: int,
+        vocabulary_size: int,
+        inner: GreedySampler | ChainSampler,
+        constraint: Constraint,
+        kept: dict[int, NDArray[np.float32]] | None,
+    ) -> None:
+        self._context = context
+        self._size = vocabulary_size
+        self._inner = inner
+        self._constraint = constraint
+        self._kept = kept
+
+    def sample(self, row: int) -> int:
+        """See :class:`runtime.engine.backend.Sampler`."""
+        logits = logits_of(self._context, row, self._size)
+        if self._kept is not None:
+            self._kept[row] = logits.copy()
+        bits = np.unpackbits(self._constraint.allowed().view(np.uint8), count=self._size, bitorder="little")
+        np.putmask(logits, bits == 0, -np.inf)
+        token = self._inner.sample(row)
+        self._constraint.accept(token)
+        return token
+
+    def close(self) -> None:
+        """Free what the other sampler holds."""
+        self._inner.close()
 
 
 class GreedySampler:
@@ -148,6 +187,12 @@ def make_sampler(
         native.llama_sampler_accept(chain, token)
     forbidden = frozenset(token for token, value in bias.items() if value == -math.inf)
     return ChainSampler(context, chain, forbidden)
+
+
+def logits_of(context: int, row: int, size: int) -> NDArray[np.float32]:
+    """The logits of a row of the last pass, [vocabulary], without a copy."""
+    pointer = native.llama_get_logits_ith(context, row)
+    return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), shape=(size,))
 
 
 def look_back(last_n: int, context_tokens: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 from llama_cpp import llama_cpp as native
 
@@ -23,8 +24,10 @@ class Vocabulary:
         attribute = native.llama_vocab_get_attr
         self.control_tokens: dict[str, int] = {}
         """Text -> id of the tokens that only ``parse_special`` finds in a text."""
+        self.controls: set[int] = set()
         for token in range(self.size):
             if attribute(self.handle, token) & CONTROL_ATTRIBUTES:
+                self.controls.add(token)
                 self.control_tokens.setdefault(self.text(token), token)
         self.control_tokens.pop("", None)
         self.end_tokens = frozenset(
@@ -46,12 +49,22 @@ class Vocabulary:
         """Whether the token ends a generation."""
         return bool(native.llama_vocab_is_eog(self.handle, token))
 
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token adds to a text; empty for control tokens."""
+    def piece(self, token: int, shown: Sequence[str] = ()) -> bytes:
+        """The bytes that a token adds to a text; empty for control tokens but those of the texts
+        ``shown``."""
         known = self._pieces.get(token)
         if known is None:
             known = self._pieces[token] = self._read_piece(token)
+        if not known and shown and (text := self.text(token)) in shown:
+            return text.encode()
         return known
+
+    def spelled(self, tokens: Sequence[int]) -> bytes:
+        """The bytes of tokens; control tokens as the vocabulary spells them."""
+        controls = self.controls
+        return b"".join(
+            self.text(token).encode() if token in controls else self.piece(token) for token in tokens
+        )
 
     def _read_piece(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)

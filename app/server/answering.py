@@ -1,0 +1,69 @@
+"""A request for answers on its way: admitted, its model loaded, its prompt rendered, its answers running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from app.server.conversation import Prepared, Spoken, Talk, prepare, speak
+from app.server.endpoint import Call
+from app.server.pool import Model
+
+
+class Answers:
+    """Answers to one request. Leaving its block ends them and frees what they hold."""
+
+    def __init__(self, call: Call, model: Model, prepared: Prepared, held: AsyncExitStack) -> None:
+        self.model = model
+        self.prepared = prepared
+        self._call = call
+        self._held = held
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the answers, and free what they hold; once or more often."""
+        await self._held.aclose()
+
+    async def spoken(self) -> AsyncIterator[Spoken]:
+        """The pieces of all answers as they come."""
+        service = self._call.service
+        events = speak(self.model.engine, self.prepared, service.mailbox, service.limits.buffered_events)
+        self._held.push_async_callback(events.aclose)  # type: ignore[attr-defined]
+        async for spoken in events:
+            if spoken.finished is not None:
+                service.metrics.finished(self.model.name, spoken.finished)
+            yield spoken
+
+
+async def answers_to(call: Call, name: str | None, talk_for: Callable[[Model], Talk]) -> Answers:
+    """Admit a request and prepare its answers. Raises Refusal and typed errors; nothing is held then."""
+
+    def prepared_for(model: Model) -> Prepared:
+        return prepare(model.engine, talk_for(model))
+
+    return await begin(call, name, prepared_for)
+
+
+async def begin(call: Call, name: str | None, prepared_for: Callable[[Model], Prepared]) -> Answers:
+    """The same for what is prepared in another way; ``prepared_for`` runs in a thread."""
+    service = call.service
+    service.admission.check()
+    held = AsyncExitStack()
+    try:
+        model = await held.enter_async_context(service.pool.use(name))
+        await held.enter_async_context(model.gate.enter(call.client))
+        prepared = await asyncio.to_thread(prepared_for, model)
+        return Answers(call, model, prepared, held)
+    except BaseException:
+        await held.aclose()
+        raise

@@ -1,0 +1,1 @@
+"""Pure functions between the wire's shapes and the engine's."""

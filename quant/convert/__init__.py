@@ -1,0 +1,1 @@
+"""Safetensors repositories become GGUF: names, shapes, hyperparameters, tokenizer, without torch."""

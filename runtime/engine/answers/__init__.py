@@ -1,0 +1,2 @@
+"""What a model writes, taken apart while it comes: reasoning, content, tool calls. Pure; one file a
+family."""
