@@ -138,7 +138,7 @@ class _Stream:
 
 def fill(home: Path, messages: int) -> None:
     """A model, and a chat of so many messages of a few hundred words."""
-    from app.chats import Chats
+    from app.chats import Chats, Role
     from app.store import Store
     from tests.app.tiny_model import write_tiny_model
 
@@ -149,7 +149,7 @@ def fill(home: Path, messages: int) -> None:
         parent = None
         for number in range(messages):
             text = ANSWER * 8 if number % 2 else "A question of some words. " * 4
-            role = "assistant" if number % 2 else "user"
+            role: Role = "assistant" if number % 2 else "user"
             parent = chats.add(chat_id, role, text, parent_id=parent, model="tiny").id
         chats.keep_state("place", json.dumps({"chat_id": chat_id, "model": "tiny"}))
 

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = "demo:q3_k_m"
 SIZE = (110, 32)
 QUESTION = "What is the capital of France? Answer in one sentence."
+STORY = "Tell a story of a fox and a river in five sentences."
 CODE = "Write a Python function that adds two numbers."
 SECONDS = 120.0
 
@@ -117,7 +118,7 @@ async def compare(stage: Stage) -> None:
     from app.tui.screens.compare import Compare
 
     await stage.ready()
-    stage.app.push_screen(Compare("demo", QUESTION))
+    stage.app.push_screen(Compare("demo", STORY))
     await stage.pilot.pause(0.5)
     await stage.pilot.press("enter")
     screen = stage.app.screen
@@ -199,7 +200,7 @@ async def draw(scene: Callable[[Stage], Awaitable[None]], home: Path, target: Pa
 
 def main() -> None:
     """Draws all, or those that are named."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "screens")
     parser.add_argument("--theme", default="localq-dark")

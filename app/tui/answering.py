@@ -228,6 +228,8 @@ class Answering:
                 facts["joules"] = joules
         elif failure is None or self.stopped:
             state, failure = "stopped", None
+        else:
+            facts = {"error": str(failure).splitlines()[0]}
         try:
             message = self._update(state, facts)
         except LocalqError as error:

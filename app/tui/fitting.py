@@ -17,6 +17,10 @@ ROOM = 512
 """Tokens that stay free for the answer, or an eighth of the context where that is less."""
 
 
+class QuestionTooLong(PromptTooLong):
+    """Not even the last question fits: to leave out others does not help."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What the model gets. ``dropped`` of the oldest messages are left out."""
@@ -29,20 +33,27 @@ class Fitted:
 def fit(loaded: Loaded, path: Sequence[Message], system: str | None, preferences: Preferences) -> Fitted:
     """The prompt for the last message of ``path``.
 
-    Raises PromptTooLong where it is longer than the context, or where not even the last question fits; and
+    Raises PromptTooLong where it is longer than the context, QuestionTooLong where the question alone is; and
     what ``render`` and ``tokenize`` raise.
     """
     context = loaded.context_tokens
     whole = _render(loaded, path, system, preferences)
     if whole.tokens < context - (_room(context, preferences) if preferences.drop_oldest else 0):
         return whole
+    starts = [at for at, message in enumerate(path) if message.role == "user"]
+    alone = _render(loaded, path[starts[-1] :], system, preferences, dropped=starts[-1]) if starts else whole
+    if alone.tokens >= context:
+        raise QuestionTooLong(
+            f"the question alone has {alone.tokens:,} tokens, the context holds {context:,}",
+            prompt_tokens=alone.tokens,
+            context_tokens=context,
+        )
     if not preferences.drop_oldest:
         raise PromptTooLong(
             f"the conversation has {whole.tokens:,} tokens, the context holds {context:,}",
             prompt_tokens=whole.tokens,
             context_tokens=context,
         )
-    starts = [at for at, message in enumerate(path) if message.role == "user"]
     low, high = 1, len(starts) - 1
     best: Fitted | None = None
     while low <= high:  # the fewest turns to leave out; each is rendered, for a template may do anything
@@ -52,16 +63,7 @@ def fit(loaded: Loaded, path: Sequence[Message], system: str | None, preferences
             best, high = tried, middle - 1
         else:
             low = middle + 1
-    if best is not None:
-        return best
-    alone = _render(loaded, path[starts[-1] :], system, preferences, dropped=starts[-1]) if starts else whole
-    if alone.tokens < context:
-        return alone
-    raise PromptTooLong(
-        f"the question alone has {alone.tokens:,} tokens, the context holds {context:,}",
-        prompt_tokens=alone.tokens,
-        context_tokens=context,
-    )
+    return best or alone
 
 
 def _render(

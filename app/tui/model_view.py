@@ -9,7 +9,7 @@ from rich.text import Text
 
 from app.cli.chart import bar
 from app.cli.figures import divergence_cells, with_error
-from app.cli.text import format_parameters, shorten, wrap
+from app.cli.text import format_parameters, shorten, shorten_digests, wrap
 from app.terminal import sanitize
 from app.tui.catalogue import Details, Layer, Row, formats
 from runtime.units import format_bytes
@@ -98,7 +98,7 @@ def _quality(row: Row) -> Iterator[tuple[str, str, str]]:
         return
     figures = certificate.figures
     source = certificate.source
-    yield "made of", sanitize(f"{source.name}, {source.types}", newlines=False), ""
+    yield "made of", sanitize(f"{shorten_digests(source.name)}, {source.types}", newlines=False), ""
     if figures is None:
         yield "quality", "not evaluated", "yellow"
         return

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from app.tui.fitting import ROOM
+from app.tui.fitting import ROOM, QuestionTooLong
 from app.tui.host import Host, Wanted
 from app.tui.preferences import Preferences
 from runtime.errors import LocalqError, PromptTooLong
@@ -36,12 +36,13 @@ def ways_out(host: Host, wanted: Wanted | None, error: PromptTooLong) -> list[Wa
                 lambda chosen: msgspec.structs.replace(chosen, context=tokens),
             )
         )
-    ways.append(
-        Way(
-            "Leave out the oldest messages in this chat, and mark them",
-            lambda chosen: msgspec.structs.replace(chosen, drop_oldest=True),
+    if not isinstance(error, QuestionTooLong):
+        ways.append(
+            Way(
+                "Leave out the oldest messages in this chat, and mark them",
+                lambda chosen: msgspec.structs.replace(chosen, drop_oldest=True),
+            )
         )
-    )
     ways.append(Way("Nothing: I shorten it, or begin a new chat", lambda chosen: None))
     return ways
 

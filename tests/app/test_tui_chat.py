@@ -100,8 +100,8 @@ async def test_a_worker_that_dies_leaves_the_text_so_far_and_f5_tries_again(stag
         assert "partial" in text_of(app) and "SIGSEGV" in text_of(app)
         assert "The text so far is kept" in str([note.message for note in app._notifications])
         await pilot.press("f5")
+        await until(pilot, lambda: "‹ 2/2 ›" in text_of(app))
         await answered(pilot)
-        assert "‹ 2/2 ›" in text_of(app)
     with stage.chats() as chats:
         tree = chats.tree(1)
         states = [message.state for message in tree.children(tree.children(None)[0].id)]
@@ -259,3 +259,16 @@ async def test_a_conversation_that_does_not_fit_is_refused_until_the_person_choo
         await until(pilot, lambda: "not sent: the context is too short" in text_of(app))
         sent = [message["content"][0] for message in stage.engines[0].rendered[-1]]
         assert sent in (["c", "d", "e"], ["e"])
+
+
+async def test_a_question_that_alone_is_too_long_is_not_answered_by_leaving_out_others(stage: Stage) -> None:
+    stage.make_engine = WholeEngine
+    async with stage.open() as (app, pilot):
+        await say(pilot, "word " * 600)
+        await until(pilot, lambda: isinstance(app.screen, Choose))
+        assert "the question alone has 601 tokens" in text_of(app)
+        assert "Leave out" not in text_of(app)
+        await pilot.press("escape")
+        await answered(pilot)
+    async with stage.open() as (app, pilot):
+        await until(pilot, lambda: "the question alone has 601 tokens" in text_of(app))  # also another day

@@ -212,7 +212,7 @@ class ChatAnswers(ChatView):
             self.app.fail(error)
             return
         self._show_loaded()
-        self.gauge(doing="", **(figures_of(message) if message.facts else {}))
+        self.gauge(doing="", **(figures_of(message) if outcome.used_tokens else {}))
         if live is not None and live in self.transcript.entries:
             live.end()
             live.live, live.state, live.facts = False, message.state, facts_line(message)

@@ -164,7 +164,10 @@ class ChatView(Reporting, Screen[None]):
     def entry_of(self, message: Message) -> Entry:
         """A message of the open chat, to be shown."""
         assert self.session is not None
-        return Entry.of(message, self.session.place(message), facts_line(message))
+        entry = Entry.of(message, self.session.place(message), facts_line(message))
+        if isinstance(error := message.facts.get("error"), str):
+            entry.note = f"{error}; F5 tries again"
+        return entry
 
     def show_title(self) -> None:
         """The line at the top, and the greeting of an empty chat."""

@@ -45,7 +45,9 @@ class Compare(Reporting, Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(Text("Compare", "bold"), id="title")
-        yield Input(self._prompt, placeholder="Ask both the same. Enter runs it.", id="prompt")
+        yield Input(
+            self._prompt, placeholder="Ask both the same. Enter runs it.", id="prompt", select_on_focus=False
+        )
         with Horizontal(id="sides"):
             for side in ("left", "right"):
                 with Vertical(classes="side"):
