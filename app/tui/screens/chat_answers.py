@@ -119,13 +119,13 @@ class ChatAnswers(ChatView):
         except LocalqError as error:
             self.app.fail(error, "It is not sent; the text stays here.")
             return
-        self.attachments = []
-        self.editing = None
-        self.editor.put("")
-        self.show_attachments()
         if editing is not None:
+            await self.restore_draft()
             self.show()
         else:
+            self.attachments = []
+            self.editor.put("")
+            self.show_attachments()
             self.transcript.add(self.entry_of(question))
             self.transcript.follow()
             self.show_title()

@@ -154,9 +154,7 @@ class ChatView(Reporting, Screen[None]):
         assert self.session is not None
         session = self.session
         entries = [self.entry_of(message) for message in session.path]
-        self.transcript.show(entries)
-        if top is not None:
-            self.call_after_refresh(self.transcript.go, top)
+        self.transcript.show(entries, top)
         self.show_title()
         last = next((message for message in reversed(session.path) if message.role == "assistant"), None)
         self.gauge(dropped=0, **figures_of(last))
@@ -215,8 +213,6 @@ class ChatView(Reporting, Screen[None]):
 
     def draft(self) -> Draft:
         """What is typed and attached."""
-        if self.editing is not None:
-            return Draft()
         return Draft(
             text=self.editor.text, cursor=self.editor.cursor_location, attachments=tuple(self.attachments)
         )
@@ -224,7 +220,8 @@ class ChatView(Reporting, Screen[None]):
     async def _keep(self) -> None:
         if self.session is None or not self.app.begun.is_set():
             return
-        session, draft = self.session, self.draft()
+        session = self.session
+        draft = self._kept_draft[1] if self.editing is not None and self._kept_draft else self.draft()
         place = Place(session.chat_id, session.model, self.transcript.place)
         if (session.chat_id, draft) != self._kept_draft or place != self._kept_place:
             try:

@@ -153,9 +153,7 @@ class History(Reporting, Screen[Chosen | None]):
         except LocalqError:
             return
         shown = self.query_one("#previewed", Transcript)
-        shown.show([Entry.of(message) for message in path])
-        if found is not None:
-            self.call_after_refresh(shown.go, (found, 0))
+        shown.show([Entry.of(message) for message in path], None if found is None else (found, 0))
 
     def _around(self, chat_id: int, message_id: int | None) -> Sequence[Message]:
         tree = self._chats.tree(chat_id)

@@ -81,14 +81,16 @@ class Transcript(ScrollView, can_focus=True):
         self._strips: LRUCache[tuple[int, int, bool], Strip] = LRUCache(512)
         self._styles: dict[str, Style] = {}
         self._moving = False
+        self._sought: tuple[int, int] | None = None
+        """The place to be at, until somebody scrolls: how tall all is may not be known yet."""
 
     # -- what is shown --------------------------------------------------------------------------------------
 
-    def show(self, entries: Iterable[Entry]) -> None:
-        """These entries, in the place of the ones before, from their end."""
+    def show(self, entries: Iterable[Entry], place: tuple[int, int] | None = None) -> None:
+        """These entries, in the place of the ones before; from their end, or from :attr:`place` on."""
         self.entries = list(entries)
         self.cursor = None
-        self._follow = True
+        self._follow, self._sought = place is None, place
         self._lay_out(0)
         self.refresh()
 
@@ -133,15 +135,14 @@ class Transcript(ScrollView, can_focus=True):
         index, row = self._at(int(self.scroll_y))
         return self.entries[index].message_id, row
 
-    def go(self, place: tuple[int, int] | None) -> None:
-        """The inverse of :attr:`place`; a message that is not here leaves the view at the end."""
-        if place is None:
-            return
+    def _seek(self, place: tuple[int, int]) -> None:
+        """The inverse of :attr:`place`; for a message that is not here the view is at the end."""
         for index, entry in enumerate(self.entries):
             if entry.message_id == place[0]:
-                self._follow = False
                 self._measure(index)
                 self._scroll_to_line(self._tops[index] + place[1])
+                return
+        self._sought, self._follow = None, True
 
     @property
     def current(self) -> Entry | None:
@@ -175,6 +176,8 @@ class Transcript(ScrollView, can_focus=True):
         self.virtual_size = Size(self.scrollable_content_region.width, top)
         if self._follow:
             self.scroll_end(animate=False, immediate=True, x_axis=False)
+        elif self._sought is not None:
+            self._seek(self._sought)
 
     def _measure(self, index: int) -> None:
         """Makes the height of an entry exact; what is in view stays where it is."""
@@ -209,6 +212,8 @@ class Transcript(ScrollView, can_focus=True):
                 self.entries[index].forget_lines()
             if perf_counter() > deadline:
                 break
+        if self._sought is not None:
+            self._seek(self._sought)
         self.refresh()
 
     def _drop_strips(self, start: int, row: int = 0) -> None:
@@ -251,6 +256,7 @@ class Transcript(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         if not self._moving:
+            self._sought = None
             self._follow = new_value >= self.max_scroll_y
 
     def watch_cursor(self, old: int | None, new: int | None) -> None:
