@@ -4,6 +4,7 @@ runtime.errors.LocalqError
 └── AppError                    carries the command to run next, when it knows one
     ├── WrongUse                an argument, an input or a setting cannot be used as it is (exit code 2)
     │   ├── SettingsError       a setting in the environment or in the settings file
+    │   ├── InvalidReference    a text names no model on the Hub, in the catalog or on this disk
     │   └── AddressUnusable     the endpoint cannot listen where it was told to
     ├── ServerUnreachable       a server that runs does not answer, or does not end
     ├── ModelNotFound           a model argument is neither a stored name nor a file
@@ -22,9 +23,19 @@ runtime.errors.LocalqError
     │   ├── ChatsBusy           another process is changing the chats for too long
     │   ├── ChatsDamaged        the file of the chats is not what it was, or a newer localq's
     │   └── UnreadableExport    a file has no chats in it that can be taken in
-    └── FetchFailed             a package could not be downloaded
-        ├── PipMissing          this Python has no pip to download with
-        └── WrongContent        what came is not the pinned file
+    ├── FetchFailed             a package could not be downloaded
+    │   ├── PipMissing          this Python has no pip to download with
+    │   └── WrongContent        what came is not the pinned file
+    └── HubError                the Hub could not give what was asked; parts of files that came are kept
+        ├── HubOffline          HF_HUB_OFFLINE is set
+        ├── HubUnreachable      no connection, no valid certificate, or one that stalls again and again
+        ├── HubBusy             the Hub answers 429 or 5xx and goes on to
+        ├── NotOnHub            there is no such repository, revision or file, or it is hidden from strangers
+        ├── NotAllowed          the repository is gated or private, or the token is not valid
+        ├── HubMisbehaved       an answer that no Hub should give; it is not used
+        │   └── WrongHash       a file came whole, but with other bytes than the Hub announced
+        ├── NoSuchChoice        the repository has no model file, or not the one that was asked for
+        └── NeedsConversion     the repository has its weights in safetensors only
 
 runtime.errors.DoesNotFit
 └── ModelDoesNotFit             the same, with the command that comes nearest to what was asked
@@ -60,6 +71,15 @@ class SettingsError(WrongUse):
         super().__init__(message, next_command=next_command)
         self.key = key
         self.source = source
+
+
+class InvalidReference(WrongUse):
+    """``text`` cannot mean a model, for ``reason``."""
+
+    def __init__(self, text: str, reason: str, *, next_command: str | None = None) -> None:
+        super().__init__(f"{_shortened(text)} is not a model to pull: {reason}", next_command=next_command)
+        self.text = text
+        self.reason = reason
 
 
 class AddressUnusable(WrongUse):
@@ -277,6 +297,108 @@ class WrongContent(FetchFailed):
         )
         self.expected = expected
         self.found = found
+
+
+class HubError(AppError):
+    """The Hub could not give what was asked. What of a file came is kept, unless the error says otherwise."""
+
+
+class HubOffline(HubError):
+    """HF_HUB_OFFLINE forbids connections."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "HF_HUB_OFFLINE is set, so nothing is asked of the Hub; unset it, or use a stored model",
+            next_command="localq list",
+        )
+
+
+class HubUnreachable(HubError):
+    """``host`` could not be reached, or a connection to it gave no more bytes, for ``reason``."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(
+            f"{host}: {reason}; check the network, and HF_ENDPOINT and the proxy if you set them"
+        )
+        self.host = host
+        self.reason = reason
+
+
+class HubBusy(HubError):
+    """``host`` answered ``status``; ``retry_after_seconds`` is how long it asks to wait, if it does."""
+
+    def __init__(self, host: str, status: int, retry_after_seconds: float | None = None) -> None:
+        what = "limits how often it may be asked" if status == 429 else "has a problem of its own"
+        wait = "" if retry_after_seconds is None else f", and asks to wait {retry_after_seconds:g} s"
+        super().__init__(f"{host} {what} (HTTP {status}){wait}; the same command later goes on from here")
+        self.host = host
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotOnHub(HubError):
+    """There is no ``what`` for someone without the right to see it."""
+
+    def __init__(self, what: str, reason: str = "", *, next_command: str | None = None) -> None:
+        super().__init__(f"the Hub has no {what}{reason}", next_command=next_command)
+        self.what = what
+
+
+class NotAllowed(HubError):
+    """``repo`` answered ``status`` (401 or 403), for ``reason``."""
+
+    def __init__(self, repo: str, status: int, reason: str, *, next_command: str) -> None:
+        super().__init__(f"{repo}: {reason} (HTTP {status})", next_command=next_command)
+        self.repo = repo
+        self.status = status
+        self.reason = reason
+
+
+class HubMisbehaved(HubError):
+    """``host`` gave an answer that is not used, for ``reason``."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(f"{host}: {reason}; nothing of it is used")
+        self.host = host
+        self.reason = reason
+
+
+class WrongHash(HubMisbehaved):
+    """``file`` came with ``found``, the Hub announced ``expected`` (hashes in hex). What came was deleted."""
+
+    def __init__(self, host: str, file: str, *, expected: str, found: str) -> None:
+        super().__init__(
+            host,
+            f"{file} came with the hash {found}, the Hub announced {expected}: bytes were changed on the way "
+            "or on the disk, so what came was deleted",
+        )
+        self.file = file
+        self.expected = expected
+        self.found = found
+
+
+class NoSuchChoice(HubError):
+    """``repo`` has no model file that was meant; ``choices`` are what it has."""
+
+    def __init__(
+        self, repo: str, reason: str, choices: tuple[str, ...] = (), *, next_command: str | None = None
+    ) -> None:
+        listed = f"; it has {', '.join(choices)}" if choices else ""
+        super().__init__(f"{repo}: {reason}{listed}", next_command=next_command)
+        self.repo = repo
+        self.choices = choices
+
+
+class NeedsConversion(HubError):
+    """``repo`` has its weights as safetensors, which are not made into a GGUF yet."""
+
+    def __init__(self, repo: str, *, next_command: str) -> None:
+        super().__init__(
+            f"{repo} has its weights as safetensors, and localq cannot convert those yet; "
+            "pull a repository that has them as GGUF",
+            next_command=next_command,
+        )
+        self.repo = repo
 
 
 def _shortened(text: str) -> str:

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import InvalidName, ModelNotFound, NoSuchModel, UnconvertedModel, WrongUse
+from app.errors import (
+    InvalidName,
+    InvalidReference,
+    ModelNotFound,
+    NoSuchModel,
+    UnconvertedModel,
+    WrongUse,
+)
 from app.paths import expand
 from app.store import Manifest, Store
 
@@ -31,6 +38,8 @@ class ResolvedModel:
 def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest]) -> ResolvedModel:
     """The model that ``reference`` means. A stored name goes before a file of that name in this folder.
 
+    A reference to the Hub (``Org/Model:Q4_K_M``) means the model that was pulled by it, if there is one.
+
     ``/...``, ``./...``, ``../...`` and ``~/...`` are always paths. A missing ``demo`` is fetched.
     Raises ModelNotFound, StoreDamaged, and for a folder UnconvertedModel, UnsuitableFile and GgufError.
     """
@@ -38,6 +47,9 @@ def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest
         try:
             return _stored(store.get(reference), store)
         except (InvalidName, NoSuchModel):
+            pulled = _pulled(reference, store)
+            if pulled is not None:
+                return _stored(pulled, store)
             near = _near(reference, store)
         if reference == DEMO:
             return _stored(fetch_demo(store), store)
@@ -62,6 +74,28 @@ def require_unicode(path: Path) -> None:
 
 def _stored(manifest: Manifest, store: Store) -> ResolvedModel:
     return ResolvedModel(manifest.name, store.paths(manifest), manifest)
+
+
+def _pulled(reference: str, store: Store) -> Manifest | None:
+    """The stored model that a reference to the Hub means, if it means one and no other."""
+    from app.hub.reference import HubReference, parse_reference
+
+    try:
+        parsed = parse_reference(reference)
+    except InvalidReference:
+        return None
+    if not isinstance(parsed, HubReference):
+        return None
+    found = [
+        manifest
+        for manifest in store.list()
+        if manifest.source.kind == "hub"
+        and manifest.source.origin.lower() == parsed.repo.lower()
+        and parsed.revision in (None, manifest.source.version)
+        and (parsed.quant is None or manifest.name.endswith(f":{parsed.quant.lower()}"))
+        and parsed.file in (None, *(file.filename for file in manifest.files))
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _near(reference: str, store: Store) -> tuple[str, ...]:

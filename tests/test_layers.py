@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {"runtime": {"runtime"}, "quant": {"quant", "runtime"}, "app": {"app", "quant", "runtime"}}
 OURS = set(ALLOWED) | {"tests", "benchmarks"}
-NATIVE_ROOMS = ("runtime/engine/llama", "runtime/engine/worker.py", "runtime/engine/probe.py")
+NATIVE_ROOMS = ("runtime/engine/llama", "runtime/engine/worker.py", "runtime/engine/probe.py", "runtime/ggml")
 
 
 def imports(source: str) -> Iterator[str]:

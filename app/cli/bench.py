@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option("--kernels", is_flag=True, help="Measure products of every tensor type instead of a model.")
 @click.option(
     "--prompt-tokens",
     type=click.IntRange(1, 1 << 20),
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 @options.pass_front
 def command(
     front: Front,
-    model: str,
+    model: str | None,
+    kernels: bool,
     prompt_tokens: int,
     output_tokens: int,
     repetitions: int,
@@ -59,12 +61,16 @@ def command(
     gpu_layers: Any,
     force: bool,
 ) -> None:
-    """Measure prefill and decode speed of MODEL, and its peak memory against the plan's.
+    """Measure prefill and decode speed of MODEL, and its peak memory against the plan's; or, with
+    --kernels, how fast this machine multiplies with matrices of every type.
 
     Bytes read are those of the weights and of the KV cache that a token needs, times tokens per second:
     beside the bandwidth that this machine reads memory with, they say how much of the machine is used. A
     table of embeddings does not count, unless it is the output matrix too; of experts those count that a
     token uses.
+
+    With --kernels: gigabytes of weights that a product with one column reads in a second, by localq's kernels
+    and by those of llama.cpp, and the share of what memory gives.
 
     Other programs disturb the measurement: a warning names those that compute, and 'busy' in --json.
     """
@@ -74,9 +80,17 @@ def command(
     from app.cli.checks import check_load
     from app.cli.examine import busy_processes
     from app.cli.loading import load
+    from app.cli.products import bench_products
     from app.errors import WrongUse
     from runtime.hardware import memory_bandwidth, usable_cores
 
+    if kernels:
+        if model is not None:
+            raise WrongUse("--kernels measures no model", next_command="localq bench --kernels")
+        bench_products(front, threads)
+        return
+    if model is None:
+        raise WrongUse("give a model to measure, or --kernels", next_command="localq list")
     needed = prompt_tokens + output_tokens
     if context is not None and context < needed:
         raise WrongUse(
@@ -134,7 +148,6 @@ def _report(
     from app.cli.measure import cache_bytes_per_token, median, weight_bytes_per_token
     from app.version import VERSION
     from runtime.gguf import summarize
-    from runtime.kernels import active_isa
 
     decode = median(run.decode_tokens_per_second for run in runs)
     weights = weight_bytes_per_token(loaded.model)
@@ -155,7 +168,7 @@ def _report(
         "peak_memory_bytes": loaded.engine.peak_memory_bytes(),
         "predicted_peak_bytes": loaded.plan.total,
         "threads": loaded.info.threads,
-        "isa": active_isa(),
+        "isa": loaded.info.kernels or None,
         "context_tokens": loaded.info.context_tokens,
         "kv_type": loaded.plan.config.kv_type,
         "load_seconds": loaded.info.load_seconds,
@@ -179,7 +192,7 @@ def _blocks(report: dict[str, Any]) -> tuple[Any, ...]:
     peak, predicted = report["peak_memory_bytes"], report["predicted_peak_bytes"]
     facts = (
         ("model", f"{report['model']} ({report['type']}), {report['kv_type']} keys and values"),
-        ("threads", f"{report['threads']}, {report['isa']}"),
+        ("threads", f"{report['threads']}, {report['isa'] or 'with the kernels of llama.cpp'}"),
         ("reads", f"{used:.1f} GB/s of the {possible:.1f} GB/s that memory gives ({used / possible:.0%})"),
         (
             "peak memory",

@@ -9,6 +9,7 @@ from typing import Literal
 from app.cli.native import PINNED_VERSION, REBUILD
 from app.cli.text import format_bytes, plural
 from runtime.engine.probe import Probe
+from runtime.ggml.attach import SWITCH
 from runtime.hardware import BandwidthReport, CoreReport, EnergyCounters, MemoryReport
 
 Status = Literal["ok", "note", "warning", "broken"]
@@ -80,6 +81,18 @@ def check_features(compiled: Collection[str], has: Collection[str]) -> Finding:
         detail = f"llama.cpp was compiled without {', '.join(unused)}, which this processor has: it is slower"
         return Finding("processor", "warning", detail, REBUILD)
     return Finding("processor", "ok", f"llama.cpp uses {', '.join(sorted(used)) or 'no vector instructions'}")
+
+
+def check_kernels(isa: str, probe: Probe | None, repair: str) -> Finding:
+    """Whether localq's kernels (of the set ``isa``) multiply inside llama.cpp; None: that does not load."""
+    if probe is None:
+        return Finding("kernels", "ok", f"localq's own kernels run {isa}")
+    if probe.kernels:
+        return Finding("kernels", "ok", f"localq's own kernels multiply inside llama.cpp: {probe.kernels}")
+    detail = f"llama.cpp multiplies with kernels of its own, which are slower: {probe.kernels_reason}"
+    if probe.kernels_reason.startswith(SWITCH):
+        return Finding("kernels", "note", detail, f"unset {SWITCH}")
+    return Finding("kernels", "warning", detail, repair)
 
 
 def check_memory(memory: MemoryReport) -> Finding:

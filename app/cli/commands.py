@@ -33,6 +33,8 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("stop", "app.cli.stop", "End the servers, or unload a model."),
     ),
     "Models": (
+        Entry("search", "app.cli.search", "Find models on the Hub, and how they fit here."),
+        Entry("pull", "app.cli.pull", "Fetch a model from the Hub, verified."),
         Entry("import", "app.cli.import_", "Adopt a GGUF file, or convert a folder of safetensors."),
         Entry("list", "app.cli.list_", "List the stored models."),
         Entry("show", "app.cli.show", "Show a model: origin, licence, shape, memory."),

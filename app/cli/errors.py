@@ -24,6 +24,7 @@ from app.errors import (
     ChatsBusy,
     ChatsError,
     FetchFailed,
+    HubError,
     InvalidName,
     ModelNotFound,
     NoSuchModel,
@@ -142,9 +143,28 @@ def _meant(error: ModelNotFound | NoSuchModel, front: Front) -> str:
     )
     if len(near) == 1 and wrong in front.arguments and "rm" not in front.arguments[:3]:
         return with_word(front, wrong, near[0])
+    if isinstance(error, ModelNotFound) and _is_on_the_hub(wrong):
+        return f"localq pull {shlex.quote(wrong)}"
     if isinstance(error, ModelNotFound) and "/" in wrong and "\0" not in wrong:
         return _look_beside(Path(wrong))
     return "localq list"
+
+
+def _is_on_the_hub(reference: str) -> bool:
+    """Whether a text that names nothing here names something that could be pulled."""
+    from app.errors import InvalidReference
+    from app.hub.reference import CatalogReference, HubReference, parse_reference
+
+    try:
+        parsed = parse_reference(reference)
+    except InvalidReference:
+        return False
+    if isinstance(parsed, CatalogReference):
+        from app.hub.catalog import catalog
+
+        return parsed.name in catalog()
+    # ``folder/model.gguf`` is a path that does not exist, ``Org/Model`` is none of a file
+    return isinstance(parsed, HubReference) and not parsed.repo.lower().endswith(".gguf")
 
 
 def _look_beside(path: Path) -> str:
@@ -200,6 +220,7 @@ RULES: tuple[Rule, ...] = (
     Rule(ChatsBusy, FAILED, lambda _error, front: again(front)),
     Rule(ChatsError, FAILED, _always("localq chats")),
     Rule(FetchFailed, FAILED, _always("localq run demo")),
+    Rule(HubError, FAILED, lambda _error, front: again(front)),
     Rule(StoreError, FAILED, _always("localq verify")),
     Rule(GgufError, FAILED, _invalid),
     Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),

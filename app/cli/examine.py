@@ -21,6 +21,7 @@ from app.cli.checks import (
     check_disk,
     check_energy,
     check_features,
+    check_kernels,
     check_llama,
     check_load,
     check_memory,
@@ -108,7 +109,7 @@ def _llama(seen: Examination) -> None:
     if probe is not None:
         compiled = [name for name, on in probe.features.items() if on]
         seen.findings.append(check_features(compiled, features))
-    seen.findings.append(Finding("kernels", "ok", f"localq's own kernels run {isa}"))
+    seen.findings.append(check_kernels(isa, probe, kernel_repair()))
 
 
 def _bandwidth(seen: Examination, settings: Settings, measure: bool) -> None:

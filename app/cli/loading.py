@@ -135,7 +135,9 @@ def plan_model(
             ubatch_tokens=running.batch_tokens,
             context_tokens=context or running.context_tokens,
         )
-        fitted = msgspec.structs.replace(fitted, mmap=best_mmap(model.headers, machine.features))
+        fitted = msgspec.structs.replace(
+            fitted, mmap=best_mmap(model.headers, machine.features, machine.packs)
+        )
         if plan_memory(model, fitted, machine).fits:
             asked, context = fitted, fitted.context_tokens
     config = suggest_config(model, machine, asked, context=context)

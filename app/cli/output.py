@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from app.cli.text import align, columns_of, shorten, wrap
+
+if TYPE_CHECKING:
+    from app.cli.bars import Bars
 
 NO_LIMIT = 1 << 30
 LEAST_COLUMNS = 20
@@ -61,7 +64,7 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.color = color
-        self._progress: Progress | None = None
+        self._progress: Progress | Bars | None = None
 
     @property
     def human(self) -> bool:
@@ -144,6 +147,20 @@ class Output:
             yield progress
         finally:
             progress.close()
+            self._progress = outer
+
+    @contextmanager
+    def bars(self) -> Iterator[Bars]:
+        """Several bars on stderr at once; like :meth:`progress` else."""
+        from app.cli.bars import Bars
+
+        shown = self.human and sys.stderr.isatty()
+        bars = Bars(sys.stderr if shown else None, color=self._colored(sys.stderr))
+        outer, self._progress = self._progress, bars
+        try:
+            yield bars
+        finally:
+            bars.close()
             self._progress = outer
 
     def _render(self, blocks: Sequence[Block], stream: TextIO) -> list[str]:

@@ -109,13 +109,14 @@ def _config(settings: Settings, model: GgufModel, running: Running) -> EngineCon
     from runtime.engine.config import EngineConfig
     from runtime.hardware import this_machine
 
+    machine = this_machine()
     return EngineConfig(
         model_paths=tuple(str(path) for path in model.paths),
         context_tokens=running.context_tokens,
         kv_type=running.kv_type,
         ubatch_tokens=running.batch_tokens,
         threads=settings.threads,
-        mmap=best_mmap(model.headers, this_machine().features),
+        mmap=best_mmap(model.headers, machine.features, machine.packs),
     )
 
 

@@ -205,7 +205,7 @@ def source_of(
 def _stored_source(store: Store, wanted: tuple[str, ...]) -> Manifest | None:
     for manifest in store.list():
         digests = tuple(
-            file.digest.removeprefix("sha256-") for file in manifest.files if file.role != "mmproj"
+            file.digest.removeprefix("sha256-") for file in manifest.files if file.role in ("model", "part")
         )
         if digests == wanted:
             return manifest

@@ -38,7 +38,7 @@ def plan_serving(
             kv_type=settings.kv or running.kv_type,
             ubatch_tokens=running.batch_tokens,
             context_tokens=settings.context or running.context_tokens,
-            mmap=best_mmap(model.headers, machine.features),
+            mmap=best_mmap(model.headers, machine.features, machine.packs),
         )
         for count in choices:
             kept = plan_memory(model, msgspec.structs.replace(fitted, slots=count), machine)

@@ -8,12 +8,14 @@ refers to it. A process killed at any moment therefore leaves files that nothing
 
 from __future__ import annotations
 
+from app.store.adopting import Arrival
 from app.store.check import Problem
 from app.store.layout import Progress
 from app.store.manifest import ChatDefaults, KnownModel, Link, Manifest, Source, StoredFile
 from app.store.store import ModelUsage, Store, Usage
 
 __all__ = [
+    "Arrival",
     "ChatDefaults",
     "KnownModel",
     "Link",

@@ -59,15 +59,21 @@ def remove(layout: Layout, name: str, wait_seconds: float) -> int:
             blobs = frozenset()
         freed = disk.unlink(path)
         disk.sync_directory(layout.manifests)
-        others, damaged = layout.read_all()
-        if damaged:
-            return freed  # what the damaged ones need is not known: keep all blobs
-        doomed = blobs - _needed(others)
-        freed += sum(disk.unlink(layout.blob(digest)) for digest in sorted(doomed))
-        remove_certificates(layout, _needed(others))
-        if doomed:
-            disk.sync_directory(layout.blobs)
-        return freed
+        return freed + remove_unneeded(layout, blobs)
+
+
+def remove_unneeded(layout: Layout, blobs: frozenset[str]) -> int:
+    """Removes those of ``blobs`` that no model needs; returns the bytes freed. The caller holds the lock."""
+    others, damaged = layout.read_all()
+    if damaged:
+        return 0  # what the damaged ones need is not known: keep all blobs
+    needed = _needed(others)
+    doomed = blobs - needed
+    freed = sum(disk.unlink(layout.blob(digest)) for digest in sorted(doomed))
+    remove_certificates(layout, needed)
+    if doomed:
+        disk.sync_directory(layout.blobs)
+    return freed
 
 
 def collect(layout: Layout, wait_seconds: float) -> int:

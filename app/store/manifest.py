@@ -21,7 +21,8 @@ MAX_MANIFEST_BYTES = 4 << 20
 
 Digest: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^sha256-[0-9a-f]{64}\Z")]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
-Role: TypeAlias = Literal["model", "part", "mmproj"]
+Role: TypeAlias = Literal["model", "part", "mmproj", "template"]
+"""A template is a chat template beside the model (``chat_template.jinja``)."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     version: Annotated[int, msgspec.Meta(ge=1)] = VERSION
     name: str
     files: Annotated[tuple[StoredFile, ...], msgspec.Meta(min_length=1)]
-    """The model, or its parts in their order; then its mmproj file, if it has one."""
+    """The model, or its parts in their order; then its mmproj file and its chat template, if it has those."""
     created: datetime
     source: Source
     summary: ModelSummary

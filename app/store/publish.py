@@ -7,11 +7,12 @@ from contextlib import suppress
 
 from app.errors import NameTaken, StoreError
 from app.store import disk
+from app.store.collect import remove_unneeded
 from app.store.layout import Layout
 from app.store.lock import LOCK_SECONDS, exclusive
 from app.store.manifest import Manifest, StoredFile, read_manifest, write_manifest
 from app.store.names import manifest_filename
-from app.store.temporary import StagedFile
+from app.store.temporary import Staged
 
 
 class BlobVanished(Exception):
@@ -25,18 +26,21 @@ class BlobVanished(Exception):
 def publish(
     layout: Layout,
     manifest: Manifest,
-    staged: Mapping[str, StagedFile],
+    staged: Mapping[str, Staged],
     wait_seconds: float = LOCK_SECONDS,
+    *,
+    replace: bool = False,
 ) -> Manifest:
     """Renames the sealed files of ``staged`` (by digest) to blobs, then writes ``manifest``.
 
     Returns what is stored now: the manifest, or the one that is there already with the same files. On any
-    error the store is as it was before, apart from blobs that nothing refers to. Raises :class:`NameTaken`,
+    error the store is as it was before, apart from blobs that nothing refers to. With ``replace`` another
+    model of that name gives way if it came from the same repository. Raises :class:`NameTaken`,
     :class:`BlobVanished`, :class:`StoreBusy`, :class:`StoreDamaged` (the name's manifest is unreadable) or an
     error of the disk.
     """
     with exclusive(layout.home, wait_seconds):
-        existing = _holder(layout, manifest)
+        existing = _holder(layout, manifest, replace)
         for file in manifest.files:
             if file.link is None and file.digest not in staged and not _is_there(layout, file):
                 raise BlobVanished(file.digest)
@@ -53,8 +57,11 @@ def publish(
                 return existing
             write_manifest(layout.manifests, manifest)
         except BaseException:
-            _withdraw(layout, manifest.name, existing, fresh)
+            _withdraw(layout, manifest.name, existing, {digest: staged[digest] for digest in fresh})
             raise
+        if existing is not None and not existing.same_content(manifest):
+            with suppress(StoreError):  # what stays is for gc: the model is published
+                remove_unneeded(layout, existing.blobs - manifest.blobs)
         return manifest
 
 
@@ -69,16 +76,20 @@ def refuse_other_content(layout: Layout, name: str, sizes: list[int]) -> None:
         raise NameTaken(name)
 
 
-def _holder(layout: Layout, manifest: Manifest) -> Manifest | None:
-    """The model of that name, if it has the same content; raises NameTaken if it has not."""
+def _holder(layout: Layout, manifest: Manifest, replace: bool) -> Manifest | None:
+    """The model of that name, if it has the same content or may be replaced; raises NameTaken if not."""
     try:
         existing = read_manifest(layout.manifest(manifest.name))
     except FileNotFoundError:
         _refuse_twin(layout, manifest.name)
         return None
-    if not existing.same_content(manifest):
+    if not existing.same_content(manifest) and not (replace and _from_same_repository(existing, manifest)):
         raise NameTaken(manifest.name)
     return existing
+
+
+def _from_same_repository(one: Manifest, other: Manifest) -> bool:
+    return one.source.kind == other.source.kind == "hub" and one.source.origin == other.source.origin
 
 
 def _refuse_twin(layout: Layout, name: str) -> None:
@@ -99,7 +110,7 @@ def _is_there(layout: Layout, file: StoredFile) -> bool:
         return False
 
 
-def _withdraw(layout: Layout, name: str, existing: Manifest | None, fresh: list[str]) -> None:
+def _withdraw(layout: Layout, name: str, existing: Manifest | None, fresh: Mapping[str, Staged]) -> None:
     """Takes back what a failed publication left. Blobs go only once no manifest needs them for certain."""
     # What cannot be taken back is valid too, and the first error is the one to tell.
     with suppress(StoreError, FileNotFoundError):
@@ -108,6 +119,6 @@ def _withdraw(layout: Layout, name: str, existing: Manifest | None, fresh: list[
             disk.sync_directory(layout.manifests)
         elif read_manifest(layout.manifest(name)) != existing:
             write_manifest(layout.manifests, existing)
-        for digest in fresh:
+        for digest, blob in fresh.items():
             if existing is None or digest not in existing.blobs:
-                disk.unlink(layout.blob(digest))
+                blob.withdraw(layout.blob(digest))

@@ -27,6 +27,10 @@ def repair_command(layout: Layout, manifest: Manifest) -> str:
             return f"localq rm {name} && localq import --link {where} --name {name}"
     elif manifest.source.kind == "demo":
         return _fetch_again(layout, manifest)
+    elif manifest.source.kind == "hub":
+        commit = f"@{manifest.source.version}" if manifest.source.version else ""
+        reference = shlex.quote(f"{manifest.source.origin}{commit}/{manifest.files[0].filename}")
+        return f"localq rm {name} && localq pull {reference} --name {name}"
     elif manifest.source.kind == "file":
         origin = Path(manifest.source.origin)
         if all(_is_like(_beside(origin, number, file), file) for number, file in enumerate(manifest.files)):

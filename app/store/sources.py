@@ -47,11 +47,20 @@ def find_sources(paths: Iterable[Path]) -> tuple[SourceFile, ...]:
     :class:`runtime.errors.GgufError` if a file is not a valid GGUF. Opens no file that is not a regular one.
     """
     paths = tuple(paths)
+    return arrange(paths, (inspect(given) for given in _unique(_expand(paths))))
+
+
+def arrange(
+    paths: Sequence[Path], inspected: Iterable[tuple[SourceFile, GgufHeader]]
+) -> tuple[SourceFile, ...]:
+    """The one model among validated files: the model or its parts in their order, then its mmproj.
+
+    ``paths`` are what the person gave, for messages. Raises :class:`UnsuitableFile`.
+    """
     models: list[SourceFile] = []
     parts: list[tuple[int, SourceFile, GgufHeader]] = []
     mmproj: list[SourceFile] = []
-    for given in _unique(_expand(paths)):
-        found, header = inspect(given)
+    for found, header in inspected:
         if found.role == "mmproj":
             mmproj.append(found)
         elif found.role == "part":
@@ -66,8 +75,11 @@ def find_sources(paths: Iterable[Path]) -> tuple[SourceFile, ...]:
     return (*chosen, *mmproj)
 
 
-def inspect(path: Path) -> tuple[SourceFile, GgufHeader]:
-    """Validates one file. Raises :class:`UnsuitableFile` or :class:`runtime.errors.GgufError`."""
+def inspect(path: Path, filename: str | None = None) -> tuple[SourceFile, GgufHeader]:
+    """Validates one file, which is called ``filename`` where it comes from (None: as here).
+
+    Raises :class:`UnsuitableFile` or :class:`runtime.errors.GgufError`.
+    """
     real = real_path(path)
     fd = open_regular(real)
     try:
@@ -76,7 +88,7 @@ def inspect(path: Path) -> tuple[SourceFile, GgufHeader]:
     finally:
         os.close(fd)
     header = open_gguf(real)
-    filename = path.name.encode("utf-8", "replace").decode("utf-8")
+    filename = (filename or path.name).encode("utf-8", "replace").decode("utf-8")
     return (
         SourceFile(
             path=real,

@@ -15,6 +15,7 @@ import msgspec
 from app.errors import NoSuchModel, StoreDamaged
 from app.paths import expand
 from app.store import disk
+from app.store.adopting import Arrival, adopt
 from app.store.certificates import read_certificate, write_certificate
 from app.store.check import Problem, check_quickly, verify
 from app.store.collect import ModelUsage, Usage, collect, measure, remove
@@ -117,6 +118,39 @@ class Store:
         )
 
     @_typed
+    def adopt(
+        self,
+        arrivals: Sequence[Arrival],
+        name: str,
+        *,
+        source: Source,
+        known: Mapping[str, KnownModel] = MappingProxyType({}),
+        replace: bool = False,
+    ) -> Manifest:
+        """Stores the one model that verified files make: moved, linked, or blobs that are here already.
+
+        Nothing is read but headers. A file to move lies in ``work``; if the publication fails it is there
+        again. With ``replace`` an older model of that name from the same repository gives way. Raises
+        :class:`NameTaken`, :class:`UnsuitableFile`, :class:`runtime.errors.GgufError`, and
+        :class:`app.store.publish.BlobVanished` if a blob to share was removed meanwhile.
+        """
+        return adopt(
+            self._layout,
+            arrivals,
+            check_name(name),
+            source=source,
+            known=known,
+            replace=replace,
+            wait_seconds=self._lock_seconds,
+        )
+
+    @_typed
+    def blob(self, digest: str, size: int) -> Path | None:
+        """Where the store has the bytes of a digest (``sha256-<hex>``), as far as their size tells."""
+        path = self._layout.blob(digest)
+        return path if disk.file_bytes(path) == size and path.exists() else None
+
+    @_typed
     def list(self) -> Sequence[Manifest]:
         """The models whose manifests can be read, by name; :meth:`damaged` has the others."""
         return self._layout.read_all()[0]
@@ -147,6 +181,11 @@ class Store:
     def mmproj(self, manifest: Manifest) -> Path | None:
         """Where the model's projector lies, if it has one. Raises :class:`StoreDamaged`."""
         return next(iter(self._places(manifest, "mmproj")), None)
+
+    @_typed
+    def template(self, manifest: Manifest) -> Path | None:
+        """Where the chat template lies that came beside the model. Raises :class:`StoreDamaged`."""
+        return next(iter(self._places(manifest, "template")), None)
 
     @_typed
     def certificate(self, manifest: Manifest) -> bytes | None:

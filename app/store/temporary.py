@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from app.errors import NotEnoughDisk, StoreError
 from app.store import disk
 from app.store.lock import claim, unclaimed
 
 PREFIX = ".tmp-"
+PULL_PREFIX = ".localq-pull-"
+"""Of folders with a file that ``app.hub`` fetches, or began to."""
 _FOLDER_SUFFIX = ".d"
 
 
@@ -30,6 +33,16 @@ def create_temporary(directory: Path) -> tuple[int, Path]:
                 disk.unlink(path)
         if mine:
             return fd, path
+
+
+class Staged(Protocol):
+    """A complete file that waits for its final name."""
+
+    def publish(self, target: Path) -> None:
+        """Gives it that name. The caller holds the store's lock and syncs the folder."""
+
+    def withdraw(self, target: Path) -> None:
+        """Takes a publication back."""
 
 
 class StagedFile:
@@ -78,6 +91,10 @@ class StagedFile:
         """Gives the sealed file its final name. The caller holds the store's lock and syncs the folder."""
         disk.rename(self.path, target)
         self._published = True
+
+    def withdraw(self, target: Path) -> None:
+        """Removes what was published."""
+        disk.unlink(target)
 
     def __enter__(self) -> StagedFile:
         return self
@@ -136,13 +153,15 @@ def dead_folders(directory: Path) -> Iterator[Path]:
 
 
 def abandoned_work(directory: Path) -> Iterator[Path]:
-    """Folders of quantizations that were interrupted, and that no process goes on with now."""
+    """Folders of quantizations and downloads that were interrupted, and that no process goes on with now."""
     import fcntl
 
     from quant.files.work import PREFIX as WORK_PREFIX
 
     try:
-        paths = sorted(path for path in directory.iterdir() if path.name.startswith(WORK_PREFIX))
+        paths = sorted(
+            path for path in directory.iterdir() if path.name.startswith((WORK_PREFIX, PULL_PREFIX))
+        )
     except FileNotFoundError:
         return
     for path in paths:

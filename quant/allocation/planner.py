@@ -240,7 +240,9 @@ class Planner:
         formats = dict(self.model.settled)
         formats |= {name: BY_NAME[option.format] for name, option in chosen.items() if option.format != KEEP}
         header = planned_header(self.model.headers, formats)
-        config = msgspec.structs.replace(config, mmap=best_mmap(header, self.machine.features))
+        config = msgspec.structs.replace(
+            config, mmap=best_mmap(header, self.machine.features, self.machine.packs)
+        )
         return JointPlan(
             config=config,
             memory=plan_memory(header, config, self.machine),

@@ -62,7 +62,7 @@ def plan_scoring(
         threads=threads or machine.cores.physical,
         ubatch_tokens=min(MOST_PASS_TOKENS, context),
         kv_type=kv_type,
-        mmap=best_mmap(model.headers, machine.features),
+        mmap=best_mmap(model.headers, machine.features, machine.packs),
     )
     row_bytes = shape.vocabulary * F32
     slice_tokens = max(LEAST_SLICE, min(MOST_SLICE, SLICE_BYTES // max(1, row_bytes)))

@@ -141,7 +141,9 @@ def plan_headers(headers: Sequence[GgufHeader], config: EngineConfig, machine: M
     cache = cache_size(shape, config)
     compute = compute_size(shape, config, cache, config.threads or machine.cores.physical)
     on_device = config.gpu_layers != 0 and bool(machine.devices)
-    weights = weight_size(headers, len(shape.layers), machine.features, mapped=config.mmap)
+    weights = weight_size(
+        headers, len(shape.layers), machine.features, mapped=config.mmap, packs=machine.packs
+    )
     split = split_layers(
         config.gpu_layers,
         machine.devices,

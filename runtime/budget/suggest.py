@@ -64,7 +64,7 @@ def suggest_config(
     .check()`` then says so.
     """
     headers = headers_of(model)
-    config = _replace(config, mmap=config.mmap and best_mmap(headers, machine.features))
+    config = _replace(config, mmap=config.mmap and best_mmap(headers, machine.features, machine.packs))
     wanted = context or min(
         plan_headers(headers, config, machine).trained_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT
     )

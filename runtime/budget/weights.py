@@ -1,7 +1,9 @@
 """Bytes of the weights as they lie in memory: mapped from the file, read into buffers, repacked, on a device.
 
-llama.cpp rewrites ("repacks") matrices of some types for the processor's kernels. From a mapped file that
-makes a second copy while the first stays resident; read into buffers, only the rewritten one exists.
+localq's kernels take matrices of their types in strips of rows, and let go of a mapped file's pages as they
+pack them: there is one copy at any time. Of what is left, llama.cpp rewrites some types for kernels of its
+own. From a mapped file that makes a second copy while the first stays resident; read into buffers, only the
+rewritten one exists.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 
 from runtime.gguf import GgufHeader, TensorInfo
 
+STRIP_ROWS = 16
+"""localq's kernels pack matrices in as many rows, the last ones filled up."""
 ROWS_TOGETHER = 8
 WORTH_MAPPING = 0.1
 """A file is mapped when at most this share of it would be repacked."""
@@ -46,19 +50,30 @@ class WeightSize:
 
 
 def weight_size(
-    headers: Sequence[GgufHeader], layers: int, features: Collection[str], *, mapped: bool
+    headers: Sequence[GgufHeader],
+    layers: int,
+    features: Collection[str],
+    *,
+    mapped: bool,
+    packs: Collection[str] = (),
 ) -> WeightSize:
-    """The weights of a model of ``layers`` layers in the files behind ``headers``, all of it on the host."""
+    """The weights of a model of ``layers`` layers in the files behind ``headers``, all of it on the host.
+
+    ``packs`` are the types that localq's kernels take.
+    """
     per_layer, output, host = [0] * layers, 0, 0
     repacked, plain, pages = 0, 0, 0
     has_output = any(tensor.name == "output.weight" for header in headers for tensor in header.tensors)
     for header in headers:
         bounds: list[tuple[int, int]] = []
+        packed: list[TensorInfo] = []
         for tensor in header.tensors:
             layer = layer_of(tensor)
             if layer is not None and layer >= layers:
                 continue  # a draft head, which the engine does not load
-            growth = _repacked_bytes(tensor, features)
+            tied = tensor.name == "token_embd.weight" and not has_output
+            one_copy = tied and tensor.type.name in packs  # packed once, for looking up and as the output
+            growth = _repacked_bytes(tensor, features, packs, looked_up=not one_copy)
             size = growth or tensor.nbytes
             if layer is not None:
                 per_layer[layer] += size
@@ -68,16 +83,18 @@ def weight_size(
                 output += size
             if growth:
                 repacked += growth
+                packed += [tensor] if tensor.type.name in packs else []
             else:
                 plain += tensor.nbytes
                 bounds.append((tensor.offset, tensor.offset + tensor.nbytes))
-            if tensor.name == "token_embd.weight" and not has_output:
+            if tied and not one_copy:
                 # the same matrix is the output's: shared where it lies as it is, copied where it is repacked
-                twin = _repacked_bytes(tensor, features, looked_up=False)
+                twin = _repacked_bytes(tensor, features, packs, looked_up=False)
                 output += twin
                 repacked += twin
         if bounds:
-            pages += max(end for _, end in bounds) - min(start for start, _ in bounds)
+            first, last = min(start for start, _ in bounds), max(end for _, end in bounds)
+            pages += last - first - sum(each.nbytes for each in packed if first < each.offset < last)
     return WeightSize(
         layers=tuple(per_layer),
         output=output,
@@ -88,7 +105,9 @@ def weight_size(
     )
 
 
-def best_mmap(headers: Sequence[GgufHeader] | GgufHeader, features: Collection[str]) -> bool:
+def best_mmap(
+    headers: Sequence[GgufHeader] | GgufHeader, features: Collection[str], packs: Collection[str] = ()
+) -> bool:
     """Whether to map the file: not when llama.cpp would keep a repacked copy of most of it beside the map.
 
     Reading costs a copy at load (0.1 to 0.5 s a GB from a warm page cache) and nothing afterwards.
@@ -96,7 +115,12 @@ def best_mmap(headers: Sequence[GgufHeader] | GgufHeader, features: Collection[s
     if isinstance(headers, GgufHeader):
         headers = (headers,)
     total = sum(tensor.nbytes for header in headers for tensor in header.tensors)
-    repacked = sum(_repacked_bytes(tensor, features) for header in headers for tensor in header.tensors)
+    repacked = sum(
+        _repacked_bytes(tensor, features, packs)
+        for header in headers
+        for tensor in header.tensors
+        if tensor.type.name not in packs
+    )
     return repacked <= WORTH_MAPPING * total
 
 
@@ -106,17 +130,21 @@ def layer_of(tensor: TensorInfo) -> int | None:
     return int(match[1]) if match else None
 
 
-def _repacked_bytes(tensor: TensorInfo, features: Collection[str], *, looked_up: bool = True) -> int:
+def _repacked_bytes(
+    tensor: TensorInfo, features: Collection[str], packs: Collection[str], *, looked_up: bool = True
+) -> int:
     """Bytes of the rewritten matrix; 0 when it stays as it is."""
     if looked_up and _LOOKED_UP.match(tensor.name):
         return 0
     experts = len(tensor.shape) == 3 and tensor.name.split(".")[-2].endswith("_exps")
     if len(tensor.shape) != 2 and not experts:
         return 0
-    kind = tensor.type.name
+    kind, rows = tensor.type.name, tensor.shape[1]
+    if kind in packs:
+        return tensor.nbytes // rows * (-(-rows // STRIP_ROWS) * STRIP_ROWS)
     if "amx_int8" in features and kind in _AMX and not experts:
         return int(tensor.nbytes * AMX_GROWTH)
-    if tensor.shape[1] % ROWS_TOGETHER:
+    if rows % ROWS_TOGETHER:
         return 0
     if "avx2" in features:
         taken = kind in _X86 or (kind == "Q2_K" and "avx512f" in features)

@@ -253,6 +253,10 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pooling: Pooling = "mean"
     separator_text: str = ""
     """What stands between the two texts that a reranker compares."""
+    kernels: str = ""
+    """The instruction set of localq's kernels that multiply; "" where llama.cpp's own do."""
+    kernels_reason: str = ""
+    """Why they do."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):

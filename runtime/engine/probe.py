@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from runtime.ggml import attach
+
 DEVICE_TYPES = frozenset({1, 2})
 """ggml's enum: a graphics processor with memory of its own, or one that shares the host's."""
 
@@ -40,6 +42,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[ProbedDevice, ...]
     gpu_offload: bool
     system_info: str
+    kernels: str = ""
+    """The instruction set of localq's kernels, which passed their test inside llama.cpp; "" without them."""
+    kernels_reason: str = ""
+    """Why they do not."""
 
 
 def probe() -> Probe:
@@ -47,6 +53,7 @@ def probe() -> Probe:
     import llama_cpp
 
     libraries = Path(llama_cpp.__file__).parent / "lib"
+    attached = attach(threads=1)
     info = llama_cpp.llama_print_system_info().decode("utf-8", "replace")
     return Probe(
         llama_cpp_python=llama_cpp.__version__,
@@ -57,6 +64,8 @@ def probe() -> Probe:
         devices=tuple(_devices(libraries)),
         gpu_offload=bool(llama_cpp.llama_supports_gpu_offload()),
         system_info=info,
+        kernels=attached.isa,
+        kernels_reason=attached.reason,
     )
 
 

@@ -29,18 +29,20 @@ class RawMetadata:
 
     values: dict[str, Value] = field(default_factory=dict)
     kinds: dict[str, ValueType] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Elements of every array, known before they are read."""
     tokens: list[bytes] | None = None
     text_bytes: int = 0
     array_strings: int = 0
     templates: int = 0
 
 
-def read_metadata(source: Source, count: int) -> RawMetadata:
-    """The next ``count`` pairs. Raises :class:`GgufError` at the first that breaks a rule."""
+def read_metadata(source: Source, count: int, raw: RawMetadata | None = None) -> RawMetadata:
+    """The next ``count`` pairs, put into ``raw``. Raises :class:`GgufError` at the first bad one."""
     if count > limits.KEYS:
         raise source.refuse("too-many-keys", f"claims {count} keys; at most {limits.KEYS} are accepted")
     source.require(count * _MIN_PAIR_BYTES, f"a table of {count} keys")
-    raw = RawMetadata()
+    raw = raw or RawMetadata()
     source.limit_to(limits.METADATA_BYTES)
     for index in range(count):
         key = _read_key(source, index)
@@ -119,6 +121,7 @@ def _check_template(source: Source, raw: RawMetadata, key: str, length: int) -> 
 def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
     kind = _read_kind(source, f"the element type of {key}")
     count = source.u64(f"the length of {key}")
+    raw.counts[key] = count
     if kind is ValueType.ARRAY:
         raise source.refuse("nested-array", f"{key} is an array of arrays, which llama.cpp does not read")
     offset = source.position

@@ -32,27 +32,36 @@ def open_gguf(path: Path | str) -> GgufHeader:
     """
     with open_source(path) as source:
         identity = file_identity(source.fd)
-        version = read_version(source)
-        tensor_count = source.u64("the number of tensors")
-        key_count = source.u64("the number of keys")
-        raw = read_metadata(source, key_count)
-        source.limit_to(source.remaining)
-        alignment = _find_alignment(source, raw)
-        tensors = read_tensors(source, tensor_count)
-        data_offset = find_data_section(source, tensors, alignment)
-        _check_meaning(source, raw, tensors)
+        header = read_gguf(source, identity)
         if file_identity(source.fd) != identity:
             raise source.refuse("changed", "was changed while it was read; try again when it is complete")
-        return GgufHeader(
-            path=source.path,
-            file_size=source.size,
-            version=version,
-            alignment=alignment,
-            data_offset=data_offset,
-            metadata=MappingProxyType(raw.values),
-            tensors=tensors,
-            identity=identity,
-        )
+        return header
+
+
+def read_gguf(source: Source, identity: tuple[int, int, int, int] = (0, 0, 0, 0)) -> GgufHeader:
+    """The validated header at the start of ``source``, which need not be a file on this machine.
+
+    Then ``identity`` stays as it is, and the header's large arrays cannot be read later.
+    """
+    version = read_version(source)
+    tensor_count = source.u64("the number of tensors")
+    key_count = source.u64("the number of keys")
+    raw = read_metadata(source, key_count)
+    source.limit_to(source.remaining)
+    alignment = _find_alignment(source, raw)
+    tensors = read_tensors(source, tensor_count)
+    data_offset = find_data_section(source, tensors, alignment)
+    _check_meaning(source, raw, tensors)
+    return GgufHeader(
+        path=source.path,
+        file_size=source.size,
+        version=version,
+        alignment=alignment,
+        data_offset=data_offset,
+        metadata=MappingProxyType(raw.values),
+        tensors=tensors,
+        identity=identity,
+    )
 
 
 def _check_meaning(source: Source, raw: RawMetadata, tensors: tuple[TensorInfo, ...]) -> None:

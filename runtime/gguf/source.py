@@ -128,6 +128,10 @@ class Source:
             self._at = match.end()
         return self._buffer[start : self._at]
 
+    def read_at(self, position: int, least: int) -> bytes:
+        """At least ``least`` bytes, which the file should have; fewer if it became shorter."""
+        return pread(self.fd, max(least, min(CHUNK_BYTES, self.size - position)), position)
+
     def _fill_string(self, limit: int, what: str) -> None:
         """Makes the whole string at the position available."""
         (length,) = _U64.unpack(self.take(8, what))
@@ -143,7 +147,7 @@ class Source:
     def _refill(self, nbytes: int) -> None:
         """Makes at least ``nbytes`` bytes available at the position; ``nbytes`` <= ``remaining``."""
         position = self.position
-        buffer = pread(self.fd, max(nbytes, min(CHUNK_BYTES, self.size - position)), position)
+        buffer = self.read_at(position, nbytes)
         if len(buffer) < nbytes:
             raise self.refuse("shrunk", f"the file became shorter while it was read, at byte {position}")
         self._buffer, self._base, self._at = buffer, position, 0

@@ -25,6 +25,8 @@ class Machine:
     cores: CoreReport
     features: frozenset[str]
     devices: tuple[Device, ...] = ()
+    packs: frozenset[str] = frozenset()
+    """The ggml types whose matrices localq's own kernels take, which a worker packs while it loads them."""
 
 
 def this_machine(*, ram: int | None = None, devices: tuple[Device, ...] = ()) -> Machine:
@@ -32,6 +34,7 @@ def this_machine(*, ram: int | None = None, devices: tuple[Device, ...] = ()) ->
 
     Raises KernelError when the kernel library, which knows the processor's features, cannot be loaded.
     """
+    from runtime.ggml import packed_types
     from runtime.kernels import cpu_features
 
-    return Machine(available_memory(ram=ram), usable_cores(), cpu_features(), devices)
+    return Machine(available_memory(ram=ram), usable_cores(), cpu_features(), devices, packed_types())

@@ -22,6 +22,8 @@ from runtime.kernels.signatures import (
     FeedbackTargetsF32,
     FitF32,
     GramF32,
+    MultiplyOf,
+    QuantizeInput,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class _Backend(ctypes.Structure):
         ("feedback_round_f32", FeedbackRoundF32),
         ("feedback_refine_f32", FeedbackRefineF32),
         ("fit_f32", FitF32),
+        ("multiply_of", MultiplyOf),
+        ("quantize_input", QuantizeInput),
     )
 
 

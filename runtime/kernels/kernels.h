@@ -78,4 +78,19 @@ void fit_f32_avx2 LOCALQ_FIT_F32;
 void fit_f32_avx512vnni LOCALQ_FIT_F32;
 void fit_f32_neon_dotprod LOCALQ_FIT_F32;
 
+localq_multiply* multiply_of_scalar(uint32_t ggml_type);
+localq_multiply* multiply_of_avx2(uint32_t ggml_type);
+localq_multiply* multiply_of_avx_vnni(uint32_t ggml_type);
+localq_multiply* multiply_of_avx512vnni(uint32_t ggml_type);
+localq_multiply* multiply_of_neon_dotprod(uint32_t ggml_type);
+localq_multiply* multiply_of_neon_i8mm(uint32_t ggml_type);
+
+#define LOCALQ_QUANTIZE_INPUT (const float* values, size_t depth, size_t block, uint8_t* input)
+void quantize_input_scalar LOCALQ_QUANTIZE_INPUT;
+void quantize_input_avx2 LOCALQ_QUANTIZE_INPUT;
+void quantize_input_avx_vnni LOCALQ_QUANTIZE_INPUT;
+void quantize_input_avx512vnni LOCALQ_QUANTIZE_INPUT;
+void quantize_input_neon_dotprod LOCALQ_QUANTIZE_INPUT;
+void quantize_input_neon_i8mm LOCALQ_QUANTIZE_INPUT;
+
 }  // namespace localq

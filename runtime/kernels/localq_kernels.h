@@ -8,13 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 6
+#define LOCALQ_ABI_VERSION 7
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
 #define LOCALQ_TILE_ROWS 64
 #define LOCALQ_REFINE_COLUMNS 256
 #define LOCALQ_REFINE_WORKSPACE 65536
+#define LOCALQ_STRIP_ROWS 16
 #define LOCALQ_FROM_TARGETS 0
 #define LOCALQ_FROM_WEIGHTS 1
 #define LOCALQ_FROM_ZERO 2
@@ -72,6 +73,27 @@ typedef struct localq_refinement {
   uint32_t passes;
 } localq_refinement;
 
+// A column of a product: an input as quantize_input writes it, and where the results of all rows go.
+typedef struct localq_column {
+  const uint8_t* input;
+  float* output;  // [rows]
+} localq_column;
+
+// A matrix of [rows, depth] in strips (localq_pack_strips) times columns.
+typedef struct localq_product {
+  const uint8_t* strips;
+  size_t rows;
+  size_t depth;  // a multiple of the format's block
+  const localq_column* column;
+  size_t columns;  // at least 1
+} localq_product;
+
+// The results of the rows of strips [first_strip, last_strip). `workspace`: 64-byte aligned, of
+// localq_workspace_bytes(), the caller's alone. The bits depend neither on how strips and columns are split among
+// calls nor on the instruction set. May ask for memory up to 8 KB behind the strips ahead of time, and reads none of it.
+typedef void localq_multiply(const localq_product* product, size_t first_strip, size_t last_strip,
+                             uint8_t* workspace);
+
 // One instruction set: what it asks of the processor and the kernels that it brings.
 typedef struct localq_backend {
   const char* name;
@@ -126,6 +148,13 @@ typedef struct localq_backend {
   // below 0, and only their ratios within a block count: all 0 is as all 1.
   void (*fit_f32)(const localq_format* format, const float* weights, size_t rows, size_t columns,
                   const float* importance, const localq_blocks* blocks);
+
+  // The product for matrices of a ggml type; NULL for a type without one.
+  localq_multiply* (*multiply_of)(uint32_t ggml_type);
+
+  // Floats of a column -> an input of localq_input_bytes(depth, block), 64-byte aligned, for matrices whose blocks
+  // have `block` weights: 32, 64, 128 or 256, a divisor of depth. A block with NaN or infinity gives such results.
+  void (*quantize_input)(const float* values, size_t depth, size_t block, uint8_t* input);
 } localq_backend;
 
 LOCALQ_API uint32_t localq_abi_version(void);
@@ -178,6 +207,28 @@ LOCALQ_API bool localq_pack_blocks(uint32_t ggml_type, const localq_blocks* bloc
 
 // count * bytes -> count * weights values; every byte string has some. False for another type.
 LOCALQ_API bool localq_dequantize_blocks(uint32_t ggml_type, const uint8_t* data, size_t count, float* values);
+
+// A ggml type that can be multiplied: weights and bytes of a block, bytes of its unfolded codes in sixteen rows.
+typedef struct localq_strip_layout {
+  uint32_t ggml_type;
+  uint32_t weights;
+  uint32_t bytes;
+  uint32_t line_bytes;
+} localq_strip_layout;
+
+LOCALQ_API const localq_strip_layout* localq_strip_layout_of(uint32_t ggml_type);  // NULL for another type
+
+// Strips [first_strip, last_strip) of a matrix of [row_count, depth] in ggml's blocks. `strips` begins with strip 0
+// and takes as many bytes as the blocks of the next multiple of LOCALQ_STRIP_ROWS rows. False for another type.
+LOCALQ_API bool localq_pack_strips(uint32_t ggml_type, const uint8_t* rows, size_t row_count, size_t depth,
+                                   size_t first_strip, size_t last_strip, uint8_t* strips);
+
+// One row in ggml's blocks again: the bytes that were packed, but for those of TQ1_0 that no encoder writes.
+LOCALQ_API bool localq_unpack_row(uint32_t ggml_type, const uint8_t* strips, size_t depth, size_t row,
+                                  uint8_t* data);
+
+LOCALQ_API size_t localq_input_bytes(size_t depth, size_t block);
+LOCALQ_API size_t localq_workspace_bytes(const localq_strip_layout* layout, size_t depth, size_t columns);
 
 // Rows of a matrix, `stride` values apart -> tiles, and back. order[k] is where column k of the tiles is in a row.
 LOCALQ_API void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,

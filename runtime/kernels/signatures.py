@@ -65,6 +65,24 @@ class RefinementData(ctypes.Structure):
     )
 
 
+class ColumnData(ctypes.Structure):
+    """``localq_column``: a quantized input, and where the results go."""
+
+    _fields_ = (("input", ctypes.c_void_p), ("output", ctypes.c_void_p))
+
+
+class ProductData(ctypes.Structure):
+    """``localq_product``: a matrix in strips times columns."""
+
+    _fields_ = (
+        ("strips", ctypes.c_void_p),
+        ("rows", ctypes.c_size_t),
+        ("depth", ctypes.c_size_t),
+        ("column", ctypes.POINTER(ColumnData)),
+        ("columns", ctypes.c_size_t),
+    )
+
+
 # void gram_f32(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign,
 #               float* g, size_t g_stride, size_t part, size_t parts, float* workspace);
 GramF32 = ctypes.CFUNCTYPE(
@@ -106,6 +124,13 @@ FitF32 = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
     ctypes.POINTER(BlocksData),
 )
+# void localq_multiply(const localq_product* product, size_t first_strip, size_t last_strip, uint8_t*
+# workspace);
+Multiply = ctypes.CFUNCTYPE(None, ctypes.POINTER(ProductData), *_SIZES[:2], ctypes.c_void_p)
+# localq_multiply* multiply_of(uint32_t ggml_type);
+MultiplyOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
+# void quantize_input(const float* values, size_t depth, size_t block, uint8_t* input);
+QuantizeInput = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
 # void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
 #                            size_t columns, float* tiles);
 # void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order,

@@ -8,6 +8,7 @@ from app.cli.checks import BusyProcess
 from app.cli.measure import cache_bytes_per_token, median, prompts, run_of, weight_bytes_per_token
 from runtime.budget import plan_memory
 from runtime.engine.config import EngineConfig
+from runtime.engine.kernel_speed import KernelSpeeds, SpeedRequest, TypeSpeed
 from runtime.engine.messages import FinishedEvent, Timings, Usage
 from runtime.gguf import open_model
 from runtime.hardware import BandwidthReport, this_machine
@@ -90,6 +91,37 @@ class TestBench:
     def test_quiet_prints_the_decode_speed(self, cli: Cli) -> None:
         ran = cli.run("bench", "tiny", "--prompt-tokens", "20", "--output-tokens", "5", "-q")
         assert (ran.stdout, ran.stderr) == ("2.00\n", "")
+
+
+class TestKernels:
+    @pytest.fixture
+    def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[SpeedRequest]:
+        requests: list[SpeedRequest] = []
+
+        def measure(module: str, request: SpeedRequest, **_: object) -> KernelSpeeds:
+            requests.append(request)
+            speed = TypeSpeed(type="Q4_0", bits=4.5, rate=36e9, ggml_rate=30e9, ratio=1.21, read_rate=40e9)
+            return KernelSpeeds(isa="avx2", threads=request.threads, columns=request.columns, types=(speed,))
+
+        monkeypatch.setattr("runtime.engine.job.run_job", measure)
+        return requests
+
+    def test_the_table_has_rates_their_share_of_the_memorys_and_llamas(
+        self, cli: Cli, measured: list[SpeedRequest]
+    ) -> None:
+        ran = cli.run("bench", "--kernels", "--threads", "1")
+        assert [request.threads for request in measured] == [1]
+        assert ran.stdout.splitlines()[1].split() == ["Q4_0", "4.50", "36.0", "90%", "30.0", "1.21"]
+        assert "avx2, 1 threads" in ran.stdout
+        document = cli.run("bench", "--kernels", "--json").json()
+        assert document["types"][0]["ratio"] == 1.21
+        assert cli.run("bench", "--kernels", "-q").stdout == "Q4_0 36.0\n"
+
+    def test_either_a_model_or_the_kernels_are_measured(self, cli: Cli) -> None:
+        both, neither = cli.run("bench", "tiny", "--kernels"), cli.run("bench")
+        assert (both.exit_code, neither.exit_code) == (2, 2)
+        assert both.last_line == "next: localq bench --kernels"
+        assert neither.last_line == "next: localq list"
 
 
 class TestBytes:

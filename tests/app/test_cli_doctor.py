@@ -19,6 +19,7 @@ from app.cli.checks import (
     check_disk,
     check_energy,
     check_features,
+    check_kernels,
     check_llama,
     check_load,
     check_memory,
@@ -28,6 +29,7 @@ from app.cli.native import LlamaBroken, ask_llama, explain, kernel_repair
 from runtime.engine.probe import Probe, ProbedDevice, parse_features
 from runtime.hardware import BandwidthReport, CoreReport, EnergyCounters, MemoryReport, MemoryTerm
 from runtime.hardware.energy import EnergyCounter
+from runtime.kernels import active_isa
 from tests.app.cli_runner import Cli
 
 CORES = CoreReport(physical=4, logical=8, fast=4, quota=None, model="Some CPU")
@@ -135,6 +137,7 @@ class TestProbe:
         assert probe.llama_cpp_python == "0.3.36"
         assert re.fullmatch(r"\d+\.\d+\.\d+.*", probe.ggml)
         assert any(probe.features.values())
+        assert probe.kernels == active_isa()
         assert "llama_cpp" not in sys.modules
 
     def test_features_are_read_from_the_processors_part(self) -> None:
@@ -184,6 +187,17 @@ class TestChecks:
         assert (lacking.status, "avx512f" in lacking.detail) == ("broken", True)
         unused = check_features(["AVX2"], {"avx2", "avx512_vnni"})
         assert (unused.status, "avx512_vnni" in unused.detail) == ("warning", True)
+
+    def test_kernels_multiply_inside_llama_or_it_is_said_why_not(self) -> None:
+        used = check_kernels("avx2", msgspec.structs.replace(PROBE, kernels="avx2"), "make rebuild")
+        assert (used.status, "inside llama.cpp: avx2" in used.detail) == ("ok", True)
+        wrong = msgspec.structs.replace(PROBE, kernels_reason="the self-test gave a wrong result")
+        unused = check_kernels("avx2", wrong, "make rebuild")
+        assert (unused.status, unused.next_command) == ("warning", "make rebuild")
+        assert "slower: the self-test gave a wrong result" in unused.detail
+        off = check_kernels("avx2", msgspec.structs.replace(PROBE, kernels_reason="LOCALQ_GGML=off"), "x")
+        assert (off.status, off.next_command) == ("note", "unset LOCALQ_GGML")
+        assert check_kernels("avx2", None, "make rebuild").status == "ok"
 
     def test_memory_names_every_limit_and_marks_the_one_that_binds(self) -> None:
         cgroup = MemoryTerm("cgroup", 4 << 30, "of 8", 64 << 20)

@@ -18,8 +18,12 @@ def write_tiny_model(
     template: str | None = "{% for m in messages %}{{ m.content }}{% endfor %}",
     tied: bool = True,
     seed: int = 0,
+    ballast_mib: int = 0,
 ) -> Path:
-    """Writes the model to ``path``; texts may be anything that GGUF can hold."""
+    """Writes the model to ``path``; texts may be anything that GGUF can hold.
+
+    ``ballast_mib`` more of weights make it long.
+    """
     random = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(title)
@@ -58,6 +62,8 @@ def write_tiny_model(
     }
     if not tied:
         shapes["output.weight"] = (VOCABULARY, HIDDEN)
+    if ballast_mib:
+        shapes["ballast.weight"] = (ballast_mib, 1 << 18)
     for tensor, shape in shapes.items():
         writer.add_tensor(tensor, (random.standard_normal(shape) * 0.02).astype(np.float32))
     writer.write_header_to_file()

@@ -1,4 +1,4 @@
-"""Greedy generation by a plain llama.cpp loop, one token a call: what the engine is held to.
+"""Greedy generation by a plain loop over llama.cpp, on the same kernels: what the engine is held to.
 
 usage: plain_loop.py MODEL THREADS TOKENS   (stdin: JSON list of prompts; stdout: JSON list of token lists)
 """
@@ -11,6 +11,8 @@ import sys
 
 import numpy as np
 from llama_cpp import llama_cpp as native
+
+from runtime import ggml
 
 
 def generate(model: int, prompt: str, threads: int, count: int) -> list[int]:
@@ -45,6 +47,8 @@ def generate(model: int, prompt: str, threads: int, count: int) -> list[int]:
 def main() -> None:
     """Answer every prompt of standard input."""
     path, threads, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    if ggml.attach(threads).isa:
+        ggml.load_with(embeddings=True, mapped=False)
     model = native.llama_model_load_from_file(path.encode(), native.llama_model_default_params())
     json.dump([generate(model, prompt, threads, count) for prompt in json.load(sys.stdin)], sys.stdout)
 

@@ -88,16 +88,22 @@ def test_a_processor_that_lacks_the_forced_set_is_told_what_is_missing_and_what_
 CHOICES_ON_X86 = [
     ("", "scalar"),
     ("sse4.2 avx", "scalar"),
-    ("avx avx2 fma", "avx2"),
-    ("avx avx2", "scalar"),
-    ("avx avx2 fma avx_vnni", "avx_vnni"),
-    ("avx avx2 fma avx512f avx512bw avx512vl avx512dq", "avx2"),  # Skylake-X: no VNNI
-    ("avx avx2 fma avx512f avx512bw avx512vl avx512_vnni", "avx512vnni"),
-    ("avx avx2 fma avx512f avx512bw avx512vl avx512_vnni avx_vnni", "avx512vnni"),
-    ("avx2 fma avx512bw avx512vl avx512_vnni", "avx2"),
+    ("avx avx2 fma f16c", "avx2"),
+    ("avx avx2 fma", "scalar"),
+    ("avx avx2 fma f16c avx_vnni", "avx_vnni"),
+    ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512dq", "avx2"),  # Skylake-X: no VNNI
+    ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni", "avx512vnni"),
+    ("avx avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni avx_vnni", "avx512vnni"),
+    ("avx2 fma f16c avx512bw avx512vl avx512_vnni", "avx2"),
     ("neon dotprod i8mm", "scalar"),
 ]
-CHOICES_ON_ARM = [("", "scalar"), ("neon", "scalar"), ("neon dotprod", "neon_dotprod"), ("avx2", "scalar")]
+CHOICES_ON_ARM = [
+    ("", "scalar"),
+    ("neon", "scalar"),
+    ("neon dotprod", "neon_dotprod"),
+    ("neon dotprod i8mm", "neon_i8mm"),
+    ("avx2", "scalar"),
+]
 CHOICES = CHOICES_ON_X86 if platform.machine() == "x86_64" else CHOICES_ON_ARM
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llama_cpp import llama_cpp as native
 
+from runtime import ggml
 from runtime.engine.config import EngineConfig, KvType
 from runtime.engine.llama.embedder import ENCODERS, embedding_tokens, pooling_of
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import ModelInfo
-from runtime.errors import ModelLoadFailed
+from runtime.errors import GgufError, ModelLoadFailed
+from runtime.gguf import open_model
 from runtime.kernels import abort_callback_address
 
 KV_TYPES: dict[KvType, int] = {
@@ -61,7 +63,12 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
 
 
 def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, repack: bool = True) -> int:
-    """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle."""
+    """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle.
+
+    With it localq's kernels multiply, where they can; without it llama.cpp's plain ones do.
+    """
+    if repack:
+        use_own_kernels(config)
     params = native.llama_model_default_params()
     params.use_extra_bufts = repack
     params.n_gpu_layers = config.gpu_layers
@@ -86,6 +93,20 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
     if not model:
         raise ModelLoadFailed(f"llama.cpp could not load {config.model_paths[0]}")
     return int(model)
+
+
+def use_own_kernels(config: EngineConfig) -> None:
+    """Attach localq's kernels, where they can be: before llama.cpp loads its first model."""
+    if ggml.attach(config.threads).isa:
+        ggml.load_with(embeddings=ties_embeddings(config.model_paths), mapped=config.mmap)
+
+
+def ties_embeddings(paths: Sequence[str]) -> bool:
+    """Whether one matrix is both looked up in and the output's; False for what llama.cpp will refuse."""
+    try:
+        return all(tensor.name != "output.weight" for tensor in open_model(paths).tensors)
+    except GgufError:
+        return False
 
 
 def context_params(config: EngineConfig) -> native.llama_context_params:
@@ -125,6 +146,7 @@ def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, started: 
     buffer = ctypes.create_string_buffer(256)
     native.llama_model_desc(model, buffer, len(buffer))
     template = native.llama_model_chat_template(model, None)
+    attached = ggml.attach(config.threads)
     bos, eos = native.llama_vocab_bos(vocabulary.handle), native.llama_vocab_eos(vocabulary.handle)
     architecture = metadata(model, "general.architecture")
     pooling = pooling_of(metadata(model, f"{architecture}.pooling_type"))
@@ -150,6 +172,8 @@ def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, started: 
         embedding_tokens=embedding_tokens(config, trained, whole=not generates or pooling == "rank"),
         pooling=pooling,
         separator_text=vocabulary.text(native.llama_vocab_sep(vocabulary.handle)),
+        kernels=attached.isa,
+        kernels_reason=attached.reason,
     )
 
 

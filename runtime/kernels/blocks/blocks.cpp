@@ -6,19 +6,6 @@
 
 namespace {
 
-float to_float(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const uint32_t exponent = half >> 10 & 31u, fraction = half & 1023u;
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign ? -magnitude : magnitude;
-  }
-  const uint32_t bits = sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 template <class Layout>
 float level(uint8_t code) {
   if constexpr (Layout::levels != nullptr) return Layout::levels[code];
@@ -31,8 +18,8 @@ void dequantize(const uint8_t* data, size_t count, float* values) {
   Block block;
   for (; count > 0; --count, data += Layout::bytes) {
     Layout::unpack(data, block);
-    const float scale = to_float(block.scale);
-    const float minimum = Layout::minimum ? to_float(block.minimum) : 0.0f;
+    const float scale = half_to_float(block.scale);
+    const float minimum = Layout::minimum ? half_to_float(block.minimum) : 0.0f;
     for (size_t group = 0; group < Layout::groups; ++group, values += Layout::group) {
       const float group_scale = Layout::scales ? scale * static_cast<float>(block.scales[group]) : scale;
       const float group_minimum =

@@ -32,6 +32,20 @@ inline void put_u16(uint16_t value, uint8_t* to) {
 }
 inline uint16_t get_u16(const uint8_t* from) { return static_cast<uint16_t>(from[0] | from[1] << 8); }
 
+// The value of an fp16.
+inline float half_to_float(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+  const uint32_t exponent = half >> 10 & 31u, fraction = half & 1023u;
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+    return sign ? -magnitude : magnitude;
+  }
+  const uint32_t bits = sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 // quant/formats/bits.py: pieces of lanes * 8 / bits codes; the first `lanes` take the lowest bits of `lanes`
 // bytes. Of each code the `bits` bits from `from` on.
 template <size_t bits, size_t lanes, size_t count, size_t from = 0>

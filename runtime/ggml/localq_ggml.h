@@ -1,0 +1,40 @@
+// The C ABI of liblocalq_ggml. runtime/ggml/bindings.py mirrors it: change both, and the ABI version.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOCALQ_GGML_ABI_VERSION 1
+#define LOCALQ_GGML_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+LOCALQ_GGML_API uint32_t localq_ggml_abi_version(void);
+
+// Puts the kernels before llama.cpp's own, for models loaded from now on in this process; `threads` share the work of
+// packing. Called before the first model is loaded, or it has no effect. NULL, or why llama.cpp was left as it was:
+// another version of ggml, no kernels for this processor, or a wrong result of the self-test. Twice is as once.
+LOCALQ_GGML_API const char* localq_ggml_attach(uint32_t threads);
+
+// How models are loaded from now on; both off at first. `embeddings`: the matrix that embeddings are looked up in is
+// packed too, as it should be where it is also the output's, for one copy then serves both. `mapped`: llama.cpp maps
+// the file, so that its pages can be let go as soon as they are packed.
+LOCALQ_GGML_API void localq_ggml_load_with(bool embeddings, bool mapped);
+
+// Bytes that packed matrices take now, in all.
+LOCALQ_GGML_API uint64_t localq_ggml_packed_bytes(void);
+
+// A matrix whose packed data lies elsewhere, in the caller's own mapping of a file: for models loaded from now on, the
+// tensor of that name is multiplied from there, whatever its type and bytes in the model are. `experts` matrices of
+// [rows, depth] lie one behind the other, each a whole number of strips. The memory stays the caller's, as long as the
+// model lives. False for a type without a kernel, a depth that its blocks do not divide, or data not 64-byte aligned.
+LOCALQ_GGML_API bool localq_ggml_register(const char* name, uint32_t ggml_type, uint64_t rows, uint64_t depth,
+                                          uint64_t experts, const void* strips, uint64_t bytes);
+LOCALQ_GGML_API void localq_ggml_forget_all(void);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,37 @@
+// A weight matrix in strips, as ggml meets it: what computes the operations with it.
+#pragma once
+
+#include "ggml_private.h"
+#include "localq_kernels.h"
+
+namespace localq::hook {
+
+// The kernels in use; set once, before the first matrix.
+extern const localq_backend* kernels;
+
+struct Matrix final : ggml::cpu::tensor_traits {
+  const localq_strip_layout* layout;
+  localq_multiply* multiply;
+  size_t depth, rows, experts;
+  const uint8_t* strips;  // of all experts, one behind the other
+
+  Matrix(const localq_strip_layout* layout, size_t depth, size_t rows, size_t experts, const uint8_t* strips);
+
+  size_t strip_count() const { return (rows + LOCALQ_STRIP_ROWS - 1) / LOCALQ_STRIP_ROWS; }
+  size_t row_bytes() const { return depth / layout->weights * layout->bytes; }
+  size_t expert_bytes() const { return strip_count() * LOCALQ_STRIP_ROWS * row_bytes(); }
+  const uint8_t* expert(size_t number) const { return strips + number * expert_bytes(); }
+
+  bool has_shape(const ggml_tensor* tensor) const {
+    return static_cast<size_t>(tensor->ne[0]) == depth && static_cast<size_t>(tensor->ne[1]) == rows &&
+           static_cast<size_t>(tensor->ne[2]) == experts && tensor->ne[3] == 1;
+  }
+
+  bool work_size(int threads, const ggml_tensor* op, size_t& size) override;
+  bool compute_forward(ggml_compute_params* params, ggml_tensor* op) override;
+};
+
+// Whether a matrix can do what `op` wants of its first source.
+bool supports(const ggml_tensor* op);
+
+}  // namespace localq::hook

@@ -1,0 +1,9 @@
+#include "kernels.h"
+
+#include "matmul/matmul.h"
+
+localq_multiply* localq::multiply_of_neon_dotprod(uint32_t ggml_type) { return find_product(ggml_type); }
+
+void localq::quantize_input_neon_dotprod(const float* values, size_t depth, size_t block, uint8_t* input) {
+  quantize(values, depth, block, input);
+}

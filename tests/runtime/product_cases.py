@@ -1,0 +1,81 @@
+"""Matrices and columns for products, and their exact results in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant.formats.format import Format
+from quant.formats.registry import FORMATS
+from runtime.kernels.packing import dequantize_blocks
+from runtime.kernels.products import Strips, pack_strips
+from tests.quant.random_blocks import random_blocks
+
+EPSILON = 2.0**-24
+"""Of a float32 operation."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A matrix in ggml's blocks and in strips, and columns to multiply it with."""
+
+    fmt: Format
+    rows: NDArray[np.uint8]
+    strips: Strips
+    columns: NDArray[np.float32]
+
+
+def make_case(
+    fmt: Format, rows: int, depth: int, columns: int, *, seed: int = 0, hard: bool = False, offset: int = 0
+) -> Case:
+    """Random codes and scales (``hard``: zeros, subnormals, infinities and NaN among them) and columns."""
+    blocks = random_blocks(fmt, rows * (depth // fmt.block), seed, hard=hard)
+    data = fmt.pack(blocks).reshape(rows, -1)
+    values = np.random.default_rng([seed, 1]).normal(0, 1, (columns, depth)).astype(np.float32)
+    return Case(fmt, data, pack_strips(fmt.ggml_type, data, offset=offset), values)
+
+
+def formats() -> list[Format]:
+    """Every format that the kernels multiply."""
+    return sorted(FORMATS, key=lambda fmt: fmt.name)
+
+
+def exact_inputs(columns: NDArray[np.float32], block: int) -> NDArray[np.float64]:
+    """What the columns are once they are bytes and scales: float64 [columns, depth]."""
+    pieces = columns.reshape(len(columns), -1, block)
+    scale = np.abs(pieces).max(axis=2, keepdims=True)
+    inverse = np.divide(np.float32(127), scale, out=np.zeros_like(scale), where=scale >= 2.0**-100)
+    codes = np.rint(pieces * inverse).astype(np.float64)
+    restored: NDArray[np.float64] = codes * (scale / np.float32(127)).astype(np.float64)
+    return restored.reshape(columns.shape)
+
+
+def exact_product(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[columns, rows]: results in float64, and how far float32 may be from them.
+
+    A result is a chain of at most ``groups + 2`` products and sums a block. Each rounds what it has got so
+    far, which the sum of all magnitudes bounds; four more operations make a block's scale and its share.
+    """
+    fmt, layout = case.fmt, case.strips.layout
+    values = dequantize_blocks(fmt.ggml_type, case.rows.reshape(-1, layout.nbytes))
+    weights = values.astype(np.float64).reshape(len(case.rows), -1)
+    inputs = exact_inputs(case.columns, fmt.block)
+    operations = case.columns.shape[1] // fmt.block * 2 + 2 * fmt.groups + 6
+    return inputs @ weights.T, operations * EPSILON * (np.abs(inputs) @ magnitudes(case).T)
+
+
+def magnitudes(case: Case) -> NDArray[np.float64]:
+    """[rows, depth]: sizes of the parts that a weight is made of, before they cancel."""
+    blocks = case.fmt.unpack(case.rows.reshape(-1, case.fmt.block_bytes))
+    levels = np.abs(np.array(case.fmt.levels, dtype=np.float64))[blocks.codes]
+    size = levels * np.abs(blocks.scale.astype(np.float64))[:, None]
+    if blocks.scales is not None:
+        size *= np.abs(blocks.scales.astype(np.float64)).repeat(case.fmt.group, axis=1)
+    if blocks.minimum is not None:
+        minimum = np.abs(blocks.minimum.astype(np.float64))[:, None]
+        if blocks.minima is not None:
+            minimum = minimum * blocks.minima.astype(np.float64).repeat(case.fmt.group, axis=1)
+        size = size + minimum
+    return size.reshape(len(case.rows), -1)

@@ -1,0 +1,159 @@
+"""The hook inside ggml's graph: products by ggml's threads have the bits that the kernels give alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from quant.formats.format import Format
+from runtime.kernels.packing import dequantize_blocks
+from runtime.kernels.products import multiply, pack_strips
+from tests.quant.random_blocks import random_blocks
+from tests.runtime.graph_products import GraphCase, save
+from tests.runtime.product_cases import formats
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Q8_0 = next(fmt for fmt in formats() if fmt.name == "q8_0")
+TQ2_0 = next(fmt for fmt in formats() if fmt.name == "tq2_0")
+
+
+def run(tmp_path: Path, cases: list[GraphCase], threads: int = 2) -> list[NDArray[Any]]:
+    """Each case's result, flat."""
+    save(tmp_path / "cases.npz", cases)
+    command = [sys.executable, "-m", "tests.runtime.graph_products", "cases.npz", "results.npz", str(threads)]
+    command[3:5] = [str(tmp_path / name) for name in command[3:5]]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=REPOSITORY, check=False)
+    assert ran.returncode == 0, ran.stderr
+    with np.load(tmp_path / "results.npz") as results:
+        return [results[f"arr_{number}"] for number in range(len(cases))]
+
+
+def blocks(fmt: Format, rows: int, depth: int, seed: int = 0) -> NDArray[np.uint8]:
+    """uint8 [rows, bytes of a row]."""
+    return fmt.pack(random_blocks(fmt, rows * (depth // fmt.block), seed)).reshape(rows, -1)
+
+
+def values(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng([seed, 7]).normal(0, 1, shape).astype(np.float32)
+
+
+def product(fmt: Format, data: NDArray[np.uint8], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The kernels' own result [columns, rows]."""
+    return multiply(pack_strips(fmt.ggml_type, data), columns)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_format_multiplies_in_the_graph_as_it_does_alone(tmp_path: Path, threads: int) -> None:
+    cases, wanted = [], []
+    for number, fmt in enumerate(formats()):
+        for rows, blocks_a_row, columns in ((1, 1, 1), (97, 3, 2), (640, 2, 5), (33, 1, 130)):
+            depth = blocks_a_row * fmt.block
+            data = blocks(fmt, rows, depth, seed=number)
+            columns_in = values(columns, depth, seed=number)
+            cases.append(GraphCase("mul_mat", fmt.ggml_type, (depth, rows), data, columns_in))
+            wanted.append(product(fmt, data, columns_in))
+    for got, right in zip(run(tmp_path, cases, threads), wanted, strict=True):
+        assert got.tobytes() == right.tobytes()
+
+
+@pytest.mark.parametrize("columns", [1, 40])
+def test_a_matrix_that_is_shared_out_in_chunks_is_whole_each_time(tmp_path: Path, columns: int) -> None:
+    rows, depth = 1000, 1536
+    data, columns_in = blocks(Q8_0, rows, depth), values(columns, depth)
+    case = GraphCase("mul_mat", Q8_0.ggml_type, (depth, rows), data, columns_in, times=5)
+    (got,) = run(tmp_path, [case])
+    assert got.tobytes() == product(Q8_0, data, columns_in).tobytes()
+
+
+def test_inputs_of_four_dimensions_are_multiplied_column_by_column(tmp_path: Path) -> None:
+    data, columns_in = blocks(TQ2_0, 24, 512), values(2, 3, 4, 512)
+    (got,) = run(tmp_path, [GraphCase("mul_mat", TQ2_0.ggml_type, (512, 24), data, columns_in)])
+    assert got.tobytes() == product(TQ2_0, data, columns_in.reshape(-1, 512)).tobytes()
+
+
+@pytest.mark.parametrize("fmt", formats(), ids=lambda fmt: fmt.name)
+@pytest.mark.parametrize(("tokens", "inputs"), [(1, 1), (1, 3), (9, 1), (70, 3)])
+def test_each_token_is_multiplied_with_its_experts(
+    tmp_path: Path, fmt: Format, tokens: int, inputs: int
+) -> None:
+    experts, used, rows, depth = 5, 3, 49, 2 * fmt.block
+    data = blocks(fmt, experts * rows, depth).reshape(experts, rows, -1)
+    columns = values(tokens, inputs, depth)
+    rng = np.random.default_rng(tokens)
+    ids = np.array([rng.permutation(experts)[:used] for _ in range(tokens)], dtype=np.int32)
+    case = GraphCase("mul_mat_id", fmt.ggml_type, (depth, rows, experts), data, columns, ids, times=2)
+    (got,) = run(tmp_path, [case])
+    found = got.reshape(tokens, used, rows)
+    for token in range(tokens):
+        for place in range(used):
+            right = product(fmt, data[ids[token, place]], columns[token, place % inputs][None])
+            assert found[token, place].tobytes() == right.tobytes()
+
+
+def test_large_experts_are_shared_out_in_chunks(tmp_path: Path) -> None:
+    experts, rows, depth, tokens = 3, 1024, 1024, 6
+    data = blocks(Q8_0, experts * rows, depth).reshape(experts, rows, -1)
+    columns = values(tokens, 1, depth)
+    ids = np.array([[2, 0], [2, 1], [0, 2], [2, 0], [1, 0], [2, 0]], dtype=np.int32)
+    case = GraphCase("mul_mat_id", Q8_0.ggml_type, (depth, rows, experts), data, columns, ids, times=3)
+    (got,) = run(tmp_path, [case])
+    for token in range(tokens):
+        for place in range(2):
+            right = product(Q8_0, data[ids[token, place]], columns[token])
+            assert got.reshape(tokens, 2, rows)[token, place].tobytes() == right.tobytes()
+
+
+@pytest.mark.parametrize("fmt", formats(), ids=lambda fmt: fmt.name)
+def test_rows_are_looked_up_and_read_back_as_the_file_has_them(tmp_path: Path, fmt: Format) -> None:
+    rows, depth = 21, 2 * fmt.block
+    data = blocks(fmt, rows, depth)
+    ids = np.array([20, 0, 7, 7, 15], dtype=np.int32)
+    looked_up, read_back = run(
+        tmp_path,
+        [
+            GraphCase("get_rows", fmt.ggml_type, (depth, rows), data, ids=ids),
+            GraphCase("get_tensor", fmt.ggml_type, (depth, rows), data),
+        ],
+    )
+    right = dequantize_blocks(fmt.ggml_type, data.reshape(-1, fmt.block_bytes)).reshape(rows, -1)[ids]
+    assert looked_up.tobytes() == right.tobytes()
+    assert read_back.tobytes() == data.tobytes()
+
+
+class TestRegistered:
+    """Matrices of formats that no file of ggml has: packed before, mapped by the caller, known by name."""
+
+    def test_a_registered_matrix_is_multiplied_where_it_lies(self, tmp_path: Path) -> None:
+        rows, depth = 40, 512
+        data, columns = blocks(TQ2_0, rows, depth), values(3, depth)
+        strips = pack_strips(TQ2_0.ggml_type, data)
+        hole = np.zeros(rows * depth * 2, dtype=np.uint8)
+        case = GraphCase("mul_mat", TQ2_0.ggml_type, (depth, rows), hole, columns, own=strips.data)
+        (got,) = run(tmp_path, [case])
+        assert got.tobytes() == product(TQ2_0, data, columns).tobytes()
+
+    def test_registered_experts_are_too(self, tmp_path: Path) -> None:
+        experts, rows, depth = 3, 40, 256
+        data, columns = blocks(TQ2_0, experts * rows, depth).reshape(experts, rows, -1), values(4, 1, depth)
+        ids = np.array([[2, 0], [1, 2], [0, 1], [2, 1]], dtype=np.int32)
+        own = np.concatenate([pack_strips(TQ2_0.ggml_type, expert).data for expert in data])
+        hole = np.zeros(experts * rows * depth * 2, dtype=np.uint8)
+        shape = (depth, rows, experts)
+        (got,) = run(tmp_path, [GraphCase("mul_mat_id", TQ2_0.ggml_type, shape, hole, columns, ids, own=own)])
+        for token in range(4):
+            for place in range(2):
+                right = product(TQ2_0, data[ids[token, place]], columns[token])
+                assert got.reshape(4, 2, rows)[token, place].tobytes() == right.tobytes()
+
+    def test_data_of_another_size_is_refused(self, tmp_path: Path) -> None:
+        strips = pack_strips(TQ2_0.ggml_type, blocks(TQ2_0, 40, 512))
+        hole = np.zeros(40 * 512 * 2, dtype=np.uint8)
+        case = GraphCase("mul_mat", TQ2_0.ggml_type, (512, 40), hole, values(1, 512), own=strips.data[:-66])
+        with pytest.raises(AssertionError, match=r"weights: 6270 bytes .* no 1 packed matrices of 40 x 512"):
+            run(tmp_path, [case])
