@@ -103,8 +103,9 @@ class ChatView(Reporting, Screen[None]):
         self.app.chats = chats
         self.session = Session(chats)
         place = await asyncio.to_thread(_read_place, chats)
+        shown = False
         if not opening.new and place.chat_id is not None:
-            await self.open_chat(place.chat_id, place.top, quiet=True)
+            shown = await self.open_chat(place.chat_id, place.top, quiet=True)
         self.session.model = opening.model or self.session.model or place.model or self.app.any_model()
         if opening.preferences is not None:
             await asyncio.to_thread(self.session.choose, preferences=opening.preferences)
@@ -112,7 +113,10 @@ class ChatView(Reporting, Screen[None]):
             await self.restore_draft()
         written = await asyncio.to_thread(chats.asked)
         self.editor.remember(written)
-        self.show()
+        if shown:
+            self.show_title()
+        else:
+            self.show()
         self.app.begun.set()
         self.opened()
 
