@@ -62,9 +62,21 @@ class Stage:
         chat = self.app.chat_screen
         assert chat is not None
         chat.editor.put(text)
-        await self.pilot.press("enter")
-        await self.until(lambda: chat.answering is not None)
+        await self.press_for_answer("enter")
+
+    async def press_for_answer(self, key: str) -> None:
+        """Presses what brings an answer, and waits for the whole of it."""
+        chat, before = self.app.chat_screen, self._answers()
+        assert chat is not None
+        await self.pilot.press(key)
+        await self.until(lambda: self._answers() > before)
         await self.until(lambda: chat.answering is None)
+
+    def _answers(self) -> int:
+        """How many the open chat has, in all branches; one that is being written too."""
+        chat = self.app.chat_screen
+        assert chat is not None and chat.session is not None
+        return sum(message.role == "assistant" for message in chat.session.tree.by_id.values())
 
 
 async def chat(stage: Stage) -> None:
@@ -78,11 +90,7 @@ async def branches(stage: Stage) -> None:
     """The tree of a chat with branches."""
     await stage.ready()
     await stage.ask(QUESTION)
-    await stage.pilot.press("f5")
-    chat = stage.app.chat_screen
-    assert chat is not None
-    await stage.until(lambda: chat.answering is not None)
-    await stage.until(lambda: chat.answering is None)
+    await stage.press_for_answer("f5")
     await stage.ask("And of Spain?")
     await stage.pilot.press("ctrl+t")
     await stage.pilot.pause(0.5)
