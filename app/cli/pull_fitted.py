@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from app.cli.front import Front
 
 if TYPE_CHECKING:
-    from app.cli.quantizing import Choices
+    from app.cli.quantizing import Choices, Made
     from app.hub.api import Hub
     from app.hub.original import Original
     from app.hub.reference import HubReference
@@ -31,7 +31,8 @@ def pull_fitted(
     connections: int,
     reuse: bool,
     keep_source: bool,
-) -> None:
+    no_speed: bool = False,
+) -> Made:
     """The best file of a model that runs in a memory, from its original on the Hub.
 
     ``choices`` gets the name that the result will have. Raises DoesNotFit before anything is fetched.
@@ -53,7 +54,7 @@ def pull_fitted(
         with source(front, hub, store, original, connections=connections, reuse=reuse) as found:
             if keep_source:
                 found = _kept(store, found)
-            make(front, settings, store, found, chosen, no_speed=False, verbose=False)
+            return make(front, settings, store, found, chosen, no_speed=no_speed, verbose=False)
 
 
 def pull_converted(
