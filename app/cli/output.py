@@ -134,8 +134,7 @@ class Output:
         self._print(sys.stderr, [f"{head} {self._safe(message)}", f"{step} {self._safe_line(next_command)}"])
 
     def hear(self, event: object) -> None:
-        """What a pull, a conversion or a quantization tells, before it becomes words: for those who draw it in
-        their own way."""
+        """What a pull, a conversion or a quantization tells before it becomes words, for who draws it."""
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:

@@ -38,6 +38,7 @@ def pull_fitted(
     ``choices`` gets the name that the result will have. Raises DoesNotFit before anything is fetched.
     """
     from app.cli.quantizing import foresee, make
+    from app.converting import require_free
     from app.hub.api import Hub
     from app.hub.original import find_original, outline
     from app.store.names import check_name
@@ -45,7 +46,9 @@ def pull_fitted(
     with Hub() as hub:
         with front.out.progress(f"asking for {reference}"):
             original = find_original(hub, reference)
-        chosen = choices(check_name(name or f"{original.repo.repo}:fit".lower()))
+        name = check_name(name or f"{original.repo.repo}:fit".lower())
+        require_free(store, name)
+        chosen = choices(name)
         assert chosen.fit is not None
         with store.scratch() as scratch, front.out.progress("reading its header"):
             headers = outline(hub, original, scratch)

@@ -141,7 +141,7 @@ def judge(hub: Hub, found: FoundRepo, machine: Machine, settings: Settings, spee
     verdict = f"{form.label}, {plan.config.context_tokens} tokens"
     verdict += ", after conversion" if form.converted else ""
     fetched = sum(file.size for file in repo.files if _is_safetensors(file)) if form.converted else form.size
-    return _result(found, form, plan, verdict, fetched, foresight)
+    return _result(found, form, plan, verdict, parameters, fetched, foresight)
 
 
 def _forms(hub: Hub, found: FoundRepo, repo: RemoteRepo) -> tuple[list[_Form], Callable[[int], GgufHeader]]:
@@ -176,6 +176,7 @@ def _result(
     form: _Form | None,
     plan: MemoryPlan | None,
     verdict: str,
+    parameters: int | None = None,
     fetched: int | None = None,
     foresight: Foresight | None = None,
 ) -> Result:
@@ -187,7 +188,7 @@ def _result(
         likes=found.likes,
         gguf=found.gguf,
         architecture=found.architecture,
-        parameters=found.parameters,
+        parameters=found.parameters or parameters,
         context=found.context or (plan.trained_context if plan else None) or None,
         quant=form.label if form else None,
         size_bytes=form.size if form else None,

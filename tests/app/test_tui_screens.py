@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -12,9 +11,10 @@ from textual.widgets import Input, OptionList
 
 from app.chats import Prompt
 from app.store import Manifest, Store
-from app.tui import sources
 from app.tui.app import LocalqApp
+from app.tui.offers import DEMO
 from app.tui.screens.adding import Adding
+from app.tui.screens.chat_orders import FIRST_QUESTION
 from app.tui.screens.parameters import Parameters
 from app.tui.screens.prompts import Prompts
 from tests.app.tiny_model import write_tiny_model
@@ -237,19 +237,21 @@ async def test_an_empty_machine_is_led_to_its_first_answer(
 ) -> None:
     stage = Stage(tmp_path)
 
-    async def ask(app: LocalqApp) -> Callable[[Any], Manifest]:
-        path = write_tiny_model(tmp_path / "given.gguf")
-        return lambda progress: Store(stage.home).import_file(path, "given", progress=progress)
+    def fetch(store: Store, progress: Callable[[int, int], None]) -> Manifest:
+        return store.import_file(write_tiny_model(tmp_path / "given.gguf"), "demo", progress=progress)
 
-    monkeypatch.setattr("app.tui.screens.adding.SOURCES", (sources.Source("Here", "at hand", ask),))
+    monkeypatch.setattr("app.hub.demo.fetch_demo", fetch)
     async with stage.open() as (app, pilot):
         await until(pilot, lambda: isinstance(app.screen, Adding) and "cores" in text_of(app))
         assert "Welcome to localq" in text_of(app) and "memory" in text_of(app)
-        await pilot.press("enter")
+        await until(pilot, lambda: "no Hub" in text_of(app))
+        assert isinstance(app.screen, Adding) and app.screen.current() is DEMO
+        await pilot.press("enter")  # the demo model
         await until(pilot, lambda: app.screen is chat_of(app) and app.host.loaded is not None)
-        await pilot.press(*"echo hello", "enter")
+        await until(pilot, lambda: chat_of(app).editor.text == FIRST_QUESTION)
+        await pilot.press("enter")  # the question that is proposed
         await answered(pilot)
-        assert "hello" in text_of(app)
+        assert FIRST_QUESTION in text_of(app)
 
 
 async def test_a_file_of_ones_own_is_added_by_its_path(stage: Stage) -> None:
@@ -259,7 +261,8 @@ async def test_a_file_of_ones_own_is_added_by_its_path(stage: Stage) -> None:
         await until(pilot, lambda: "BITS" in text_of(app) and "tiny" in text_of(app))
         await pilot.press("a")
         await until(pilot, lambda: isinstance(app.screen, Adding))
-        app.screen.query_one("#sources", OptionList).highlighted = 1
+        await until(pilot, lambda: "cores" in text_of(app))
+        app.screen.query_one("#offers", OptionList).highlighted = 2
         await pilot.press("enter")
         await until(pilot, lambda: "Add a file" in text_of(app))
         app.screen.query_one(Input).value = str(path)

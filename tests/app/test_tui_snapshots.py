@@ -13,8 +13,6 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from textual.pilot import Pilot
 
-from app.store import Manifest
-from app.tui import sources
 from app.tui.app import LocalqApp
 from app.tui.machine import Facts
 from app.tui.screens.compare import Compare
@@ -168,14 +166,8 @@ async def test_a_comparison_is_as_it_was(
 async def test_the_first_run_is_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], snapshot: SnapshotAssertion
 ) -> None:
-    facts = Facts(12 << 30, 16 << 30, "MemAvailable", 8, "avx2", 100 << 30)
-    monkeypatch.setattr("app.tui.screens.adding.look", lambda settings, home: facts)
-
-    async def ask(app: LocalqApp) -> Callable[[object], Manifest] | None:
-        return None
-
-    here = (sources.Source("The demo model", "small", ask), sources.Source("A file", "yours", ask))
-    monkeypatch.setattr("app.tui.screens.adding.SOURCES", here)
+    facts = Facts(12 << 30, 16 << 30, "MemAvailable", 8, "avx2", 100 << 30, 40e9)
+    monkeypatch.setattr("app.tui.screens.adding.look", lambda settings, home, held: facts)
     async with Stage(tmp_path).open(size) as (app, pilot):
-        await until(pilot, lambda: "12.0 GiB" in text_of(app))
+        await until(pilot, lambda: "12.0 GiB" in text_of(app) and "no Hub" in text_of(app))
         assert text_of(app) == snapshot

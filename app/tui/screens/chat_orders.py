@@ -16,6 +16,9 @@ from app.tui.commands import Command
 from app.tui.screens.chat_answers import ChatAnswers
 from runtime.errors import LocalqError
 
+FIRST_QUESTION = "Hello! What can you do for me?"
+"""Proposed on a new machine: Enter is all that a first answer takes."""
+
 
 class ChatOrders(ChatAnswers):
     """Actions by the names in :mod:`app.tui.commands`."""
@@ -74,6 +77,8 @@ class ChatOrders(ChatAnswers):
         chosen = await self.app.push_screen_wait(Models())
         if chosen is not None:
             await self.action_use_model(chosen)
+        else:
+            self.load_model()  # it may have made room for another
 
     async def action_use_model(self, name: str) -> None:
         """Answers come from another model from now on."""
@@ -313,8 +318,11 @@ class ChatOrders(ChatAnswers):
         from app.tui.screens.adding import Adding
 
         added = await self.app.push_screen_wait(Adding(first=True))
-        if added is not None:
-            await self.action_use_model(added)
+        if added is None:
+            return
+        await self.action_use_model(added)
+        if not self.transcript.entries and not self.editor.text:
+            self.editor.put(FIRST_QUESTION)
 
     async def attach(self, name: str) -> None:
         """Overridden."""
