@@ -45,7 +45,7 @@ def import_checkpoint(
     store. Raises :class:`NameTaken`, and what :func:`quant.convert.convert.convert` and
     :meth:`app.store.Store.import_file` raise; the store is as it was then.
     """
-    _require_free(store, name)
+    require_free(store, name)
     folder = folder.absolute()
     known = provenance or snapshot_provenance(folder)
 
@@ -107,7 +107,7 @@ def file_stem(folder: Path, provenance: Provenance) -> str:
     return plain[:STEM_CHARACTERS] or "model"
 
 
-def _require_free(store: Store, name: str) -> None:
+def require_free(store: Store, name: str) -> None:
     """Raises :class:`NameTaken`, and :class:`InvalidName`, before hours of work do."""
     try:
         store.get(name)

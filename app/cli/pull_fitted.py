@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from app.cli.front import Front
 
 if TYPE_CHECKING:
-    from app.cli.quantizing import Choices
+    from app.cli.quantizing import Choices, Made
     from app.hub.api import Hub
     from app.hub.original import Original
     from app.hub.reference import HubReference
@@ -31,13 +31,15 @@ def pull_fitted(
     connections: int,
     reuse: bool,
     keep_source: bool,
-) -> None:
+    no_speed: bool = False,
+) -> Made:
     """The best file of a model that runs in a memory, from its original on the Hub.
 
     ``choices`` gets the name that the result will have. Raises DoesNotFit before anything is fetched.
     """
     from app.cli.quantizing import foresee, make
     from app.cli.relatives import proposing
+    from app.converting import require_free
     from app.hub.api import Hub
     from app.hub.original import find_original, outline
     from app.store.names import check_name
@@ -46,7 +48,9 @@ def pull_fitted(
     with Hub() as hub:
         with front.out.progress(f"asking for {reference}"):
             original = find_original(hub, reference)
-        chosen = choices(check_name(name or f"{original.repo.repo}:fit".lower()))
+        name = check_name(name or f"{original.repo.repo}:fit".lower())
+        require_free(store, name)
+        chosen = choices(name)
         assert chosen.fit is not None
         with store.scratch() as scratch, front.out.progress("reading its header"):
             headers = outline(hub, original, scratch)
@@ -60,7 +64,7 @@ def pull_fitted(
         with source(front, hub, store, original, connections=connections, reuse=reuse) as found:
             if keep_source:
                 found = _kept(store, found)
-            make(front, settings, store, found, chosen, no_speed=False, verbose=False)
+            return make(front, settings, store, found, chosen, no_speed=no_speed, verbose=False)
 
 
 def pull_converted(

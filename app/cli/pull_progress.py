@@ -34,6 +34,7 @@ class Show:
     def __call__(self, event: Event) -> None:
         from app.hub.pull import FileEvent, FoundEvent, PlannedEvent, ReadingEvent
 
+        self._front.out.hear(event)
         if isinstance(event, FileEvent):
             self._file(event)
         elif isinstance(event, PlannedEvent):
