@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_before_it_is_fetched(cli: Cli, fake_hub: F
     error = ran.error()
     assert error["type"] == "ModelDoesNotFit"
     assert error["details"]["needed_bytes"] > error["details"]["available_bytes"]
-    assert error["next"] == "localq pull org/Tiny-GGUF:Q4_K_M --ram 75M --json"
+    assert error["next"] == "localq pull org/Tiny-GGUF:Q4_K_M --ram 68M --json"
     assert fake_hub.bytes_sent <= 1 << 18
     forced = cli.run("pull", "org/Tiny-GGUF:Q8_0", "--ram", "68M", "--force")
     assert forced.exit_code == 0

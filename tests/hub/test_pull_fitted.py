@@ -216,7 +216,7 @@ def test_a_disk_too_small_for_the_weights_type_is_worked_on_in_eight_bits(
         return working_type(front, store, wide, 300, lambda _type: narrow)
 
     if type_ == "refused":
-        with pytest.raises(NotEnoughDisk, match="1.21 KiB needed, 1.21 KiB free"):
+        with pytest.raises(NotEnoughDisk, match=r"1\.21 KiB needed, 1\.21 KiB free"):
             choose()
     else:
         assert choose() == type_
