@@ -107,7 +107,7 @@ def make(
     *,
     no_speed: bool,
     verbose: bool,
-) -> None:
+) -> Made:
     """Quantizes ``found``, proves what was fitted to a memory, and prints original beside quantized.
 
     Raises what :func:`plan_request` and :func:`run` raise.
@@ -125,6 +125,7 @@ def make(
         speeds = measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths)
     document, blocks = closing(found, made, speeds)
     front.out.result(document, *blocks, quiet=[made.name])
+    return made
 
 
 def plan_request(
@@ -177,9 +178,15 @@ def plan_request(
 
 
 def foresee(
-    front: Front, settings: Settings, store: Store, headers: Sequence[GgufHeader], fit: Fit
+    front: Front,
+    settings: Settings,
+    store: Store,
+    headers: Sequence[GgufHeader],
+    fit: Fit,
+    *,
+    quiet: bool = False,
 ) -> JointPlan:
-    """Says what will come of it. Raises DoesNotFit before the work begins."""
+    """Says what will come of it, unless ``quiet``. Raises DoesNotFit before the work begins."""
     from app.cli.fitting import foreseen, sentence, speeds_here
     from quant.allocation.fit import plan_fit
     from runtime.hardware import this_machine
@@ -187,7 +194,8 @@ def foresee(
     speeds = speeds_here(settings).scaled(fit.learned.speed)
     machine = this_machine(ram=fit.memory_bytes)
     plan = plan_fit(foreseen(headers), fit, machine, speeds=speeds)
-    front.out.note(sentence(plan, speeds))
+    if not quiet:
+        front.out.note(sentence(plan, speeds))
     return plan
 
 
