@@ -36,7 +36,7 @@ GEMMA = Family("gemma", Gemma)
 ROAMING = (0, 12, 60)
 """Tokens of a walk that are chosen at random; from then on it takes the shortest way out."""
 LONGEST = 3000
-OUT = (b"}", b"]", b'"', b":", b"0", b",")
+OUT = (b"}", b"]", b'"', b":", b",", b"0")
 MARKS = {"hermes": b'"', "gemma": b"<escape>"}
 """What stands before and behind a text."""
 FOUND = {"hermes": re.compile(rb'\\.|(")', re.DOTALL), "gemma": re.compile(rb"(<escape>)")}

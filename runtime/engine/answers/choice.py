@@ -137,7 +137,7 @@ class _Writer:
             f'value: map | "[" (value ("," value)*)? "]" | {self._mark(quote)} string | NUMBER | WORD',
             'WORD: "true" | "false" | "null"',
             "KEY: /[A-Za-z_][A-Za-z0-9_.-]*/",
-            "NUMBER: /-?[0-9]+(\\.[0-9]+)?/",
+            "NUMBER: /-?(0|[1-9][0-9]*)(\\.[0-9]+)?/",
         ]
         return "call+" if parallel else "call"
 
