@@ -268,9 +268,12 @@ def test_gemmas_notation_follows_the_schema(
 
 
 def test_a_choice_of_values_of_another_type_is_refused() -> None:
-    schema = {"properties": {"n": {"type": "integer", "enum": ["1", "2"]}}}
+    schema = {"properties": {"n": {"type": "integer", "enum": ["1", "2"]}}, "required": ["n"]}
     with pytest.raises(InvalidRequest, match="integer"):
         tool_grammar(GEMMA, {"f": schema}, (), parallel=False, thinking=False)
+    optional = {"properties": schema["properties"]}
+    check = Check(tool_grammar(GEMMA, {"f": optional}, (), parallel=False, thinking=False), ())
+    assert check.takes("<start_function_call>call:f{}<end_function_call>")
     mixed = {
         "properties": {"n": {"type": ["integer", "null"], "enum": ["1", 2, None, True]}},
         "required": ["n"],

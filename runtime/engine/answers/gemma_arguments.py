@@ -21,6 +21,10 @@ MOST_PARTS = 4096
 """Of a schema whose alternatives were multiplied out."""
 
 
+class Impossible(InvalidRequest):
+    """Nothing is what a schema asks for."""
+
+
 class GemmaArguments:
     """Writes the rules of one tool's arguments.
 
@@ -57,19 +61,30 @@ class GemmaArguments:
         for key in ("anyOf", "oneOf"):
             if options := schema.get(key):
                 rest = {name: value for name, value in schema.items() if name != key}
-                return either(self.expression(self._merged(rest, option)) for option in options)
+                return either(self._possible(self._merged(rest, option) for option in options))
         kind = schema.get("type")
         if "const" in schema or "enum" in schema:
             given = [schema["const"]] if "const" in schema else schema["enum"]
             chosen = [value for value in given if is_of(value, kind)]
             if not chosen:
-                raise InvalidRequest(
-                    f"a tool's schema lets nothing be {kind} and one of {given}"[:300], field="tools"
-                )
+                what = f"a tool's schema lets nothing be {kind} and one of {given}"
+                raise Impossible(what[:300], field="tools")
             return either(map(self._literal, chosen))
         if isinstance(kind, list):
-            return either(self.expression({**schema, "type": each}) for each in kind)
+            return either(self._possible({**schema, "type": each} for each in kind))
         return self._of_kind(kind, schema)
+
+    def _possible(self, schemas: Iterable[Any]) -> list[str]:
+        """What some alternatives look like, but those that nothing can be."""
+        found, reasons = [], []
+        for schema in schemas:
+            try:
+                found.append(self.expression(schema))
+            except Impossible as reason:
+                reasons.append(reason)
+        if not found and reasons:
+            raise reasons[0]
+        return found
 
     def _of_kind(self, kind: Any, schema: dict[str, Any]) -> str:
         if kind == "object" or (kind is None and ("properties" in schema or "required" in schema)):
@@ -94,10 +109,13 @@ class GemmaArguments:
         if not properties and not required:
             inner = self.expression(schema.get("additionalProperties", True))
             return "map" if inner == ANY else f'"{{" (KEY ":" {inner} ("," KEY ":" {inner})*)? "}}"'
-        pairs = {
-            key: f"{quoted(f'{key}:')} {self.expression(properties.get(key, True))}"
-            for key in (*required, *sorted(set(properties) - set(required)))
-        }
+        pairs = {}
+        for key in (*required, *sorted(set(properties) - set(required))):
+            try:
+                pairs[key] = f"{quoted(f'{key}:')} {self.expression(properties.get(key, True))}"
+            except Impossible:
+                if key in required:
+                    raise
         optional = [pairs[key] for key in pairs if key not in required]
         if required:
             must = ' "," '.join(pairs[key] for key in required)
