@@ -29,7 +29,7 @@ from runtime.errors import InvalidRequest
 from tests.app.server_process import ServerProcess, serving
 from tests.app.tool_schemas import leaderboard_tools, protocol_tools
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 HERMES = Family("hermes", Hermes)
 GEMMA = Family("gemma", Gemma)
@@ -154,7 +154,7 @@ def test_five_hundred_are_taken_over_the_wire_and_called_with_what_is_valid(room
             "tools": [{"type": "function", "function": function}],
             "tool_choice": "required",
             "parallel_tool_calls": False,
-            "max_tokens": 200,
+            "max_tokens": 150,
             "temperature": 0,
         }
         status, _, answer = roomy.request("POST", "/v1/chat/completions", body)
