@@ -46,7 +46,7 @@ def failed(request_id: int, error: LocalqError) -> FailedEvent:
     details: dict[str, int | str | None] = {
         key: int(value) if isinstance(value, bool) else value
         for key, value in vars(error).items()
-        if isinstance(value, int | str)
+        if isinstance(value, int | str) and value is not False
     }
     return FailedEvent(id=request_id, code=type(error).__name__, message=str(error), details=details)
 

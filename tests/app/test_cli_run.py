@@ -162,7 +162,7 @@ class TestJson:
         ran = cli.run("run", "tiny", "overflow", "--json")
         error = ran.error()
         assert ran.exit_code == error["exit_code"] == 3
-        assert error["details"] == {"prompt_tokens": 5000, "context_tokens": 4096}
+        assert error["details"] == {"prompt_tokens": 5000, "context_tokens": 4096, "at_least": False}
         assert error["next"] == "shorten the prompt: it has 5000 tokens, and the model was trained for 512"
 
 
