@@ -32,7 +32,7 @@ class _Traits(ctypes.Structure):
 
 
 def parse(data: bytes, shape: tuple[int, ...]) -> dict[int, Parts]:
-    """Values of a block -> codes [columns, blocks, block], scales [..., 1], lows [columns, blocks] or None."""
+    """By values of a block: codes [columns, blocks, block], scales [..., 1], lows [columns, blocks]."""
     count = int(np.prod(shape))
     split = count // 32 * OF_32.itemsize
     small = np.frombuffer(data[:split], OF_32).reshape(shape[0], -1)
