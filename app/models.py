@@ -16,7 +16,7 @@ from app.errors import (
     WrongUse,
 )
 from app.paths import expand
-from app.store import Manifest, Store
+from app.store import Manifest, Source, Store
 
 DEMO = "demo"
 
@@ -33,6 +33,8 @@ class ResolvedModel:
     """None for a file that is not in the store."""
     folder: Path | None = None
     """That of the safetensors which the GGUF was made of for the command under way."""
+    source: Source | None = None
+    """Where a file is from that is only here for the command under way."""
 
 
 def resolve(reference: str, store: Store, fetch_demo: Callable[[Store], Manifest]) -> ResolvedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -85,17 +85,23 @@ def fit_of(
     prefer: Prefer,
 ) -> Fit | None:
     """What ``--fit-ram`` and its options ask for. Raises WrongUse for the options without it."""
-    from app.cli.again import again
-    from app.errors import WrongUse
     from quant.allocation.fit import Fit
 
     if wanted:
         settings = front.settings(ram=ram, context=context, kv=kv)
         return Fit(settings.ram, keep_free or 0, settings.context, settings.kv, prefer)
-    others = {"--ram": ram, "--ctx": context, "--kv": kv, "--keep-free": keep_free}
-    if given := [name for name, value in others.items() if value is not None]:
-        raise WrongUse(f"{given[0]} belongs to --fit-ram", next_command=again(front, "--fit-ram"))
+    require_fit_ram(front, False, {"--ram": ram, "--ctx": context, "--kv": kv, "--keep-free": keep_free})
     return None
+
+
+def require_fit_ram(front: Front, wanted: bool, others: Mapping[str, object]) -> None:
+    """Raises WrongUse for an option that means nothing without ``--fit-ram``."""
+    from app.cli.again import again
+    from app.errors import WrongUse
+
+    given = [name for name, value in others.items() if value is not None]
+    if given and not wanted:
+        raise WrongUse(f"{given[0]} belongs to --fit-ram", next_command=again(front, "--fit-ram"))
 
 
 def foreseen(headers: Sequence[GgufHeader]) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,16 +13,18 @@ from app.cli.front import Front
 from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
+    from app.settings import Settings
     from quant.allocation.joint import JointPlan
     from quant.allocation.planner import Planner, Prefer
     from runtime.engine.config import KvType
+    from runtime.gguf import GgufHeader
 
 NEIGHBOURS = (0.5, 0.75, 1.25, 1.5, 2.0)
 """Times the memory that there is: what more or less of it would give."""
 
 
 @click.command("plan")
-@click.argument("source", metavar="MODEL")
+@click.argument("source", metavar="REF")
 @click.option(
     "--ram",
     "budgets",
@@ -51,26 +54,25 @@ def command(
     prefer: Prefer,
     threads: int | None,
 ) -> None:
-    """Say what would become of MODEL in the memory of this machine, or in others.
+    """Say what would become of the model REF in the memory of this machine, or in others.
 
     For each memory and context: the best choice of formats that fits together with the KV cache and all
-    buffers, with the divergence from MODEL and the speed that are to be expected. MODEL is best in F16 or
-    BF16, or a folder with safetensors; only headers are read. `localq quantize MODEL --fit-ram` makes the
-    file.
+    buffers, with the divergence from the original and the speed that are to be expected. REF is a stored
+    model or a file, best in F16 or BF16, a folder with safetensors, or a model on the Hub, as `localq pull`
+    takes it; only headers are read. `localq quantize REF --fit-ram` makes the file, `localq pull REF
+    --fit-ram` fetches and makes it.
     """
-    from app.cli.converting import find_header
     from app.cli.fitting import document, foreseen, mixture, speeds_here
     from app.cli.output import Styled, Table
     from app.cli.text import format_bytes
     from quant.allocation.fit import Fit, plan_fit, planner_for
     from quant.allocation.learned import read_learned
     from quant.allocation.planner import with_available
-    from runtime.gguf import open_model
     from runtime.hardware import this_machine
 
     settings = front.settings(threads=threads)
-    with find_header(front, settings, source) as found:
-        model = foreseen(open_model(found.paths).headers)
+    name, headers = _headers(front, settings, source)
+    model = foreseen(headers)
     learned = read_learned(front.store(settings).home, model.headers[0].architecture)
     fit = Fit(settings.ram, keep_free or 0, min(contexts, default=None), kv, prefer, learned)
     machine = this_machine(ram=settings.ram)
@@ -98,12 +100,39 @@ def command(
     header = ("MEMORY", "CONTEXT", "CACHE", "PEAK", "FILE", "BITS", "NATS", "TOK/S", "FORMATS")
     documents = [document(plan, speeds) for plan in plans]
     front.out.result(
-        {"model": found.name, "available_bytes": here, "plans": documents},
+        {"model": name, "available_bytes": here, "plans": documents},
         Table(header, rows, right=frozenset({0, 1, 3, 4, 5, 6, 7})),
         "",
-        f"{format_bytes(here)} are available here. Nats: how far from {found.name} the result would be.",
+        f"{format_bytes(here)} are available here. Nats: how far from {name} the result would be.",
         quiet=[f"{plan.predicted_kl:.4g}" for plan in plans],
     )
+
+
+def _headers(front: Front, settings: Settings, reference: str) -> tuple[str, Sequence[GgufHeader]]:
+    """Those of a model on this machine, or else on the Hub. Raises ModelNotFound and what both raise."""
+    from app.cli.converting import find_header
+    from app.errors import ModelNotFound
+    from app.hub.reference import PathReference, parse_reference
+    from runtime.gguf import open_model
+
+    try:
+        with find_header(front, settings, reference) as found:
+            return found.name, open_model(found.paths).headers
+    except ModelNotFound:
+        parsed = parse_reference(reference)
+        if isinstance(parsed, PathReference):
+            raise
+    from app.hub.api import Hub
+    from app.hub.catalog import original_of
+    from app.hub.original import find_original, outline
+    from app.hub.reference import CatalogReference
+
+    if isinstance(parsed, CatalogReference):
+        parsed = original_of(parsed)
+    store = front.store(settings)
+    with Hub() as hub, store.scratch() as scratch, front.out.progress(f"asking for {parsed}"):
+        original = find_original(hub, parsed)
+        return original.repo.repo, outline(hub, original, scratch)
 
 
 def _around(here: int, planner: Planner) -> tuple[int, ...]:

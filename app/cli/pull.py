@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from app.cli import options
+from app.cli.fitting import context_option, fit_options, kv_option
 from app.cli.front import Front
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from app.hub.reference import HubReference, PathReference
     from app.settings import Settings
     from app.store import Manifest, Store
+    from quant.allocation.planner import Prefer
+    from runtime.engine.config import KvType
 
 
 @click.command("pull")
@@ -34,8 +38,16 @@ if TYPE_CHECKING:
     "--no-reuse", is_flag=True, help="Fetch even what Hugging Face's cache, Ollama or LM Studio has already."
 )
 @click.option("--force", is_flag=True, help="Fetch even a model that this machine has no memory for.")
+@click.option(
+    "--fit-ram",
+    is_flag=True,
+    help="Make the best file of the model that runs in this machine's memory, or in that of --ram.",
+)
 @options.ram_option
-@options.context_option
+@context_option(multiple=False)
+@kv_option
+@fit_options
+@click.option("--keep-source", is_flag=True, help="With --fit-ram: store what was fetched too.")
 @options.output_options
 @options.pass_front
 def command(
@@ -45,8 +57,13 @@ def command(
     connections: int,
     no_reuse: bool,
     force: bool,
+    fit_ram: bool,
     ram: int | None,
     context: int | None,
+    kv: KvType | None,
+    keep_free: int | None,
+    prefer: Prefer,
+    keep_source: bool,
 ) -> None:
     """Fetch the model REF from the Hugging Face Hub into the store.
 
@@ -56,9 +73,15 @@ def command(
 
     Parts of a split model, its mmproj file and its chat template come along. Every file is checked against
     the hash that the Hub announces before it gets its name. The same command goes on where an interrupted one
-    stopped; files that another program has fetched are linked.
+    stopped; files that another program has fetched are linked. Safetensors become a GGUF.
+
+    With --fit-ram the model's original is fetched, and context, KV cache, buffers and formats are chosen
+    together for the memory, as `localq plan REF` says before; then the original is let go again.
     """
-    from app.hub.catalog import look_up
+    from app.cli.fitting import fit_of, require_fit_ram
+    from app.cli.pull_fitted import pull_fitted
+    from app.cli.quantizing import default_choices
+    from app.hub.catalog import look_up, original_of
     from app.hub.reference import CatalogReference, PathReference, parse_reference
 
     front.model = reference
@@ -69,8 +92,24 @@ def command(
         _finish(front, _import(front, store, parsed, name))
         return
     if isinstance(parsed, CatalogReference):
-        name = name or reference
-        parsed = look_up(parsed)
+        name = name or (f"{parsed.name}:fit" if fit_ram else reference)
+        parsed = original_of(parsed) if fit_ram else look_up(parsed)
+    others = {"--kv": kv, "--keep-free": keep_free, "--keep-source": keep_source or None}
+    require_fit_ram(front, fit_ram, others)
+    if fit_ram:
+        fit = fit_of(front, True, ram, context, kv, keep_free, prefer)
+        pull_fitted(
+            front,
+            front.settings(),  # --ram is for running the result
+            store,
+            parsed,
+            name,
+            partial(default_choices, fit=fit),
+            connections=connections,
+            reuse=not no_reuse,
+            keep_source=keep_source,
+        )
+        return
     _finish(front, _pull(front, settings, store, parsed, name, connections, not no_reuse, force))
 
 
@@ -86,14 +125,26 @@ def _pull(
 ) -> Manifest:
     from app.cli.again import again
     from app.cli.pull_fit import require_fit
+    from app.cli.pull_fitted import pull_converted
     from app.cli.pull_progress import Show
     from app.cli.text import format_bytes, plural
+    from app.errors import NeedsConversion
     from app.hub.api import Hub
+    from app.hub.original import find_original
     from app.hub.pull import default_name, find, pull_model, stored_model
+    from app.store.names import check_name
 
     with Hub() as hub:
         with front.out.progress(f"asking for {reference}"):
-            choice = find(hub, reference)
+            try:
+                choice = find(hub, reference)
+            except NeedsConversion:
+                choice = None
+        if choice is None:
+            original = find_original(hub, reference)
+            name = name or check_name(original.repo.repo.lower())
+            return pull_converted(front, hub, store, original, name, connections=connections, reuse=reuse)
+        with front.out.progress(f"asking for {reference}"):
             name = name or default_name(reference, choice)
             stored = stored_model(store, choice, name)
         if stored is not None:
@@ -110,11 +161,11 @@ def _pull(
             try:
                 return pull_model(hub, store, choice, name, show, connections=connections, reuse=reuse)
             except KeyboardInterrupt:
-                _interrupted(front, show, again(front))
+                interrupted(front, show, again(front))
                 raise
 
 
-def _interrupted(front: Front, show: Show, command: str) -> None:
+def interrupted(front: Front, show: Show, command: str) -> None:
     from app.cli.text import format_bytes
 
     kept, total = show.kept_bytes, show.total_bytes

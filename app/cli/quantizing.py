@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from app.store import Store
     from quant.allocation.fit import Fit
+    from quant.allocation.joint import JointPlan
     from quant.allocation.recipe import Override
     from quant.calibration.text import CalibrationText
     from quant.certificate.document import Certificate
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 BUILTIN, NONE, CHATS = "builtin", "none", "chats"
 CONTEXT_TOKENS = 512
+CALIBRATION_TOKENS = 16_384
+EVALUATION_CHUNKS = 24
 MOMENT_BYTES = 1 << 30
 _ORIGINAL = re.compile(r"[-_.]?(f16|bf16|f32|fp16|fp32)$", re.IGNORECASE)
 
@@ -50,6 +53,26 @@ class Choices:
     jobs: int | None
     seed: int
     reuse: Path | None = None
+
+
+def default_choices(out: str, *, fit: Fit | None) -> Choices:
+    """What ``quantize`` takes where nothing is chosen, for the model ``out`` of the store."""
+    return Choices(
+        mixture=None,
+        bits_per_weight=None,
+        size_bytes=None,
+        fit=fit,
+        calibration=None,
+        calibration_tokens=CALIBRATION_TOKENS,
+        imatrix=None,
+        save_imatrix=None,
+        evaluation=BUILTIN,
+        evaluation_chunks=EVALUATION_CHUNKS,
+        out=out,
+        overrides=(),
+        jobs=None,
+        seed=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -148,12 +171,14 @@ def plan_request(
     )
     if name is None:
         require_folder(path)
-    if choices.fit is not None:
-        _foresee(front, settings, open_model(found.paths).headers, choices.fit)
+    if choices.fit is not None and found.source is None:  # else it was said before it was fetched
+        foresee(front, settings, store, open_model(found.paths).headers, choices.fit)
     return Planned(request, name)
 
 
-def _foresee(front: Front, settings: Settings, headers: Sequence[GgufHeader], fit: Fit) -> None:
+def foresee(
+    front: Front, settings: Settings, store: Store, headers: Sequence[GgufHeader], fit: Fit
+) -> JointPlan:
     """Says what will come of it. Raises DoesNotFit before the work begins."""
     from app.cli.fitting import foreseen, sentence, speeds_here
     from quant.allocation.fit import plan_fit
@@ -161,7 +186,9 @@ def _foresee(front: Front, settings: Settings, headers: Sequence[GgufHeader], fi
 
     speeds = speeds_here(settings).scaled(fit.learned.speed)
     machine = this_machine(ram=fit.memory_bytes)
-    front.out.note(sentence(plan_fit(foreseen(headers), fit, machine, speeds=speeds), speeds))
+    plan = plan_fit(foreseen(headers), fit, machine, speeds=speeds)
+    front.out.note(sentence(plan, speeds))
+    return plan
 
 
 def _require_chunks(front: Front, chunks: int, texts: tuple[EvaluationText, ...]) -> None:
@@ -293,10 +320,10 @@ def default_name(found: ResolvedModel, target: Target) -> str:
 
     base = found.manifest.name if found.manifest else name_of_file(found.paths[0])
     stem = _ORIGINAL.sub("", base.partition(":")[0]) or base.partition(":")[0]
-    return f"{stem}:{_tag(target)}"
+    return f"{stem}:{tag(target)}"
 
 
-def _tag(target: Target) -> str:
+def tag(target: Target) -> str:
     """``q4_k_m``, ``4.5bpw``, ``2g``, ``fit``, ``fit-6g``."""
     if target.fit is not None:
         return f"fit-{_size_tag(target.fit.memory_bytes)}" if target.fit.memory_bytes else "fit"
@@ -327,14 +354,15 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
     def into_store(part: PartFile, certificate: Certificate) -> None:
         from app.store import ChatDefaults, Source
 
+        known = found.source or (found.manifest.source if found.manifest else None)
         manifest = store.import_file(
             part.path,
             name or "",
             source=Source(
                 kind="quantized",
-                origin=found.name if found.manifest else str((found.folder or found.paths[0]).absolute()),
-                license=found.manifest.source.license if found.manifest else None,
-                url=found.manifest.source.url if found.manifest else None,
+                origin=found.name if known else str((found.folder or found.paths[0]).absolute()),
+                license=known.license if known else None,
+                url=known.url if known else None,
                 version=str(request.target),
             ),
             defaults=found.manifest.defaults if found.manifest else ChatDefaults(),

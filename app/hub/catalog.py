@@ -50,6 +50,17 @@ def catalog() -> dict[str, Entry]:
 
 def look_up(reference: CatalogReference) -> HubReference:
     """The repository behind a name. Raises :class:`InvalidReference` with names that are near."""
+    entry = _entry(reference)
+    revision = None if entry.revision == "main" else entry.revision
+    return HubReference(entry.repo, revision, quant=reference.quant or entry.quant)
+
+
+def original_of(reference: CatalogReference) -> HubReference:
+    """The repository of the model's makers. Raises :class:`InvalidReference` as :func:`look_up` does."""
+    return HubReference(_entry(reference).original)
+
+
+def _entry(reference: CatalogReference) -> Entry:
     entry = catalog().get(reference.name)
     if entry is None:
         near = [name for name in catalog() if name.startswith(reference.name)][:3]
@@ -60,5 +71,4 @@ def look_up(reference: CatalogReference) -> HubReference:
             f"the catalog has no such name{hint}; a model on the Hub is OWNER/NAME, a file here ./FILE",
             next_command=f"localq pull {near[0]}" if len(near) == 1 else f"localq search {reference.name}",
         )
-    revision = None if entry.revision == "main" else entry.revision
-    return HubReference(entry.repo, revision, quant=reference.quant or entry.quant)
+    return entry

@@ -8,10 +8,10 @@ and reports. Nothing is published here: a file whose hash is not the one announc
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import RawIOBase
 from typing import Final
 
 from app.errors import HubError, WrongHash
@@ -127,29 +127,31 @@ class Download:
     def _hash(self) -> None:
         sha256 = hashlib.sha256()
         git = hashlib.sha1(f"blob {self._file.size}\0".encode(), usedforsecurity=False)
-        for index in range(self._part.count):
-            with self._changed:
-                while not self._part.has(index) and not self._stopped:
-                    self._changed.wait()
-                if self._stopped:
-                    return
-            data = self._read(index)
-            sha256.update(data)
-            if self._file.sha256 is None:
-                git.update(data)
-            self._hashed += len(data)
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        with self._part.data.open("rb", buffering=0) as file:
+            for index in range(self._part.count):
+                with self._changed:
+                    while not self._part.has(index) and not self._stopped:
+                        self._changed.wait()
+                    if self._stopped:
+                        return
+                chunk = buffer[: self._part.length(index)]
+                self._read(file, chunk)
+                sha256.update(chunk)
+                if self._file.sha256 is None:
+                    git.update(chunk)
+                self._hashed += len(chunk)
         with self._changed:
             self._digests = sha256.hexdigest(), git.hexdigest()
             self._changed.notify_all()
 
-    def _read(self, index: int) -> bytes:
+    def _read(self, file: RawIOBase, chunk: memoryview) -> None:
         try:
-            data = os.pread(self._part.fd, self._part.length(index), index * CHUNK_BYTES)
+            count = file.readinto(chunk)
         except OSError as error:
             raise disk.failure("read", self._part.data, error) from error
-        if len(data) != self._part.length(index):
+        if count != len(chunk):
             raise disk.failure("read all of", self._part.data, OSError("it became shorter"))
-        return data
 
     def _sync(self) -> None:
         """Now and then, so that a power failure loses little and the end has little left to do."""

@@ -22,6 +22,11 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 _STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,200}"')
 
 
+WINDOW_BYTES: Final = 5 << 19
+"""That the system may receive ahead on one connection: what lies in its buffers is lost by a kill. Four
+connections with 2.5 MiB each still fill 100 MB/s at a round trip of 100 ms."""
+
+
 class NoRanges(Exception):
     """The server gives files from their start only."""
 
@@ -181,8 +186,17 @@ class RangeReader:
                 raise Transient(HubUnreachable(self.host, "the download was stopped"))
             if connection is not None:
                 self._sockets.add(connection)
+                _bound_window(connection)
         try:
             yield
         finally:
             with self._lock:
                 self._sockets.discard(connection)
+
+
+def _bound_window(connection: socket.socket) -> None:
+    """Holds the window of a connection; SO_RCVBUF would end the system's own adjustment of it."""
+    clamp = getattr(socket, "TCP_WINDOW_CLAMP", None)
+    if clamp is not None:  # Linux
+        with suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, clamp, WINDOW_BYTES)

@@ -157,6 +157,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     block_on_close = False
     request_queue_size = 128
 
+    def server_bind(self) -> None:
+        # What waits in a large buffer of the sender would count as sent.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+        super().server_bind()
+
     def __init__(self, hub: FakeHub, kind: str) -> None:
         self.hub = hub
         self.kind = kind

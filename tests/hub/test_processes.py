@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import time
 from pathlib import Path
@@ -173,3 +174,15 @@ def test_no_fault_takes_much_memory(fake_hub: FakeHub, tmp_path: Path) -> None:
     most = max(used, key=lambda what: used[what])
     print(f"at most {used[most] / MIB:.1f} MiB above {base / MIB:.1f} MiB: {most}")
     assert used[most] <= 64 * MIB, most
+
+
+def test_the_token_of_hf_auth_login_is_used(fake_hub: FakeHub, tmp_path: Path) -> None:
+    fake_hub.add("org/private", {WEIGHTS: model_bytes()}, token="hf_from_file")
+    token = Path(os.environ["HF_HOME"], "token")
+    token.parent.mkdir(parents=True)
+    token.write_text("hf_from_file\n")
+    with PullChild(tmp_path / "home") as child:  # huggingface_hub looks for the file when it is imported
+        child.read()
+        child.ask("org/private")
+        assert child.read().get("name") == "org/private:q4_k_m"
+    assert all("hf_from_file" not in repr(seen) for seen in fake_hub.seen if seen.server == "cdn")
