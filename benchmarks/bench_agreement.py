@@ -1,11 +1,13 @@
 """How far apart answers are with localq's kernels and without: ``python -m benchmarks.bench_agreement``.
 
-    python -m benchmarks.bench_agreement MODEL.gguf [--text FILE] [--positions 1024] [--library DIR]
+    python -m benchmarks.bench_agreement MODEL.gguf [--exact F32.gguf] [--library DIR] [--positions 1024]
 
-Every side reads the same windows of a text in a process of its own; the first, llama.cpp as it is, is what
-all others are compared with. The sides between are llama.cpp against itself, one token a pass and with
-weights as the file has them: what its own orders of summing differ by, which is the noise of the question.
-``--library`` adds a llama.cpp that was built otherwise, for one (a directory for PYTHONPATH).
+Every side reads the same windows of a text in a process of its own. localq is compared with llama.cpp that
+reads as many tokens a pass. The other sides are llama.cpp against itself, one token a pass and with weights
+as the file has them: what its own orders of summing differ by, which is the noise of the question.
+``--library`` adds a llama.cpp that was built otherwise (a directory for PYTHONPATH). ``--exact`` names the
+same weights in F32 (`llama-quantize --allow-requantize MODEL.gguf F32.gguf F32`), whose products round no
+input to bytes: how far from them a side is says which of two sides that differ is the better one.
 
 KL is the mean of KL(llama.cpp || side) over positions in nats, perplexity side / llama.cpp from the same
 positions; both with the standard error of the windows' means.
@@ -35,9 +37,12 @@ class Side:
     """How one side computes: tokens of a pass, and whether llama.cpp repacks."""
 
     name: str
+    model: Path
     pass_tokens: int = 64
     repack: bool = True
     environment: tuple[tuple[str, str], ...] = (("LOCALQ_GGML", "off"),)
+    beside: str = "many"
+    """Whose logits its own are compared with: llama.cpp's of many tokens a pass, or of one."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path)
+    parser.add_argument("--exact", type=Path, metavar="F32.gguf")
     parser.add_argument("--text", type=Path, help="default: localq's own documentation")
     parser.add_argument("--positions", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=2)
@@ -66,34 +72,45 @@ def main() -> None:
     if options.side:
         write_logits(options)
         return
+    model = options.model
     sides = [
-        Side("llama.cpp"),
-        Side("llama.cpp, one token a pass", pass_tokens=1),
-        Side("llama.cpp, weights as in the file", repack=False),
-        Side("localq", environment=()),
-        Side("localq, one token a pass", pass_tokens=1, environment=()),
+        Side("llama.cpp, one token a pass", model, pass_tokens=1),
+        Side("llama.cpp, weights as in the file", model, repack=False),
+        Side("localq", model, environment=()),
+        Side("localq, one token a pass", model, pass_tokens=1, environment=(), beside="one"),
     ]
     if options.library:
         path = ("PYTHONPATH", str(options.library))
-        sides.insert(3, Side("llama.cpp, other build", environment=(("LOCALQ_GGML", "off"), path)))
-    print("| side | KL, nats | perplexity | same first choice |\n|---|--:|--:|--:|")
+        sides.insert(2, Side("llama.cpp, other build", model, environment=(("LOCALQ_GGML", "off"), path)))
+    print("| side | KL, nats | KL to exact, nats | perplexity | same first choice |")
+    print("|---|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory(dir=REPOSITORY / ".cache") as folder:
-        for number, side in enumerate(sides):
-            found = Path(folder) / f"{min(number, 1)}.npy"
-            compute(side, options, found)
-            if number:
-                result = distance(Path(folder) / "0.npy", found)
-                kl, ratio = result.kl, result.perplexity
-                print(
-                    f"| {side.name} | {kl[0]:.2e} ± {kl[1]:.1e} | x {ratio[0]:.5f} ± {ratio[1]:.5f}"
-                    f" | {result.same_top:.2%} |",
-                    flush=True,
-                )
+        places = {name: Path(folder) / f"{name}.npy" for name in ("exact", "many", "one", "side")}
+        exact = places["exact"] if options.exact else None
+        if exact:
+            compute(Side("exact", options.exact, repack=False), options, exact)
+        for number, side in enumerate([Side("llama.cpp", model), *sides]):
+            logits = places[("many", "one", "side")[min(number, 2)]]
+            compute(side, options, logits)
+            beside = distance(places[side.beside], logits) if number else None
+            print_row(side, beside, distance(exact, logits) if exact else None)
+
+
+def print_row(side: Side, beside: Distance | None, to_exact: Distance | None) -> None:
+    """A line of the table."""
+    columns = ["", "", "", ""]
+    if beside:
+        columns[0] = "{:.2e} ± {:.1e}".format(*beside.kl)
+        columns[2] = "x {:.5f} ± {:.5f}".format(*beside.perplexity)
+        columns[3] = f"{beside.same_top:.2%}"
+    if to_exact:
+        columns[1] = "{:.2e} ± {:.1e}".format(*to_exact.kl)
+    print(f"| {side.name} | {' | '.join(columns)} |", flush=True)
 
 
 def compute(side: Side, options: argparse.Namespace, to: Path) -> None:
     """One side's logits, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.bench_agreement", str(options.model), "--side", str(to)]
+    command = [sys.executable, "-m", "benchmarks.bench_agreement", str(side.model), "--side", str(to)]
     command += ["--positions", str(options.positions), "--threads", str(options.threads)]
     command += ["--pass-tokens", str(side.pass_tokens), *(["--text", str(options.text)] * bool(options.text))]
     environment = os.environ | dict(side.environment)
