@@ -119,10 +119,11 @@ class ModelNotFound(AppError):
 
 
 class ModelDoesNotFit(DoesNotFit):
-    """``cause``, and a ``next_command`` that would fit."""
+    """``cause``, and a ``next_command`` that would fit; ``instead`` says what that is."""
 
-    def __init__(self, cause: DoesNotFit, next_command: str) -> None:
-        super().__init__(str(cause), needed_bytes=cause.needed_bytes, available_bytes=cause.available_bytes)
+    def __init__(self, cause: DoesNotFit, next_command: str, instead: str = "") -> None:
+        text = f"{cause}; {instead}" if instead else str(cause)
+        super().__init__(text, needed_bytes=cause.needed_bytes, available_bytes=cause.available_bytes)
         self.next_command = next_command
 
 

@@ -144,10 +144,15 @@ def plans(model: GgufModel) -> Iterator[JointPlan]:
 def peak(plan: JointPlan, path: Path) -> int:
     """What a worker takes that runs a file as planned."""
     write_hole(plan.header, path)
+    return run(plan, path)
+
+
+def run(plan: JointPlan, path: Path, *, prompt_tokens: int = PROMPT_TOKENS) -> int:
+    """The peak of a worker that reads a prompt with the file at ``path``, and writes a little."""
     config = msgspec.structs.replace(plan.config, model_paths=(str(path),))
     with Engine(config) as engine:
         half = engine.info.vocabulary_size // 2
-        length = min(PROMPT_TOKENS, config.context_tokens - ANSWER_TOKENS)
+        length = min(prompt_tokens, config.context_tokens - ANSWER_TOKENS)
         prompt = [7 * place % half + 100 for place in range(length)]
         engine.submit(prompt, max_tokens=ANSWER_TOKENS, ignore_eos=True, cache_prompt=False).result()
         return engine.peak_memory_bytes()

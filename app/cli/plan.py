@@ -64,14 +64,18 @@ def command(
     """
     from app.cli.fitting import document, foreseen, mixture, speeds_here
     from app.cli.output import Styled, Table
+    from app.cli.relatives import proposing
     from app.cli.text import format_bytes
+    from app.hub.api import Hub
     from quant.allocation.fit import Fit, plan_fit, planner_for
     from quant.allocation.learned import read_learned
     from quant.allocation.planner import with_available
+    from runtime.errors import DoesNotFit
     from runtime.hardware import this_machine
 
     settings = front.settings(threads=threads)
-    name, headers = _headers(front, settings, source)
+    front.model = source
+    name, headers, remote = _headers(front, settings, source)
     model = foreseen(headers)
     learned = read_learned(front.store(settings).home, model.headers[0].architecture)
     fit = Fit(settings.ram, keep_free or 0, min(contexts, default=None), kv, prefer, learned)
@@ -81,8 +85,23 @@ def command(
         planner = planner_for(model, fit, machine, threads=settings.threads, speeds=speeds)
         here = planner.machine.memory.available
         plans = _plans(planner, budgets or _around(here, planner), contexts, kv)
-        if not plans:  # says what would be needed
-            plan_fit(model, fit, with_available(machine, max(budgets, default=here)), speeds=speeds)
+    if not plans:  # says what would be needed
+        widest = with_available(machine, max(budgets, default=here))
+        try:
+            plan_fit(model, fit, widest, speeds=speeds)
+        except DoesNotFit as error:
+            if not remote:
+                raise
+            with Hub() as hub:
+                raise proposing(
+                    front,
+                    hub,
+                    front.store(settings),
+                    name,
+                    headers,
+                    error,
+                    lambda headers: plan_fit(foreseen(headers), fit, widest, speeds=speeds),
+                ) from error
     rows = []
     for plan in plans:
         cells = (
@@ -108,8 +127,11 @@ def command(
     )
 
 
-def _headers(front: Front, settings: Settings, reference: str) -> tuple[str, Sequence[GgufHeader]]:
-    """Those of a model on this machine, or else on the Hub. Raises ModelNotFound and what both raise."""
+def _headers(front: Front, settings: Settings, reference: str) -> tuple[str, Sequence[GgufHeader], bool]:
+    """Name and headers of a model on this machine, or else on the Hub, and whether it is there.
+
+    Raises ModelNotFound and what both raise.
+    """
     from app.cli.converting import find_header
     from app.errors import ModelNotFound
     from app.hub.reference import PathReference, parse_reference
@@ -117,7 +139,7 @@ def _headers(front: Front, settings: Settings, reference: str) -> tuple[str, Seq
 
     try:
         with find_header(front, settings, reference) as found:
-            return found.name, open_model(found.paths).headers
+            return found.name, open_model(found.paths).headers, False
     except ModelNotFound:
         parsed = parse_reference(reference)
         if isinstance(parsed, PathReference):
@@ -132,7 +154,7 @@ def _headers(front: Front, settings: Settings, reference: str) -> tuple[str, Seq
     store = front.store(settings)
     with Hub() as hub, store.scratch() as scratch, front.out.progress(f"asking for {parsed}"):
         original = find_original(hub, parsed)
-        return original.repo.repo, outline(hub, original, scratch)
+        return original.repo.repo, outline(hub, original, scratch), True
 
 
 def _around(here: int, planner: Planner) -> tuple[int, ...]:

@@ -37,9 +37,11 @@ def pull_fitted(
     ``choices`` gets the name that the result will have. Raises DoesNotFit before anything is fetched.
     """
     from app.cli.quantizing import foresee, make
+    from app.cli.relatives import proposing
     from app.hub.api import Hub
     from app.hub.original import find_original, outline
     from app.store.names import check_name
+    from runtime.errors import DoesNotFit
 
     with Hub() as hub:
         with front.out.progress(f"asking for {reference}"):
@@ -48,7 +50,12 @@ def pull_fitted(
         assert chosen.fit is not None
         with store.scratch() as scratch, front.out.progress("reading its header"):
             headers = outline(hub, original, scratch)
-        plan = foresee(front, settings, store, headers, chosen.fit)
+        fit_in = partial(foresee, front, settings, store, fit=chosen.fit)
+        try:
+            plan = fit_in(headers)
+        except DoesNotFit as error:
+            quiet = partial(fit_in, quiet=True)
+            raise proposing(front, hub, store, original.repo.repo, headers, error, quiet) from error
         _say_disk(front, original, plan.file_bytes)
         with source(front, hub, store, original, connections=connections, reuse=reuse) as found:
             if keep_source:

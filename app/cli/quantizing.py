@@ -177,9 +177,15 @@ def plan_request(
 
 
 def foresee(
-    front: Front, settings: Settings, store: Store, headers: Sequence[GgufHeader], fit: Fit
+    front: Front,
+    settings: Settings,
+    store: Store,
+    headers: Sequence[GgufHeader],
+    fit: Fit,
+    *,
+    quiet: bool = False,
 ) -> JointPlan:
-    """Says what will come of it. Raises DoesNotFit before the work begins."""
+    """Says what will come of it, unless ``quiet``. Raises DoesNotFit before the work begins."""
     from app.cli.fitting import foreseen, sentence, speeds_here
     from quant.allocation.fit import plan_fit
     from runtime.hardware import this_machine
@@ -187,7 +193,8 @@ def foresee(
     speeds = speeds_here(settings).scaled(fit.learned.speed)
     machine = this_machine(ram=fit.memory_bytes)
     plan = plan_fit(foreseen(headers), fit, machine, speeds=speeds)
-    front.out.note(sentence(plan, speeds))
+    if not quiet:
+        front.out.note(sentence(plan, speeds))
     return plan
 
 

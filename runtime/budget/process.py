@@ -11,7 +11,7 @@ from runtime.budget.shape import Shape
 from runtime.engine.config import EngineConfig
 from runtime.gguf import ArrayRef, GgufHeader
 
-BASE = 68 << 20
+BASE = 61 << 20
 """The interpreter with its libraries, up to a loaded model of no vocabulary; what huge pages round up."""
 TOKEN = 158
 MERGE = 150

@@ -1,9 +1,9 @@
 """Bytes of the weights as they lie in memory: mapped from the file, read into buffers, repacked, on a device.
 
-localq's kernels take matrices of their types in strips of rows, and let go of a mapped file's pages as they
-pack them: there is one copy at any time. Of what is left, llama.cpp rewrites some types for kernels of its
-own. From a mapped file that makes a second copy while the first stays resident; read into buffers, only the
-rewritten one exists.
+localq's kernels take matrices of their types in strips of rows, and small tensors in F32 as they are, and
+let go of a mapped file's pages as they do: there is one copy at any time. Of what is left, llama.cpp rewrites
+some types for kernels of its own. From a mapped file that makes a second copy while the first stays resident;
+read into buffers, only the rewritten one exists.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from runtime.gguf import GgufHeader, TensorInfo
 
 STRIP_ROWS = 16
 """localq's kernels pack matrices in as many rows, the last ones filled up."""
+PLAIN_BYTES = 1 << 20
+"""Tensors in F32 of at most so much go where the packed ones are."""
 ROWS_TOGETHER = 8
 WORTH_MAPPING = 0.1
 """A file is mapped when at most this share of it would be repacked."""
@@ -83,7 +85,7 @@ def weight_size(
                 output += size
             if growth:
                 repacked += growth
-                packed += [tensor] if tensor.type.name in packs else []
+                packed += [tensor] if _let_go(tensor, packs) else []
             else:
                 plain += tensor.nbytes
                 bounds.append((tensor.offset, tensor.offset + tensor.nbytes))
@@ -130,10 +132,20 @@ def layer_of(tensor: TensorInfo) -> int | None:
     return int(match[1]) if match else None
 
 
+def _is_plain(tensor: TensorInfo, packs: Collection[str]) -> bool:
+    return bool(packs) and tensor.type.name == "F32" and tensor.nbytes <= PLAIN_BYTES
+
+
+def _let_go(tensor: TensorInfo, packs: Collection[str]) -> bool:
+    return tensor.type.name in packs or _is_plain(tensor, packs)
+
+
 def _repacked_bytes(
     tensor: TensorInfo, features: Collection[str], packs: Collection[str], *, looked_up: bool = True
 ) -> int:
-    """Bytes of the rewritten matrix; 0 when it stays as it is."""
+    """Bytes of what is rewritten or taken; 0 when it stays as it is."""
+    if _is_plain(tensor, packs):
+        return tensor.nbytes
     if looked_up and _LOOKED_UP.match(tensor.name):
         return 0
     experts = len(tensor.shape) == 3 and tensor.name.split(".")[-2].endswith("_exps")

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "mapping.h"
 #include "matrix.h"
 #include "registry.h"
 
@@ -22,7 +23,9 @@ constexpr size_t kHugePage = size_t{1} << 21;
 // Below this, starting a thread takes longer than packing.
 constexpr size_t kAloneBytes = size_t{1} << 20;
 // Of a mapped file so much is packed before its pages are let go.
-constexpr size_t kPieceBytes = size_t{1} << 24;
+constexpr size_t kPieceBytes = size_t{1} << 22;
+// Larger ones stay where the file is mapped.
+constexpr size_t kPlainBytes = size_t{1} << 20;
 
 std::atomic<uint64_t> packed_bytes{0};
 std::atomic<bool> packs_embeddings{false}, reads_map{false};
@@ -50,8 +53,15 @@ void* get_base(ggml_backend_buffer_t buffer) {
   return of(buffer).bytes > 0 ? of(buffer).memory : nowhere;
 }
 
+// Norms, biases, a router: ggml computes with them as they are. They are here so that nothing of a mapped file is read
+// once it is loaded, for Linux maps the whole large folio around a page that is read, and the matrices beside it.
+bool is_plain(const ggml_tensor* tensor) {
+  return tensor->type == GGML_TYPE_F32 && ggml_nbytes(tensor) <= kPlainBytes && !is_registered(tensor);
+}
+
 ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor* tensor) {
-  if (tensor->view_src != nullptr) return GGML_STATUS_SUCCESS;  // supports() declines it
+  // supports() declines views of matrices
+  if (tensor->view_src != nullptr || is_plain(tensor)) return GGML_STATUS_SUCCESS;
   std::unique_ptr<Matrix> matrix = find_registered(tensor);
   if (matrix != nullptr && !matrix->has_shape(tensor)) return GGML_STATUS_FAILED;
   if (matrix == nullptr) {
@@ -83,14 +93,6 @@ void pack(const Matrix& matrix, const uint8_t* rows, size_t first, size_t last, 
   for (std::thread& helper : helpers) helper.join();
 }
 
-// Takes the whole pages of a mapped file out of this process; they come back where they are read again.
-void let_go(const uint8_t* begin, const uint8_t* end) {
-  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + page - 1) / page * page;
-  const uintptr_t last = reinterpret_cast<uintptr_t>(end) / page * page;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
-}
-
 void pack_all(const Matrix& matrix, const uint8_t* rows, uint8_t* strips) {
   if (!reads_map) return pack(matrix, rows, 0, matrix.strip_count(), strips);
   const size_t strip_bytes = LOCALQ_STRIP_ROWS * matrix.row_bytes(), plain = matrix.rows * matrix.row_bytes();
@@ -98,11 +100,16 @@ void pack_all(const Matrix& matrix, const uint8_t* rows, uint8_t* strips) {
   for (size_t first = 0; first < matrix.strip_count(); first += piece) {
     const size_t last = std::min(first + piece, matrix.strip_count());
     pack(matrix, rows, first, last, strips);
-    let_go(rows + first * strip_bytes, rows + std::min(last * strip_bytes, plain));
+    let_go(rows + std::min(last * strip_bytes, plain));
   }
 }
 
 void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, size_t offset, size_t size) {
+  if (is_plain(tensor)) {
+    memcpy(static_cast<uint8_t*>(tensor->data) + offset, data, size);
+    if (reads_map) let_go(static_cast<const uint8_t*>(data) + size);
+    return;
+  }
   const Matrix& matrix = matrix_of(tensor);
   if (matrix.strips != tensor->data) return;  // packed before, and elsewhere
   const size_t plain = matrix.rows * matrix.row_bytes();
@@ -115,6 +122,10 @@ void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, si
 }
 
 void get_tensor(ggml_backend_buffer_t, const ggml_tensor* tensor, void* data, size_t offset, size_t size) {
+  if (is_plain(tensor)) {
+    memcpy(data, static_cast<const uint8_t*>(tensor->data) + offset, size);
+    return;
+  }
   const Matrix& matrix = matrix_of(tensor);
   const size_t row_bytes = matrix.row_bytes();
   GGML_ASSERT(offset % row_bytes == 0 && size % row_bytes == 0);
@@ -154,15 +165,23 @@ size_t get_alignment(ggml_backend_buffer_type_t) { return 64; }
 
 size_t get_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor* tensor) {
   if (is_registered(tensor)) return 64;  // ggml wants an address of its own for each
+  if (is_plain(tensor)) return ggml_nbytes(tensor);
   const size_t rows = (static_cast<size_t>(tensor->ne[1]) + LOCALQ_STRIP_ROWS - 1) / LOCALQ_STRIP_ROWS *
                       LOCALQ_STRIP_ROWS;
   return rows * ggml_row_size(tensor->type, tensor->ne[0]) * static_cast<size_t>(tensor->ne[2]);
 }
 
+bool is_here(const ggml_tensor* tensor) {
+  return tensor != nullptr && tensor->buffer != nullptr && tensor->buffer->buft == buffer_type();
+}
+
 struct ExtraType final : ggml::cpu::extra_buffer_type {
   bool supports_op(ggml_backend_dev_t, const ggml_tensor* op) override {
+    for (const ggml_tensor* source : op->src) {
+      if (is_here(source) && is_plain(source)) return true;
+    }
     const ggml_tensor* weights = op->src[0];
-    if (weights == nullptr || weights->buffer == nullptr || weights->buffer->buft != buffer_type()) return false;
+    if (!is_here(weights)) return false;
     if (!is_registered(weights)) {
       if (kernels->multiply_of(static_cast<uint32_t>(weights->type)) == nullptr) return false;
       if (op->op == GGML_OP_GET_ROWS && !packs_embeddings) return false;
@@ -171,8 +190,8 @@ struct ExtraType final : ggml::cpu::extra_buffer_type {
   }
   ggml::cpu::tensor_traits* get_tensor_traits(const ggml_tensor* op) override {
     const ggml_tensor* weights = op->src[0];
-    const bool ours = weights != nullptr && weights->buffer != nullptr && weights->buffer->buft == buffer_type() &&
-                      (op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID || op->op == GGML_OP_GET_ROWS);
+    const bool ours = is_here(weights) && (op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID ||
+                                           op->op == GGML_OP_GET_ROWS);
     return ours ? static_cast<ggml::cpu::tensor_traits*>(weights->extra) : nullptr;
   }
 };

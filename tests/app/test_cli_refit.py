@@ -22,7 +22,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_path: Path) -> Cli
     monkeypatch.setattr(pipeline, "real_steps", stand_ins)
     cli = Cli(tmp_path)
     cli.run("import", str(tiny_path), "--name", "tiny")
-    cli.run("quantize", "tiny", "--fit-ram", "--ram", "88M", "--ctx", "512", *QUICK)
+    cli.run("quantize", "tiny", "--fit-ram", "--ram", "81M", "--ctx", "512", *QUICK)
     return cli
 
 
@@ -46,18 +46,18 @@ def types(cli: Cli, name: str) -> dict[str, str]:
 
 
 def test_only_tensors_whose_format_changes_are_encoded(cli: Cli, encoded: list[str]) -> None:
-    ran = cli.run("refit", "tiny:fit-88m", "--ram", "86M", "--ctx", "512", *QUICK)
-    assert ran.json()["name"] == "tiny:fit-86m"
-    before, after = types(cli, "tiny:fit-88m"), types(cli, "tiny:fit-86m")
+    ran = cli.run("refit", "tiny:fit-81m", "--ram", "79M", "--ctx", "512", *QUICK)
+    assert ran.json()["name"] == "tiny:fit-79m"
+    before, after = types(cli, "tiny:fit-81m"), types(cli, "tiny:fit-79m")
     changed = {name for name in after if before[name] != after[name]}
     assert set(encoded) == changed
     assert 0 < len(changed) < len(after)
 
 
 def test_the_bytes_are_those_that_would_have_been_made_anew(cli: Cli) -> None:
-    cli.run("refit", "tiny:fit-88m", "--ram", "86M", "--ctx", "512", *QUICK)
-    cli.run("quantize", "tiny", "--fit-ram", "--ram", "86M", "--ctx", "512", "--out", "anew", *QUICK)
-    files = [cli.store.paths(cli.store.get(name))[0].read_bytes() for name in ("tiny:fit-86m", "anew")]
+    cli.run("refit", "tiny:fit-81m", "--ram", "79M", "--ctx", "512", *QUICK)
+    cli.run("quantize", "tiny", "--fit-ram", "--ram", "79M", "--ctx", "512", "--out", "anew", *QUICK)
+    files = [cli.store.paths(cli.store.get(name))[0].read_bytes() for name in ("tiny:fit-79m", "anew")]
     assert files[0] == files[1]
 
 
@@ -67,23 +67,23 @@ def test_under_other_statistics_everything_is_made_anew(
     steps = stand_ins()
     other = replace(steps, calibrate=lambda *words: replace(steps.calibrate(*words), sha256="6" * 64))
     monkeypatch.setattr(pipeline, "real_steps", lambda: other)
-    cli.run("refit", "tiny:fit-88m", "--ram", "88M", "--ctx", "512", "--out", "own", *QUICK)
+    cli.run("refit", "tiny:fit-81m", "--ram", "81M", "--ctx", "512", "--out", "own", *QUICK)
     assert set(encoded) == {name for name, kind in types(cli, "own").items() if kind not in ("F16", "F32")}
     assert len(encoded) > 10
 
 
 def test_a_model_without_a_certificate_is_refused(cli: Cli) -> None:
-    ran = cli.run("refit", "tiny", "--ram", "88M")
+    ran = cli.run("refit", "tiny", "--ram", "81M")
     assert ran.exit_code == 1
     assert "has no certificate" in ran.stderr
 
 
 def test_a_damaged_file_is_not_taken_from(cli: Cli) -> None:
-    path = cli.store.paths(cli.store.get("tiny:fit-88m"))[0]
+    path = cli.store.paths(cli.store.get("tiny:fit-81m"))[0]
     raw = bytearray(path.read_bytes())
     raw[-100] ^= 1
     path.chmod(0o600)
     path.write_bytes(raw)
-    ran = cli.run("refit", "tiny:fit-88m", "--ram", "86M", "--ctx", "512", *QUICK)
+    ran = cli.run("refit", "tiny:fit-81m", "--ram", "79M", "--ctx", "512", *QUICK)
     assert ran.exit_code == 1
     assert "other data than its certificate says" in ran.stderr

@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from app.hub import catalog as catalog_module
 from app.store import Store
 from quant import pipeline
 from quant.allocation.running import read_running
@@ -22,8 +23,9 @@ from tests.hub.children import REPOSITORY
 from tests.hub.server import FakeHub
 from tests.quant.checkpoint_files import described, write_checkpoint
 from tests.quant.stand_ins import stand_ins
+from tests.runtime.budget_models import transformer
 
-MEMORY = ("--ram", "88M", "--ctx", "512")
+MEMORY = ("--ram", "81M", "--ctx", "512")
 NAME = "org/tiny-llama:fit"
 
 
@@ -50,7 +52,7 @@ def test_one_command_makes_the_file_that_fits(cli: Cli) -> None:
     assert (manifest.source.kind, manifest.source.origin) == ("quantized", "org/Tiny-Llama")
     assert manifest.source.license == "apache-2.0"
     running = read_running(open_gguf(cli.store.paths(manifest)[0]))
-    assert running is not None and running.peak_bytes <= running.budget_bytes == 88 << 20
+    assert running is not None and running.peak_bytes <= running.budget_bytes == 81 << 20
     assert [found.name for found in cli.store.list()] == [NAME]
     assert not list(cli.store.work.iterdir())
     assert cli.store.verify() == []
@@ -172,3 +174,29 @@ def test_killed_at_twenty_moments_it_ends_in_the_same_bytes(
     assert killed == 20
     Store(home).gc()
     assert not list(Store(home).work.iterdir())
+
+
+@pytest.mark.parametrize("words", [("pull", "--fit-ram"), ("plan",)])
+def test_what_fits_in_no_form_names_the_largest_relative_that_does(
+    cli: Cli, fake_hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    huge = transformer(vocabulary=512, layers=8, embedding=2048, width=8192, heads=32, kv_heads=8, kind="F16")
+    path = huge.write(tmp_path / "huge.gguf")
+    fake_hub.add("org/Tiny-9B", {"Tiny-9B-F16.gguf": path})
+    entries = {"tiny-0.5b": "org/Nowhere", "tiny-0.01b": "org/Tiny-Llama", "other-0.01b": "org/Small"}
+    lines = [
+        f'[[model]]\nname = "{name}"\nrepo = "{repo}"\noriginal = "{repo}"\nlicense = "MIT"\n'
+        f'parameters = "{name.rpartition("-")[2].upper()}"\ngood_for = "tests"\n'
+        for name, repo in entries.items()
+    ]
+    (tmp_path / "catalog.toml").write_text("\n".join(lines))
+    monkeypatch.setattr(catalog_module, "catalog_path", lambda: tmp_path / "catalog.toml")
+    catalog_module.catalog.cache_clear()
+    try:
+        ran = cli.run(words[0], "org/Tiny-9B", *words[1:], *MEMORY)
+    finally:
+        catalog_module.catalog.cache_clear()
+    assert ran.exit_code == 3, ran.stderr
+    assert "81.0 MiB" in ran.stderr
+    assert "the largest of its family that fits is tiny-0.01b (0.01B)" in " ".join(ran.stderr.split())
+    assert f"localq {words[0]} tiny-0.01b" in ran.stderr

@@ -66,7 +66,7 @@ def test_the_forecast_is_that_of_the_file_to_come() -> None:
 
 
 def test_too_little_memory_for_the_smallest_formats_gives_no_plan() -> None:
-    assert planner(80 * MIB).best() is None
+    assert planner(73 * MIB).best() is None
 
 
 def test_a_longer_context_is_taken_where_it_costs_little() -> None:
@@ -158,8 +158,8 @@ def test_a_planner_for_less_memory_shares_what_was_solved() -> None:
 class TestRefusal:
     def test_both_numbers_are_told_where_not_even_the_smallest_formats_fit(self) -> None:
         with pytest.raises(DoesNotFit, match=r"even in the smallest formats") as refused:
-            plan_fit(model(), Fit(), machine(80 * MIB, features=AVX2))
-        assert refused.value.available_bytes == 80 * MIB
+            plan_fit(model(), Fit(), machine(73 * MIB, features=AVX2))
+        assert refused.value.available_bytes == 73 * MIB
         assert plan_fit(model(), Fit(context=2048), machine(refused.value.needed_bytes + 60 * MIB))
 
     def test_what_would_be_of_no_use_is_refused_with_the_least_that_is(self) -> None:

@@ -123,7 +123,7 @@ class TestRefusal:
         assert "--force" in text
 
     def test_a_shorter_context_is_not_advised_where_it_would_not_help(self, model: GgufHeader) -> None:
-        text = str(self.refuse(plan_memory(model, config(), machine(142 * MIB))))
+        text = str(self.refuse(plan_memory(model, config(), machine(135 * MIB))))
         assert "--ctx" not in text
         assert "a quantization of the model with at most 15." in text
 

@@ -110,6 +110,38 @@ class TestWhatIsRepacked:
         assert plain < weight_size([lone], 4, {"avx2", "amx_int8"}, mapped=False).bytes < 1.2 * plain
 
 
+class TestPacked:
+    """Where localq's kernels run."""
+
+    PACKS = frozenset({"Q4_0", "Q8_0"})
+    FILLED_UP = 8 * 1024 * 18 // 32
+    """Of the 1,000 rows of the output to whole strips."""
+
+    def test_all_of_it_is_there_once_and_nothing_stays_mapped(self) -> None:
+        tensors = [*dense_tensors(), tensor("output_norm.weight", "F32", 1024)]
+        found = weight_size([header(tensors=tensors)], 4, AVX2, mapped=True, packs=self.PACKS)
+        embeddings = next(each.nbytes for each in tensors if each.name == "token_embd.weight")
+        assert found.mapped == embeddings  # looked up in the file
+        assert found.bytes == sum(each.nbytes for each in tensors) + self.FILLED_UP
+
+    def test_tied_embeddings_are_packed_for_both_uses(self) -> None:
+        tied = [each for each in dense_tensors() if each.name != "output.weight"]
+        found = weight_size([header(tensors=tied)], 4, AVX2, mapped=True, packs=self.PACKS)
+        assert (found.mapped, found.loaded) == (0, sum(each.nbytes for each in tied) + self.FILLED_UP)
+
+    def test_rows_are_filled_up_to_whole_strips(self) -> None:
+        lone = header(tensors=[tensor("blk.0.ffn_up.weight", "Q8_0", 1024, 17)])
+        found = weight_size([lone], 4, AVX2, mapped=True, packs=self.PACKS)
+        assert found.bytes == 32 * 1024 * 34 // 32
+
+    def test_small_numbers_are_taken_and_large_ones_stay_mapped(self) -> None:
+        small, large = tensor("a.weight", "F32", 1 << 18), tensor("b.weight", "F32", 1 << 19)
+        for each, mapped in ((small, 0), (large, large.nbytes)):
+            lone = header(tensors=[each])
+            found = weight_size([lone], 4, AVX2, mapped=True, packs=self.PACKS)
+            assert (found.mapped, found.bytes) == (mapped, each.nbytes)
+
+
 class TestBestMmap:
     def test_a_file_that_stays_as_it_is_is_mapped(self) -> None:
         assert best_mmap(header(tensors=dense_tensors(kind="Q8_0")), AVX2)
