@@ -28,7 +28,7 @@ from app.tui.preferences import Preferences
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "demo:q3_k_m"
-SIZE = (110, 32)
+SIZE = "110x32"
 QUESTION = "What is the capital of France? Answer in one sentence."
 STORY = "Tell a story of a fox and a river in five sentences."
 CODE = "Write a Python function that adds two numbers."
@@ -191,12 +191,14 @@ def prepare(home: Path, two: bool) -> None:
         run("quantize", "demo", "--to", "q3_k_m", "--out", SMALL, *texts)
 
 
-async def draw(scene: Callable[[Stage], Awaitable[None]], home: Path, target: Path, theme: str) -> None:
+async def draw(
+    scene: Callable[[Stage], Awaitable[None]], home: Path, target: Path, theme: str, size: tuple[int, int]
+) -> None:
     """One picture."""
     greedy = Preferences(temperature=0.0, max_tokens=160)
     opening = Opening(model=None if scene is first else "demo", new=True, preferences=greedy, theme=theme)
     app = LocalqApp(Front(), Settings(home=home), opening)
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=size) as pilot:
         await app.begun.wait()
         stage = Stage(app, pilot)
         await scene(stage)
@@ -212,8 +214,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "screens")
     parser.add_argument("--theme", default="localq-dark")
+    parser.add_argument("--size", default=SIZE, help="Columns and lines.")
     parser.add_argument("--only", nargs="*", default=[scene.__name__ for scene in SCENES])
     options = parser.parse_args()
+    columns, lines = map(int, options.size.split("x"))
     folder, home = options.folder.absolute(), options.work.absolute() / "home"
     folder.mkdir(parents=True, exist_ok=True)
     chosen = [scene for scene in SCENES if scene.__name__ in options.only]
@@ -222,7 +226,8 @@ def main() -> None:
     with chdir(ROOT):
         for scene in chosen:
             place = empty if scene is first else home
-            asyncio.run(draw(scene, place, folder / f"{scene.__name__}.svg", options.theme))
+            target = folder / f"{scene.__name__}.svg"
+            asyncio.run(draw(scene, place, target, options.theme, (columns, lines)))
 
 
 if __name__ == "__main__":
