@@ -16,6 +16,7 @@ from app.cli.front import GenerationLike
 from app.tui.fitting import Fitted, fit
 from app.tui.host import Host, Loaded
 from app.tui.preferences import Preferences
+from app.tui.served import ServedPrompt, continued
 from app.tui.thinking import Splitter
 from runtime.engine.messages import FinishedEvent, ProgressEvent, Prompt, TokenEvent
 from runtime.errors import EngineError, LocalqError
@@ -126,6 +127,8 @@ class Answering:
         begun = self.message.content
         if not begun:
             return fitted.prompt
+        if isinstance(fitted.prompt, ServedPrompt):
+            return continued(fitted.prompt, begun)
         mark = CONTINUED
         while mark in fitted.prompt.text or mark in fitted.prompt.protected:
             mark = chr(ord(mark) + 1)
