@@ -84,7 +84,7 @@ def stage_of(home: Path, kind: str, seed: int) -> Stage:
                 chat.id, "assistant", text[:2000], parent_id=asked.id, model=text[:80], thinking=text[:99]
             )
         for kind_ in ("persona", "template"):
-            chats.keep_prompt(Prompt(kind=kind_, name=said[3][:60], text=said[4][:500]))  # type: ignore[arg-type]
+            chats.keep_prompt(Prompt(kind=kind_, name=said[3][:60], text=said[4][:500]))
     return stage
 
 

@@ -51,7 +51,7 @@ class Transcript(ScrollView, can_focus=True):
         Binding("q", "screen.quote_message", "Quote"),
         Binding("left,h", "screen.branch(-1)", "Branch before", key_display="←"),
         Binding("right,l", "screen.branch(1)", "Branch after", key_display="→"),
-        Binding("enter,t", "fold", "Thoughts", key_display="t"),
+        Binding("enter,t", "fold", "Unfold", key_display="t"),
         Binding("x", "screen.delete_message", "Delete"),
         Binding("i,escape", "screen.write", "Write", key_display="i"),
     ]
@@ -276,7 +276,7 @@ class Transcript(ScrollView, can_focus=True):
         if row >= len(lines):
             return
         line, x = lines[row], offset.x - GUTTER
-        if row == entry.thoughts_row:
+        if entry.folds_at(row):
             self._fold(entry)
         elif line.code is not None and _span_at(line, x).style == "action":
             self.post_message(self.CodeClicked(entry.content.codes[line.code]))
@@ -303,9 +303,9 @@ class Transcript(ScrollView, can_focus=True):
             self.cursor = len(self.entries) - 1
 
     def action_fold(self) -> None:
-        """Show the thoughts of the entry under the cursor, or fold them."""
+        """Show thoughts and tool calls of the entry under the cursor, or fold them."""
         entry = self.current
-        if entry is not None and entry.thoughts is not None:
+        if entry is not None and entry.folded:
             self._fold(entry)
 
     def _fold(self, entry: Entry) -> None:
