@@ -16,7 +16,6 @@ from app.cli.front import GenerationLike
 from app.tui.fitting import Fitted, fit
 from app.tui.host import Host, Loaded
 from app.tui.preferences import Preferences
-from app.tui.served import ServedPrompt, continued
 from app.tui.thinking import Splitter
 from runtime.engine.messages import FinishedEvent, ProgressEvent, Prompt, TokenEvent
 from runtime.errors import EngineError, LocalqError
@@ -122,12 +121,15 @@ class Answering:
     def _system(self, loaded: Loaded) -> str | None:
         return loaded.defaults.system if self.system is None else self.system
 
-    def _prompt(self, fitted: Fitted) -> Prompt:
+    def _prompt(self, loaded: Loaded, fitted: Fitted) -> Prompt:
         """The conversation; with what is continued behind it, as text and never as control tokens."""
         begun = self.message.content
         if not begun:
             return fitted.prompt
-        if isinstance(fitted.prompt, ServedPrompt):
+        if loaded.served:
+            from app.tui.served import ServedPrompt, continued
+
+            assert isinstance(fitted.prompt, ServedPrompt)
             return continued(fitted.prompt, begun)
         mark = CONTINUED
         while mark in fitted.prompt.text or mark in fitted.prompt.protected:
@@ -140,7 +142,7 @@ class Answering:
         )
 
     def _follow(self, loaded: Loaded, fitted: Fitted) -> FinishedEvent:
-        prompt = self._prompt(fitted)
+        prompt = self._prompt(loaded, fitted)
         generation = loaded.engine.submit(
             prompt,
             sampling=self.preferences.sampling(loaded.defaults.temperature),

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from app.cli.front import EngineLike, Front, GenerationLike
 from app.settings import Settings
 from app.store import ChatDefaults, Manifest, Store
-from runtime.budget import MemoryPlan
 from runtime.engine.config import KvType
 from runtime.engine.messages import ModelInfo, Prompt, SamplingParams
 from runtime.errors import EngineError, LocalqError
 
 if TYPE_CHECKING:
     from app.tui.served import Served
+    from runtime.budget import MemoryPlan
 
 
 class ChatEngine(EngineLike, Protocol):
