@@ -1,7 +1,8 @@
 """localq's kernels inside llama.cpp against llama.cpp's own, on the same files: ``python -m
 benchmarks.bench_hook``.
 
-    python -m benchmarks.bench_hook MODEL.gguf... [--threads 2] [--rounds 15] [--isa avx2]
+    python -m benchmarks.bench_hook MODEL.gguf... [--threads 2] [--rounds 15]
+    ... --isa avx2 --against LOCALQ_GGML=off PYTHONPATH=DIR   (a llama.cpp that was built for AVX2)
 
 For each model two workers hold it, one with the hook and one without; they take turns, each round a few
 tokens long, and the read bandwidth is measured between the rounds. Ratios are medians of the rounds'
@@ -177,7 +178,11 @@ def main() -> None:
     parser.add_argument("--prefill", type=int, default=512, help="tokens; 0 = not measured")
     parser.add_argument("--isa", help="force this instruction set on localq's side")
     parser.add_argument(
-        "--against", default="LOCALQ_GGML=off", metavar="NAME=VALUE", help="what is other on the second side"
+        "--against",
+        nargs="+",
+        default=["LOCALQ_GGML=off"],
+        metavar="NAME=VALUE",
+        help="what is other on the second side; PYTHONPATH=DIR: another llama.cpp",
     )
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -191,7 +196,7 @@ def main() -> None:
     for model in given.models:
         sides = (
             Side(model, given.threads, on),
-            Side(model, given.threads, dict([given.against.split("=", 1)])),
+            Side(model, given.threads, dict(name.split("=", 1) for name in given.against)),
         )
         bandwidth = [read_bandwidth(given.threads, seconds=0.4)]
         decode = measure(sides, "decode", given.tokens, given.rounds)

@@ -14,8 +14,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import chdir
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -25,14 +25,15 @@ from app.settings import Settings
 from app.store import Store
 from app.tui.app import LocalqApp, Opening
 from app.tui.preferences import Preferences
+from app.tui.screens.making import MakingModel
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "demo:q3_k_m"
-SIZE = (110, 32)
+SIZE = "110x32"
 QUESTION = "What is the capital of France? Answer in one sentence."
 STORY = "Tell a story of a fox and a river in five sentences."
 CODE = "Write a Python function that adds two numbers."
-SECONDS = 120.0
+SECONDS = 300.0
 
 
 class Stage:
@@ -47,7 +48,7 @@ class Stage:
         deadline = asyncio.get_running_loop().time() + SECONDS
         while not condition():
             if asyncio.get_running_loop().time() > deadline:
-                raise TimeoutError("the app did not come to what was waited for")
+                raise TimeoutError(f"the app did not come to what was waited for:\n{self.text()}")
             await self.pilot.pause(0.05)
         await self.pilot.pause(0.3)
 
@@ -56,6 +57,11 @@ class Stage:
         await self.until(lambda: self.app.host.loaded is not None)
         if (chat := self.app.chat_screen) is not None:
             chat.editor.put("")  # the draft of the scene before
+
+    def text(self) -> str:
+        """What the screen says."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join("".join(segment.text for segment in strip) for strip in strips)
 
     async def ask(self, text: str) -> None:
         """A question, and its whole answer."""
@@ -155,7 +161,23 @@ async def memory(stage: Stage) -> None:
 
 async def first(stage: Stage) -> None:
     """An empty machine."""
-    await stage.pilot.pause(1.5)
+    await stage.until(lambda: "tok" in stage.text() and "Hub" in stage.text())
+
+
+async def making(stage: Stage) -> None:
+    """A model of the Hub on its way: fetched, and being quantized for little memory."""
+    from app.tui.screens.adding import Adding
+
+    await stage.until(lambda: isinstance(stage.app.screen, Adding))
+    await stage.pilot.press(*"smollm2-135m")
+    await stage.until(lambda: "runs in" in stage.text())
+    await stage.pilot.press("enter")
+    await stage.until(lambda: "Make the best file" in stage.text())
+    await stage.pilot.press("enter")
+    await stage.until(lambda: isinstance(stage.app.screen, MakingModel))
+    shown = stage.app.screen
+    assert isinstance(shown, MakingModel)
+    await stage.until(lambda: len(shown.making.layers) > 20)
 
 
 SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
@@ -168,8 +190,12 @@ SCENES: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     settings,
     memory,
     first,
+    making,
 )
 
+EMPTY = (first, making)
+"""Scenes on a machine without a model."""
+LITTLE = 230 << 20
 
 NEED_TWO = (models, compare)
 """Scenes with a second model."""
@@ -191,16 +217,42 @@ def prepare(home: Path, two: bool) -> None:
         run("quantize", "demo", "--to", "q3_k_m", "--out", SMALL, *texts)
 
 
-async def draw(scene: Callable[[Stage], Awaitable[None]], home: Path, target: Path, theme: str) -> None:
+@contextmanager
+def hub(home: Path) -> Iterator[None]:
+    """A Hub on this machine that has the demo model as it was before it was quantized, as far as that is
+    known."""
+    from benchmarks.originals import make_original
+    from tests.hub.server import FakeHub
+
+    original = home.parent / "original.gguf"
+    if not original.exists():
+        make_original(ROOT / ".cache" / "demo.gguf", original, dither=1)
+    with FakeHub() as served:
+        served.add(
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            {"SmolLM2-135M-Instruct-F16.gguf": original},
+            info={"gguf": {"total": 134_515_008, "architecture": "llama", "context_length": 8192}},
+        )
+        os.environ["HF_ENDPOINT"] = served.endpoint
+        os.environ.pop("HF_HUB_OFFLINE", None)
+        yield
+
+
+async def draw(
+    scene: Callable[[Stage], Awaitable[None]], home: Path, target: Path, theme: str, size: tuple[int, int]
+) -> None:
     """One picture."""
     greedy = Preferences(temperature=0.0, max_tokens=160)
-    opening = Opening(model=None if scene is first else "demo", new=True, preferences=greedy, theme=theme)
-    app = LocalqApp(Front(), Settings(home=home), opening)
-    async with app.run_test(size=SIZE) as pilot:
-        await app.begun.wait()
-        stage = Stage(app, pilot)
-        await scene(stage)
-        picture = app.export_screenshot(title="localq", simplify=True)
+    opening = Opening(model=None if scene in EMPTY else "demo", new=True, preferences=greedy, theme=theme)
+    app = LocalqApp(Front(), Settings(home=home, ram=LITTLE if scene is making else None), opening)
+    with hub(home) if scene is making else nullcontext():
+        async with app.run_test(size=size) as pilot:
+            await app.begun.wait()
+            stage = Stage(app, pilot)
+            await scene(stage)
+            picture = app.export_screenshot(title="localq", simplify=True)
+            if isinstance(app.screen, MakingModel):
+                app.screen.making.stop = True
     # The id in a picture is drawn by lot; with one of its own the same screen is the same file.
     target.write_text(re.sub(r"terminal-\d+", f"terminal-{target.stem}", picture))
     print(target)
@@ -212,8 +264,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "screens")
     parser.add_argument("--theme", default="localq-dark")
+    parser.add_argument("--size", default=SIZE, help="Columns and lines.")
     parser.add_argument("--only", nargs="*", default=[scene.__name__ for scene in SCENES])
     options = parser.parse_args()
+    columns, lines = map(int, options.size.split("x"))
     folder, home = options.folder.absolute(), options.work.absolute() / "home"
     folder.mkdir(parents=True, exist_ok=True)
     chosen = [scene for scene in SCENES if scene.__name__ in options.only]
@@ -221,8 +275,9 @@ def main() -> None:
     empty = options.work.absolute() / "empty"
     with chdir(ROOT):
         for scene in chosen:
-            place = empty if scene is first else home
-            asyncio.run(draw(scene, place, folder / f"{scene.__name__}.svg", options.theme))
+            place = empty if scene in EMPTY else home
+            target = folder / f"{scene.__name__}.svg"
+            asyncio.run(draw(scene, place, target, options.theme, (columns, lines)))
 
 
 if __name__ == "__main__":

@@ -38,5 +38,7 @@ def open_app(
 
     app = LocalqApp(front, settings, Opening(model=model, new=new, theme=theme))
     app.run(inline=inline)
+    if inline and app.said:
+        front.out.text(app.said)
     if app.return_code:
         raise click.exceptions.Exit(app.return_code)

@@ -140,27 +140,32 @@ def judge(hub: Hub, found: FoundRepo, machine: Machine, settings: Settings, spee
     )
     verdict = f"{form.label}, {plan.config.context_tokens} tokens"
     verdict += ", after conversion" if form.converted else ""
-    fetched = sum(file.size for file in repo.files if _is_safetensors(file)) if form.converted else form.size
+    whole = sum(file.size for file in repo.files if _is_safetensors(file))
+    fetched = whole or forms[0].size if form.converted else form.size
     return _result(found, form, plan, verdict, parameters, fetched, foresight)
 
 
 def _forms(hub: Hub, found: FoundRepo, repo: RemoteRepo) -> tuple[list[_Form], Callable[[int], GgufHeader]]:
     """The sizes that the model can be had in, largest first, and its outline for a size."""
     models = candidates(repo.files)
-    quantized = [model for model in models if model.label not in UNQUANTIZED] or models
-    if quantized:
-        raw = skim_remote(hub, repo, quantized[0].files[0])
-        forms = [_Form(model.label, model.size) for model in reversed(quantized)]
-        return forms, lambda size: sketch_gguf(raw, size)
+    quantized = [model for model in models if model.label not in UNQUANTIZED]
     parameters = repo.parameters or found.parameters
+    if models:
+        raw = skim_remote(hub, repo, models[0].files[0])
+        forms = [_Form(model.label, model.size) for model in reversed(quantized or models)]
+        if not quantized and parameters is not None:  # what is whole can be made smaller here
+            forms += _smaller(parameters)
+        return forms, lambda size: sketch_gguf(raw, size)
     config = next((file for file in repo.files if file.path == "config.json"), None)
     if parameters is None or config is None or not any(map(_is_safetensors, repo.files)):
         return [], lambda size: sketch_config({}, size)
     told = read_config(hub, repo, config)
-    return (
-        [_Form(f"{bits}-bit", int(parameters * exact / 8), converted=True) for bits, exact in BITS],
-        lambda size: sketch_config(told, size),
-    )
+    return _smaller(parameters), lambda size: sketch_config(told, size)
+
+
+def _smaller(parameters: int) -> list[_Form]:
+    """What localq can make of so many weights."""
+    return [_Form(f"{bits}-bit", int(parameters * exact / 8), converted=True) for bits, exact in BITS]
 
 
 def _is_safetensors(file: RemoteFile) -> bool:

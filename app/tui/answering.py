@@ -121,11 +121,16 @@ class Answering:
     def _system(self, loaded: Loaded) -> str | None:
         return loaded.defaults.system if self.system is None else self.system
 
-    def _prompt(self, fitted: Fitted) -> Prompt:
+    def _prompt(self, loaded: Loaded, fitted: Fitted) -> Prompt:
         """The conversation; with what is continued behind it, as text and never as control tokens."""
         begun = self.message.content
         if not begun:
             return fitted.prompt
+        if loaded.served:
+            from app.tui.served import ServedPrompt, continued
+
+            assert isinstance(fitted.prompt, ServedPrompt)
+            return continued(fitted.prompt, begun)
         mark = CONTINUED
         while mark in fitted.prompt.text or mark in fitted.prompt.protected:
             mark = chr(ord(mark) + 1)
@@ -137,7 +142,7 @@ class Answering:
         )
 
     def _follow(self, loaded: Loaded, fitted: Fitted) -> FinishedEvent:
-        prompt = self._prompt(fitted)
+        prompt = self._prompt(loaded, fitted)
         generation = loaded.engine.submit(
             prompt,
             sampling=self.preferences.sampling(loaded.defaults.temperature),

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,7 +16,8 @@ from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from app.chats import Chats
+from app.chats import Chats, Message
+from app.chats.records import now
 from app.cli.errors import describe
 from app.cli.front import Front
 from app.cli.output import Output
@@ -67,6 +69,9 @@ class LocalqApp(App[None]):
         """The chats are open and shown."""
         self._wall = Wall()
         self._complaints: set[str] = set()
+        self.said = ""
+        """What was said since the app began, for the scroll-back of a chat below the prompt."""
+        self._since = now()
         self.failures: list[Exception] = []
         """All that was told to the person, in order."""
         for theme in THEMES:
@@ -172,6 +177,8 @@ class LocalqApp(App[None]):
             await screen.keep_now()
             if screen.answering is not None:
                 screen.answering.cancel()
+            if screen.session is not None:
+                self.said = said_since(screen.session.path, self._since)
         self.exit()
 
     async def on_unmount(self) -> None:
@@ -190,3 +197,13 @@ class LocalqApp(App[None]):
             for command in COMMANDS:
                 key = f"  ({command.key})" if command.key else ""
                 yield SystemCommand(command.title, command.help + key, partial(chat.choose, command))
+
+
+def said_since(path: Sequence[Message], since: datetime) -> str:
+    """Questions and answers that were written since then, to read in a terminal."""
+    parts = []
+    for message in path:
+        if message.created >= since and message.content.strip():
+            quoted = "\n".join(f"> {line}".rstrip() for line in message.content.strip().splitlines())
+            parts.append(quoted if message.role == "user" else message.content.strip())
+    return "\n\n".join(parts)

@@ -5,45 +5,45 @@ from __future__ import annotations
 import codecs
 from typing import Final
 
+from rich.style import Style
 from rich.text import Text
 
 from app.terminal import Sanitizer
 from app.tui.comparing import Compared
+from app.tui.palette import PLAIN, Palette
 
-LEVELS: Final = ((0.5, "black on red"), (0.1, "black on yellow"), (0.02, "underline"))
-"""Nats at a token, and how it is shown."""
-PARTING: Final = "bold reverse"
+LEVELS: Final = (0.02, 0.1, 0.5)
+"""Nats at a token, from which on it is shown otherwise."""
+PARTING: Final = Style(bold=True, reverse=True)
+NOTHING: Final = Style()
 
 
-def style_of(divergence: float) -> str:
+def style_of(divergence: float, palette: Palette = PLAIN) -> Style:
     """Of a token."""
-    return next((style for level, style in LEVELS if divergence >= level), "")
+    styles = (palette.mild, palette.strong, palette.extreme)
+    return next(
+        (style for level, style in zip(LEVELS[::-1], styles[::-1], strict=True) if divergence >= level),
+        NOTHING,
+    )
 
 
-LEGEND: Final = Text.assemble(
-    "divergence in nats:  ",
-    ("below 0.02", ""),
-    "  ",
-    (" 0.02 ", "underline"),
-    "  ",
-    (" 0.1 ", "black on yellow"),
-    "  ",
-    (" 0.5 ", "black on red"),
-    "   ",
-    (" first different token ", PARTING),
-    no_wrap=True,
-    overflow="ellipsis",
-)
+def legend_text(palette: Palette = PLAIN) -> Text:
+    """What the colours mean."""
+    text = Text("divergence in nats  below 0.02", no_wrap=True, overflow="ellipsis")
+    for level in LEVELS:
+        text.append("  ").append(f" {level:g} ", style_of(level, palette))
+    return text.append("   ").append(" first different token ", PARTING)
 
 
-def answer_text(seen: Compared, *, left: bool) -> Text:
+def answer_text(seen: Compared, *, left: bool, palette: Palette = PLAIN) -> Text:
     """One side. The divergences stand on the left, for they are by the tokens of that answer."""
     steps = seen.first if left else seen.second
     parting = seen.parting
-    text, sanitizer, style = Text(), Sanitizer(), ""
+    text, sanitizer, style = Text(), Sanitizer(), NOTHING
     decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be cut between tokens
     for number, step in enumerate(steps):
-        style = style_of(seen.divergence[number]) if left and number < len(seen.divergence) else ""
+        known = left and number < len(seen.divergence)
+        style = style_of(seen.divergence[number], palette) if known else NOTHING
         if number == parting:
             style = PARTING
         text.append(sanitizer.feed(decoder.decode(step.text)), style)

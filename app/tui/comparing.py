@@ -137,11 +137,12 @@ class Comparison:
         host = self._host
         wanted = Wanted(model, self._tokens + 2 * len(self._prompt.encode()) // 3 + 256)
         loaded = host.loaded
-        if loaded is not None and loaded.name == model:
+        if loaded is not None and loaded.name == model and loaded.info is not None:
             return use(loaded.engine, loaded.info)
         temporary = Host(host.front, dataclasses.replace(host.settings, context=None))
         try:
-            opened = temporary.load(wanted)
+            opened = temporary.load(wanted, own=True)
+            assert opened.info is not None
             return use(opened.engine, opened.info)
         finally:
             temporary.close()

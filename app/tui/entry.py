@@ -8,6 +8,7 @@ from typing import Final
 
 from app.chats import Message, State
 from app.terminal import Sanitizer, sanitize
+from app.tui.calls import CallSplitter, name_of
 from app.tui.markdown import Document, Line, Span
 from app.tui.markdown.lines import BLANK, Margin, wrap
 from runtime.units import format_bytes
@@ -45,6 +46,9 @@ class Entry:
     skipped: bool = False
     """Left out of what the model is given."""
     open_thoughts: bool = False
+    """Whether thoughts and tool calls are unfolded."""
+    calls: list[str] = field(default_factory=list)
+    """Tool calls, as the model wrote them."""
     copied: int = 0
     """The code block that was copied last."""
     content: Document = field(default_factory=Document)
@@ -59,6 +63,9 @@ class Entry:
     """What ``_lines`` was before the last change."""
     _content_safe: Sanitizer = field(default_factory=Sanitizer)
     _thoughts_safe: Sanitizer = field(default_factory=Sanitizer)
+    _splitter: CallSplitter | None = None
+    """None for what a person wrote: there it is text."""
+    _fold_rows: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, message: Message, place: tuple[int, int] = (1, 1), facts: str = "") -> Entry:
@@ -81,7 +88,7 @@ class Entry:
         """More of what is said."""
         if text:
             self._characters += len(text)
-            self.content.append(self._content_safe.feed(text))
+            self._put(self._content_safe.feed(text))
             self.changed()
 
     def think(self, text: str) -> None:
@@ -94,10 +101,24 @@ class Entry:
 
     def end(self) -> None:
         """Nothing more comes; what was held back is shown."""
-        self.content.append(self._content_safe.flush())
+        self._put(self._content_safe.flush(), last=True)
         if self.thoughts is not None:
             self.thoughts.append(self._thoughts_safe.flush())
         self.changed()
+
+    def _put(self, safe: str, *, last: bool = False) -> None:
+        if self.role == "user":
+            self.content.append(safe)
+            return
+        self._splitter = self._splitter or CallSplitter()
+        parts = self._splitter.feed(safe)
+        for part in [*parts, *(self._splitter.flush() if last else ())]:
+            if part.begins:
+                self.calls.append("")
+            if part.kind == "said":
+                self.content.append(part.text)
+            else:
+                self.calls[-1] += part.text
 
     def changed(self) -> None:
         """Something of it is other than it was drawn."""
@@ -137,9 +158,15 @@ class Entry:
 
     def _draw(self, width: int) -> list[Line]:
         lines = [Line((*self._heading(),))]
+        folds = []
         if self.thoughts is not None:
+            folds.append(len(lines))
             lines += self._thought_lines(width)
         lines += self.content.lines(width)
+        for call in self.calls:
+            folds.append(len(lines))
+            lines += self._call_lines(call, width)
+        self._fold_rows = frozenset(folds)
         if self.live and not self._characters and self.thoughts is None:
             lines.append(Line((Span("…", "meta"),)))
         for name, size in self.attachments:
@@ -177,7 +204,21 @@ class Entry:
             lines.append(BLANK)
         return lines
 
+    def _call_lines(self, call: str, width: int) -> list[Line]:
+        sign = "▾" if self.open_thoughts else "▸"
+        name = sanitize(name_of(call), newlines=False)
+        head = Span(f"{sign} {f'Tool call {name}'.rstrip()} ({len(call):,} characters)", "thoughts-head")
+        lines = [Line((head,))]
+        if self.open_thoughts:
+            bar = (Span("┊ ", "thoughts-head"),)
+            lines += wrap([Span(call.strip(), "thoughts")], width, Margin(bar, bar))
+        return lines
+
+    def folds_at(self, row: int) -> bool:
+        """Whether a click on this line folds and unfolds."""
+        return row in self._fold_rows
+
     @property
-    def thoughts_row(self) -> int | None:
-        """The line that folds and unfolds the thoughts."""
-        return 1 if self.thoughts is not None else None
+    def folded(self) -> bool:
+        """Whether there is anything to unfold."""
+        return self.thoughts is not None or bool(self.calls)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 
 from app.cli.chart import bar
 from app.tui.markdown import Span
-from runtime.budget import MemoryPlan
+
+if TYPE_CHECKING:
+    from runtime.budget import MemoryPlan
 
 BAR: Final = 10
 NEARLY: Final = 0.85

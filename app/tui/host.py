@@ -6,15 +6,18 @@ import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from app.cli.front import EngineLike, Front, GenerationLike
 from app.settings import Settings
 from app.store import ChatDefaults, Manifest, Store
-from runtime.budget import MemoryPlan
 from runtime.engine.config import KvType
 from runtime.engine.messages import ModelInfo, Prompt, SamplingParams
 from runtime.errors import EngineError, LocalqError
+
+if TYPE_CHECKING:
+    from app.tui.served import Served
+    from runtime.budget import MemoryPlan
 
 
 class ChatEngine(EngineLike, Protocol):
@@ -60,12 +63,17 @@ class Loaded:
     name: str
     plan: MemoryPlan
     engine: ChatEngine
-    info: ModelInfo
+    context_tokens: int
     defaults: ChatDefaults
+    info: ModelInfo | None = None
+    """What its worker told; None of one that a server has."""
+    served: str = ""
+    """Address of the server that has it in memory; empty for a worker of our own."""
 
     @property
-    def context_tokens(self) -> int:
-        return self.info.context_tokens
+    def lost(self) -> bool:
+        """Whether it is gone for good: a worker is started again by its engine, a server is not."""
+        return not getattr(self.engine, "alive", True)
 
 
 class Host:
@@ -86,19 +94,19 @@ class Host:
         self._engine: ChatEngine | None = None
         self._closed = False
 
-    def load(self, wanted: Wanted) -> Loaded:
-        """The model, loaded now unless it is already.
+    def load(self, wanted: Wanted, *, own: bool = False) -> Loaded:
+        """The model, loaded now unless it is already; ``own``: even where a server has it in memory.
 
         Raises what ``resolve``, ``open_model``, the plan's ``check`` and the engine's ``start`` raise; then
         no model is loaded.
         """
         self.wanted = wanted
         with self._loading:
-            if self.loaded is not None and self.loaded.wanted == wanted:
+            if self.loaded is not None and self.loaded.wanted == wanted and not self.loaded.lost:
                 return self.loaded
             self._unload()
             try:
-                self.loaded = self._load(wanted)
+                self.loaded = self._load(wanted, own)
                 self.failure = None
             except LocalqError as error:
                 self.failure = error
@@ -152,8 +160,15 @@ class Host:
         )
         return found, plan_model(open_model(found.paths), settings, this_machine(ram=settings.ram))
 
-    def _load(self, wanted: Wanted) -> Loaded:
+    def _load(self, wanted: Wanted, own: bool) -> Loaded:
         found, plan = self._plan(wanted)
+        defaults = found.manifest.defaults if found.manifest else ChatDefaults()
+        if not own and (served := self._served(found.name, wanted)) is not None:
+            from app.tui.served import ServedEngine
+
+            engine = self._engine = cast(ChatEngine, ServedEngine(served))
+            tokens, url = served.context_tokens, served.server.url
+            return Loaded(wanted, found.name, plan, engine, tokens, defaults, served=url)
         plan.check()
         said = f"loading {found.name}"
         self.on_progress(said, 0.0)
@@ -166,8 +181,17 @@ class Host:
         except BaseException:
             engine.close()
             raise
-        defaults = found.manifest.defaults if found.manifest else ChatDefaults()
-        return Loaded(wanted, found.name, plan, engine, info, defaults)
+        return Loaded(wanted, found.name, plan, engine, info.context_tokens, defaults, info)
+
+    def _served(self, name: str, wanted: Wanted) -> Served | None:
+        """The model on a server of this machine, unless it is wanted otherwise than it is there."""
+        from app.tui.served import find_served
+
+        if wanted.kv is not None or wanted.threads is not None:
+            return None
+        found = find_served(self.store.home, name)
+        context = wanted.context or self.settings.context
+        return found if found is not None and context in (None, found.context_tokens) else None
 
     def _fetch(self, store: Store) -> Manifest:
         from app.hub.demo import fetch_demo

@@ -123,8 +123,9 @@ class Making:
         """A step that is under way now; those before it are done."""
         with self.lock:
             for other in self.steps.values():
-                if other.name != name:
+                if other.name != name and other.state == "now":
                     other.state, other.share = "done", None if other.share is None else 1.0
+                    other.words = "" if other.share is None else other.words.partition(", ")[0]
             step = self.steps.setdefault(name, Step(name))
             step.state = "now"
             step.words = words

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from rich.style import Style
 from rich.text import Text
 
 from app.cli.chart import bar
@@ -12,6 +13,7 @@ from app.cli.figures import divergence_cells, with_error
 from app.cli.text import format_parameters, shorten, shorten_digests, wrap
 from app.terminal import sanitize
 from app.tui.catalogue import Details, Layer, Row, formats
+from app.tui.palette import PLAIN, Palette
 from runtime.units import format_bytes
 
 _COLUMNS: Final = (
@@ -58,18 +60,25 @@ def row_text(row: Row, loaded: bool, width: int) -> Text:
     return text
 
 
-def details_text(details: Details, width: int, measured: float | None = None) -> Text:
+def details_text(
+    details: Details, width: int, measured: float | None = None, palette: Palette = PLAIN
+) -> Text:
     """Origin, certificate, memory, and the chart of the layers."""
     text = Text()
     facts = [*_about(details.row), *_quality(details.row), *_speed(details.row, measured), *_memory(details)]
     for name, value, style in facts:
-        text.append(f"{name:<{LABEL}}", "bold")
+        text.append(f"{name:<{LABEL}}", palette.muted)
         for number, line in enumerate(wrap(value.replace("\n", " "), max(20, width - LABEL))):
-            text.append(f"{' ' * LABEL if number else ''}{line}\n", style)
+            text.append(f"{' ' * LABEL if number else ''}{line}\n", _styled(style, palette))
     if details.layers:
         text.append("\n")
-        text.append_text(chart(details.layers, width))
+        text.append_text(chart(details.layers, width, palette))
     return text
+
+
+def _styled(name: str, palette: Palette) -> Style | str:
+    """``dim``, ``yellow`` and ``red`` of the theme."""
+    return {"dim": palette.muted, "yellow": palette.warning, "red": palette.error}.get(name, name)
 
 
 def _about(row: Row) -> Iterator[tuple[str, str, str]]:
@@ -135,7 +144,7 @@ def _memory(details: Details) -> Iterator[tuple[str, str, str]]:
     )
 
 
-def chart(layers: Sequence[Layer], width: int) -> Text:
+def chart(layers: Sequence[Layer], width: int, palette: Palette = PLAIN) -> Text:
     """A line for each layer: bits of a weight, and the squared error of its outputs where that is known."""
     errors = [layer.error for layer in layers if layer.error is not None]
     label = min(14, max(len(layer.name) for layer in layers))
@@ -145,16 +154,16 @@ def chart(layers: Sequence[Layer], width: int) -> Text:
     most_error = max(errors, default=0.0)
     text = Text()
     head = f"{'by layer':<{label}}  {'bits':>5} {'':<{room}}" + (f"  {'error':>8}" if errors else "")
-    text.append(head.rstrip() + "\n", "bold")
+    text.append(head.rstrip() + "\n", palette.muted)
     for layer in layers:
         name = sanitize(layer.name, newlines=False)[:label]
         text.append(f"{name:<{label}}  {layer.bits:>5.2f} ")
-        text.append(f"{bar(layer.bits / most_bits, room):<{room}}", "cyan")
+        text.append(f"{bar(layer.bits / most_bits, room):<{room}}", palette.primary)
         if errors:
             if layer.error is None:
-                text.append("    exact", "dim")
+                text.append("    exact", palette.muted)
             else:
                 text.append(f"  {layer.error:>8.1e} ")
-                text.append(bar(layer.error / most_error if most_error else 0.0, room), "yellow")
+                text.append(bar(layer.error / most_error if most_error else 0.0, room), palette.accent)
         text.append("\n")
     return text

@@ -16,7 +16,8 @@ from runtime.units import format_bytes
 
 COLUMNS: Final = (("WEIGHTS", 9), ("BITS", 5), ("FILE", 9), ("QUALITY", 12), ("TOK/S", 6))
 OTHERS: Final = 2 + sum(width + 1 for _, width in COLUMNS)
-LEAST_NAME, MOST_NAME = 20, 44
+LEAST_NAME, MOST_NAME = 20, 32
+LEAST_ABOUT: Final = 16
 LEAST_NATS: Final = 0.0005
 """Below it no evaluation tells a file from its original."""
 
@@ -29,7 +30,8 @@ def name_columns(width: int) -> int:
 def header_text(width: int, palette: Palette = PLAIN) -> Text:
     """What stands above the rows."""
     titles = " ".join(f"{title:>{room}}" for title, room in COLUMNS)
-    return Text(f"  {'MODEL':<{name_columns(width)}} {titles}", palette.muted, no_wrap=True)
+    about = "  GOOD FOR" if width - name_columns(width) - OTHERS - 2 >= LEAST_ABOUT else ""
+    return Text(f"  {'MODEL':<{name_columns(width)}} {titles}{about}", palette.muted, no_wrap=True)
 
 
 def row_text(offer: Offer, best: bool, here: bool, width: int, palette: Palette = PLAIN) -> Text:
@@ -47,6 +49,9 @@ def row_text(offer: Offer, best: bool, here: bool, width: int, palette: Palette 
     for number, (cell, (_, room)) in enumerate(zip(cells(offer), COLUMNS, strict=True)):
         exact = number == 0 or (offer.result is not None and offer.result.size_bytes is not None)
         text.append(f" {shorten(cell, room):>{room}}", palette.muted if dim or not exact else "")
+    left = width - columns - OTHERS - 2
+    if left >= LEAST_ABOUT:
+        text.append(f"  {shorten(sanitize(offer.about, newlines=False), left)}", palette.muted)
     return text
 
 
@@ -109,7 +114,7 @@ def machine_text(facts: Facts, palette: Palette = PLAIN) -> Text:
     for number, (name, value) in enumerate(
         (
             ("memory", f"{format_bytes(facts.available)} of {format_bytes(facts.total)}"),
-            ("processor", f"{facts.cores} cores, {facts.isa}"),
+            ("cores", f"{facts.cores}, {facts.isa}"),
             ("disk", f"{format_bytes(facts.disk_free)} free"),
         )
     ):
@@ -118,5 +123,5 @@ def machine_text(facts: Facts, palette: Palette = PLAIN) -> Text:
     if facts.largest_weights > 1e8:
         parts.append(f"room for about {format_parameters(int(facts.largest_weights))} weights of 4 to 5 bits")
     if facts.bandwidth:
-        parts.append(f"memory that reads {format_bytes(int(facts.bandwidth))} a second")
-    return text.append("\n" + ", ".join(parts), palette.muted)
+        parts.append(f"memory reads {format_bytes(int(facts.bandwidth))}/s")
+    return text.append("\n" + "   ".join(parts), palette.muted)

@@ -53,7 +53,7 @@ def _longer(host: Host, wanted: Wanted, error: PromptTooLong) -> tuple[int, int]
 
     tokens = -(-(error.prompt_tokens + ROOM) // STEP) * STEP
     loaded = host.loaded
-    trained = loaded.info.trained_context_tokens if loaded is not None else 0
+    trained = loaded.plan.trained_context if loaded is not None else 0
     if trained:
         tokens = min(tokens, trained)
     if tokens <= max(error.prompt_tokens, error.context_tokens):

@@ -48,6 +48,7 @@ def palette_of(app: Any) -> Palette:
         accent=plain("accent"),
         warning=plain("warning"),
         error=plain("error"),
+        mild=plain("accent"),
         strong=behind("warning"),
         extreme=behind("error"),
     )

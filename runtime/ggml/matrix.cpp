@@ -1,8 +1,8 @@
 // MUL_MAT, MUL_MAT_ID and GET_ROWS with a matrix in strips, on every thread of ggml's pool.
 //
 // A product has two phases: the input's columns become bytes, then each thread multiplies strips, chunk after chunk,
-// until none is left: a core that is slower, or interrupted, takes fewer chunks of a large matrix. Where quantizing is short, every thread
-// quantizes all columns for itself and no thread waits; otherwise they share it and meet once.
+// until none is left: a core that is slower, or interrupted, takes fewer chunks of a large matrix. Where quantizing is
+// short, every thread quantizes all columns for itself and no thread waits; otherwise they share it and meet once.
 #include "matrix.h"
 
 #include <string.h>

@@ -272,3 +272,14 @@ async def test_a_question_that_alone_is_too_long_is_not_answered_by_leaving_out_
         await answered(pilot)
     async with stage.open() as (app, pilot):
         await until(pilot, lambda: "the question alone has 601 tokens" in text_of(app))  # also another day
+
+
+async def test_what_was_said_is_left_for_the_scroll_back(stage: Stage) -> None:
+    with stage.chats() as chats:
+        talk(chats, "an old question", "an old answer")
+        chats.keep_state("place", '{"chat_id":1,"model":"tiny"}')
+    async with stage.open() as (app, pilot):
+        await say(pilot, "echo one\ntwo")
+        await answered(pilot, 2)
+        await app.action_leave()
+    assert app.said == "> echo one\n> two\n\none\ntwo"

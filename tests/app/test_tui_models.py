@@ -248,7 +248,7 @@ def test_a_comparison_can_be_stopped(stage: Stage) -> None:
 
 
 def test_colours_grow_with_the_divergence() -> None:
-    assert style_of(0.001) == ""
+    assert not style_of(0.001)
     assert len({style_of(value) for value in (0.001, 0.05, 0.2, 2.0)}) == 4
 
 

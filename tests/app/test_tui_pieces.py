@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import itertools
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import WrongUse
+from app.tui.calls import CallSplitter
 from app.tui.clipboard import MOST_BYTES, copying
 from app.tui.commands import COMMANDS, parse
 from app.tui.completing import suggest
+from app.tui.entry import Entry
 from app.tui.files import MOST_BYTES as MOST_FILE_BYTES
 from app.tui.files import list_files, match_files, read_attachment
 from app.tui.gauges import Gauges, draw
@@ -61,6 +64,47 @@ class TestThinking:
 
     def test_a_template_may_have_opened_the_thoughts_already(self) -> None:
         assert split("Hm.</think>Yes.", [], "...assistant\n<think>\n") == ("Hm.", "Yes.")
+
+
+class TestCalls:
+    CALL = '{"name": "look", "arguments": {}}'
+    TEXTS: ClassVar = {
+        f"Let me see.\n<tool_call>\n{CALL}\n</tool_call>\nDone.": ("Let me see.\n\nDone.", [f"\n{CALL}\n"]),
+        f"<tool_call>{CALL}</tool_call><tool_call>x": ("", [CALL, "x"]),
+        "```\n<tool_call>\n```\nnot <tool_call> here": ("```\n<tool_call>\n```\nnot <tool_call> here", []),
+        "<tool": ("<tool", []),
+    }
+
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_calls_are_told_from_text_wherever_it_is_cut(self, text: str) -> None:
+        for size in (1, 2, 7, len(text)):
+            splitter, said, calls = CallSplitter(), "", []
+            pieces = [text[start : start + size] for start in range(0, len(text), size)]
+            for part in [part for piece in pieces for part in splitter.feed(piece)] + splitter.flush():
+                if part.begins:
+                    calls.append("")
+                if part.kind == "said":
+                    said += part.text
+                else:
+                    calls[-1] += part.text
+            assert (said, calls) == self.TEXTS[text]
+
+    def test_they_are_folded_with_the_name_of_the_function(self) -> None:
+        entry = Entry(1, "assistant", "m")
+        entry.say(f"Wait.\n<tool_call>{self.CALL}</tool_call>")
+        entry.end()
+        folded = [line.plain for line in entry.lines(60)]
+        assert folded[1:3] == ["Wait.", f"▸ Tool call look ({len(self.CALL)} characters)"]
+        assert entry.folds_at(2) and entry.folded
+        entry.open_thoughts = True
+        entry.changed()
+        assert any('"arguments"' in line.plain for line in entry.lines(60))
+
+    def test_what_a_person_writes_is_text(self) -> None:
+        entry = Entry(1, "user")
+        entry.say("<tool_call>x")
+        entry.end()
+        assert not entry.folded and entry.lines(60)[1].plain == "<tool_call>x"
 
 
 class TestCommands:

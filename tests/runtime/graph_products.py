@@ -35,6 +35,8 @@ class GraphCase:
     """Strips that are registered for ``name``; the tensor itself is F16 then."""
     times: int = 1
     """How often the graph is computed; the last result counts."""
+    ours: bool = True
+    """False: the matrix lies as in a file, and ggml multiplies."""
 
 
 def compute(library: Ggml, case: GraphCase, threads: int) -> NDArray[Any]:
@@ -49,7 +51,7 @@ def compute(library: Ggml, case: GraphCase, threads: int) -> NDArray[Any]:
             ggml.register(
                 case.name, case.ggml_type, rows, depth, count, case.own.ctypes.data, case.own.nbytes
             )
-        memory = library.place(weights_context, library.extra_buffer_types()[0])
+        memory = library.place(weights_context, library.extra_buffer_types()[0] if case.ours else None)
         library.set(weights, case.data)
         if case.operation == "get_tensor":
             result = library.get(weights, np.uint8)

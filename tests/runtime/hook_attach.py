@@ -9,6 +9,7 @@ import ctypes
 import json
 import mmap
 import sys
+from typing import Any
 
 import llama_cpp
 
@@ -26,14 +27,19 @@ def _quantize_nothing(_values: int, depth: int, _block: int, data: int) -> None:
 _QUANTIZE_NOTHING = QuantizeInput(_quantize_nothing)
 
 
-def break_kernels() -> None:
-    """Let the library's table quantize every input to zeros."""
+def writable_table() -> Any:
+    """The library's table of kernels, which may be changed from now on."""
     table = backend()
     begin = ctypes.addressof(table) // mmap.PAGESIZE * mmap.PAGESIZE
-    writable = mmap.PROT_READ | mmap.PROT_WRITE
     libc = ctypes.CDLL(None)
-    assert libc.mprotect(ctypes.c_void_p(begin), ctypes.c_size_t(2 * mmap.PAGESIZE), writable) == 0
-    table.quantize_input = _QUANTIZE_NOTHING
+    allowed = mmap.PROT_READ | mmap.PROT_WRITE
+    assert libc.mprotect(ctypes.c_void_p(begin), ctypes.c_size_t(2 * mmap.PAGESIZE), allowed) == 0
+    return table
+
+
+def break_kernels() -> None:
+    """Let the library's table quantize every input to zeros."""
+    writable_table().quantize_input = _QUANTIZE_NOTHING
 
 
 def main() -> None:

@@ -18,7 +18,7 @@
 bool check_blocks();                           // kernels_check_blocks.cpp
 bool check_fit(const localq_backend& backend);  // kernels_check_fit.cpp
 bool check_feedback(const localq_backend& backend);  // kernels_check_feedback.cpp
-bool check_products(size_t cases);                    // kernels_check_products.cpp
+bool check_products(size_t cases, uint64_t seed);     // kernels_check_products.cpp
 
 namespace {
 
@@ -131,9 +131,10 @@ void check_read(const localq_backend& backend) {
 
 }  // namespace
 
-// With a number: only products, as many random shapes of each type.
+// With a number, and a seed: only products, as many random shapes of each type.
 int main(int count, char** words) {
-  if (count > 1) return check_products(strtoul(words[1], nullptr, 10)) ? 0 : 1;
+  const auto number = [&](int i) { return i < count ? strtoul(words[i], nullptr, 10) : 0; };
+  if (count > 1) return check_products(number(1), number(2)) ? 0 : 1;
   const uint64_t features = localq_cpu_features();
   for (size_t i = 0; const localq_backend* backend = localq_backend_at(i); ++i) {
     if (backend->required_features & ~features) {
@@ -149,7 +150,7 @@ int main(int count, char** words) {
     printf("%s: %s\n", backend->name, failures == before ? "ok" : "FAILED");
   }
   if (!check_blocks()) ++failures;
-  if (!check_products(200)) ++failures;
+  if (!check_products(200, 0)) ++failures;
   int32_t flag = 0;
   if (localq_abort_requested(&flag) || localq_abort_requested(nullptr)) ++failures;
   flag = 1;

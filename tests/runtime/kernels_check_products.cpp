@@ -18,7 +18,7 @@ namespace {
 constexpr uint32_t kTypes[] = {2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 23, 34, 35, 41, 42};
 constexpr size_t kMostColumns = 20;
 
-std::mt19937_64 random_bits(20240611);
+std::mt19937_64 random_bits;
 
 size_t below(size_t limit) { return static_cast<size_t>(random_bits() % limit); }
 
@@ -125,8 +125,9 @@ int check_case(const localq_strip_layout& layout, const Shape& shape, Memory& me
 
 }  // namespace
 
-// `cases` random shapes of every type.
-bool check_products(size_t cases) {
+// `cases` random shapes of every type, other ones for each seed.
+bool check_products(size_t cases, uint64_t seed) {
+  random_bits.seed(seed);
   Memory memory;
   int wrong = 0;
   for (const uint32_t type : kTypes) {

@@ -42,14 +42,41 @@ def formats() -> list[Format]:
     return sorted(FORMATS, key=lambda fmt: fmt.name)
 
 
-def exact_inputs(columns: NDArray[np.float32], block: int) -> NDArray[np.float64]:
-    """What the columns are once they are bytes and scales: float64 [columns, depth]."""
+def input_block(fmt: Format) -> int:
+    """How many values of a column share a scale when they are multiplied with a format's matrix."""
+    return 256 if fmt.block == 256 else 32
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Columns as bytes and scales."""
+
+    codes: NDArray[np.float32]
+    """[columns, blocks, block], whole numbers."""
+    scale: NDArray[np.float32]
+    """[columns, blocks, 1]"""
+    low: NDArray[np.float32]
+    """[columns, blocks]: what a minimum of a block of 32 is multiplied with."""
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """What the columns are once they are bytes: [columns, depth]."""
+        values = self.codes.astype(np.float64) * self.scale.astype(np.float64)
+        return values.reshape(len(values), -1)
+
+
+def exact_inputs(columns: NDArray[np.float32], block: int) -> Inputs:
+    """Columns as products quantize them."""
     pieces = columns.reshape(len(columns), -1, block)
-    scale = np.abs(pieces).max(axis=2, keepdims=True)
-    inverse = np.divide(np.float32(127), scale, out=np.zeros_like(scale), where=scale >= 2.0**-100)
-    codes = np.rint(pieces * inverse).astype(np.float64)
-    restored: NDArray[np.float64] = codes * (scale / np.float32(127)).astype(np.float64)
-    return restored.reshape(columns.shape)
+    largest = np.abs(pieces).max(axis=2, keepdims=True)
+    inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest >= 2.0**-100)
+    codes = np.rint(pieces * inverse)
+    if block == 256:
+        scale = np.divide(np.float32(1), inverse, out=np.zeros_like(inverse), where=inverse > 0)
+        return Inputs(codes, scale, np.zeros(scale.shape[:2], np.float32))
+    scale = largest / np.float32(127)
+    low = (scale[..., 0] * codes.sum(axis=2)).astype(np.float16).astype(np.float32)
+    return Inputs(codes, scale.astype(np.float16).astype(np.float32), low)
 
 
 def exact_product(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -59,11 +86,19 @@ def exact_product(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     far, which the sum of all magnitudes bounds; four more operations make a block's scale and its share.
     """
     fmt, layout = case.fmt, case.strips.layout
-    values = dequantize_blocks(fmt.ggml_type, case.rows.reshape(-1, layout.nbytes))
-    weights = values.astype(np.float64).reshape(len(case.rows), -1)
-    inputs = exact_inputs(case.columns, fmt.block)
-    operations = case.columns.shape[1] // fmt.block * 2 + 2 * fmt.groups + 6
-    return inputs @ weights.T, operations * EPSILON * (np.abs(inputs) @ magnitudes(case).T)
+    data = case.rows.reshape(-1, layout.nbytes)
+    weights = dequantize_blocks(fmt.ggml_type, data).astype(np.float64).reshape(len(case.rows), -1)
+    inputs = exact_inputs(case.columns, input_block(fmt))
+    size = np.abs(inputs.values) @ magnitudes(case).T
+    wanted = inputs.values @ weights.T
+    blocks = fmt.unpack(data)
+    if blocks.minimum is not None and blocks.minima is None:  # minima meet the input's low, not its values
+        minimum = blocks.minimum.astype(np.float64).reshape(len(case.rows), -1)
+        apart = inputs.values.reshape(*inputs.low.shape, -1).sum(axis=2) - inputs.low
+        wanted += apart @ minimum.T
+        size += np.abs(apart) @ np.abs(minimum).T
+    operations = case.columns.shape[1] // fmt.block * (fmt.block // input_block(fmt) + 1)
+    return wanted, (operations + 2 * fmt.groups + 6) * EPSILON * size
 
 
 def magnitudes(case: Case) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from runtime.kernels.packing import dequantize_blocks
 from runtime.kernels.products import multiply, pack_strips
 from tests.quant.random_blocks import random_blocks
 from tests.runtime.graph_products import GraphCase, save
-from tests.runtime.product_cases import formats
+from tests.runtime.product_cases import exact_product, formats, make_case
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Q8_0 = next(fmt for fmt in formats() if fmt.name == "q8_0")
@@ -60,6 +60,33 @@ def test_every_format_multiplies_in_the_graph_as_it_does_alone(tmp_path: Path, t
             wanted.append(product(fmt, data, columns_in))
     for got, right in zip(run(tmp_path, cases, threads), wanted, strict=True):
         assert got.tobytes() == right.tobytes()
+
+
+class TestBesideGgml:
+    """Both sides multiply the same bytes: what differs is the order of float sums, and no more."""
+
+    def distances(self, tmp_path: Path, factor: float) -> dict[str, float]:
+        """The largest of a format, in tolerances, with localq's columns ``factor`` times as large."""
+        cases = {fmt.name: make_case(fmt, 96, 6 * fmt.block, 5, seed=fmt.ggml_type) for fmt in formats()}
+        products = [
+            GraphCase("mul_mat", case.fmt.ggml_type, (columns.shape[1], 96), case.rows, columns, ours=ours)
+            for case in cases.values()
+            for ours, columns in ((True, case.columns * np.float32(factor)), (False, case.columns))
+        ]
+        results = iter(run(tmp_path, products))
+        found = {}
+        for name, case in cases.items():
+            _, tolerance = exact_product(case)  # of either side
+            apart = next(results).astype(np.float64) - next(results)
+            found[name] = float((np.abs(apart).reshape(5, 96) / (2 * tolerance)).max())
+        return found
+
+    def test_products_are_ggml_s_but_for_the_order_of_sums(self, tmp_path: Path) -> None:
+        assert {name: apart for name, apart in self.distances(tmp_path, 1.0).items() if apart > 1} == {}
+
+    def test_an_input_that_is_a_thousandth_larger_is_noticed(self, tmp_path: Path) -> None:
+        found = self.distances(tmp_path, 1 + 2.0**-10)
+        assert {name: apart for name, apart in found.items() if apart <= 1} == {}
 
 
 @pytest.mark.parametrize("columns", [1, 40])

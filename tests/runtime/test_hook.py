@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from quant.formats.registry import BY_NAME
 from runtime.ggml import packed_types
 from runtime.ggml.attach import find
 from runtime.gguf import open_model
 from runtime.kernels import active_isa, available_isas
+from tests.runtime.watched_model import WatchedLlama
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = """\
@@ -32,7 +34,7 @@ came out; after ten loaves you will not need this page.
 
 
 def run(module: str, *arguments: str, **environment: str) -> str:
-    """Standard output of a test module's process."""
+    """The last line that a test module's process prints."""
     ran = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         capture_output=True,
@@ -43,7 +45,7 @@ def run(module: str, *arguments: str, **environment: str) -> str:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    return ran.stdout.strip().splitlines()[-1]
+    return (ran.stdout.splitlines() or [""])[-1]
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,38 @@ def log_probabilities(
         logits = found["logits"].astype(np.float64)
         shifted = logits - logits.max(axis=1, keepdims=True)
         return found["tokens"], shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def divergence(model: Path, folder: Path, **ours: str) -> float:
+    """Mean KL(llama.cpp || localq) in nats of the answers to :data:`TEXT`."""
+    _, wanted = log_probabilities(model, folder, LOCALQ_GGML="off")
+    _, got = log_probabilities(model, folder, **ours)
+    return float((np.exp(wanted) * (wanted - got)).sum(axis=1).mean())
+
+
+def small(path: Path, name: str, layers: int, experts: int) -> Path:
+    """A random llama in a format, with experts or without."""
+    shape = WatchedLlama(hidden=256, width=256, layers=layers, experts=experts, used=min(experts, 2))
+    return shape.write(path / "model.gguf", BY_NAME[name])
+
+
+@pytest.mark.parametrize("experts", [0, 4], ids=["dense", "experts"])
+class TestAnswers:
+    """Of models with few layers: each layer rounds some more bytes of its input the other way, and after
+    thirty two builds of llama.cpp are as far apart as roundings can make them (docs/kernels.md).
+    """
+
+    @pytest.mark.parametrize("name", ["q8_0", "q4_k", "q6_k", "tq2_0", "q1_0"])
+    def test_answers_are_llama_cpp_s(self, tmp_path: Path, name: str, experts: int) -> None:
+        assert divergence(small(tmp_path, name, 1, experts), tmp_path) <= 1e-4
+
+    def test_they_are_in_any_depth_where_both_sum_in_one_order(self, tmp_path: Path, experts: int) -> None:
+        assert divergence(small(tmp_path, "q4_0", 3, experts), tmp_path) <= 1e-9
+
+    @pytest.mark.parametrize("name", ["q8_0", "q4_0"])
+    def test_inputs_of_one_bit_less_are_noticed(self, tmp_path: Path, name: str, experts: int) -> None:
+        model = small(tmp_path, name, 1, experts)
+        assert divergence(model, tmp_path, LOCALQ_TEST_BREAK="bits") > 1e-4
 
 
 @pytest.mark.model

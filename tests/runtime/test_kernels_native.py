@@ -14,6 +14,8 @@ from runtime.kernels import available_isas
 from runtime.kernels.library import FILE_NAME, find
 
 ROOT = Path(__file__).parents[2]
+SHAPES, PIECES = 100_000, 20
+"""Of every type, in all instruction sets; each piece draws others (`-k "bits and 7"` runs one)."""
 
 
 def build(directory: Path, *options: str) -> Path:
@@ -39,6 +41,22 @@ def test_every_kernel_is_clean_under_address_and_undefined_behaviour_sanitizers(
         f"{isa}: ok" for isa in available_isas()
     ]
     assert find().stat().st_mtime_ns == before.st_mtime_ns, "the checkout's own library was replaced"
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checks' program, built for speed."""
+    folder = tmp_path_factory.mktemp("checks")
+    return build(folder, "-DLOCALQ_CHECKS=ON", "-DLOCALQ_IN_TREE=OFF") / "kernels_check"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("piece", range(PIECES))
+def test_100_000_random_shapes_of_every_type_have_the_reference_s_bits(checks: Path, piece: int) -> None:
+    ran = subprocess.run(
+        [checks, str(SHAPES // PIECES), str(piece)], capture_output=True, text=True, timeout=600
+    )
+    assert (ran.returncode, ran.stdout) == (0, "products: ok\n")
 
 
 @pytest.mark.slow

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from quant.formats.format import Format
 from runtime.errors import KernelError
@@ -20,7 +24,10 @@ from runtime.kernels.products import (
     unpack_row,
 )
 from tests.quant.random_blocks import random_bytes
-from tests.runtime.product_cases import Case, exact_inputs, exact_product, formats, make_case
+from tests.runtime import ggml_inputs
+from tests.runtime.product_cases import Case, Inputs, exact_inputs, exact_product, formats, make_case
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 ROWS = [1, 7, 16, 97]
 DEPTHS = [32, 64, 128, 256, 576, 640, 1536, 4096 + 64]
@@ -156,32 +163,67 @@ def test_packing_is_undone_row_by_row(fmt: Format) -> None:
         unpack_row(strips, 19)
 
 
-class TestInputs:
-    @pytest.mark.parametrize("block", [32, 64, 128, 256])
-    def test_values_are_off_by_half_a_step_at_most(self, isa: str, block: int) -> None:
-        values = np.random.default_rng(block).normal(0, 3, (5, 768)).astype(np.float32)
-        values[0, :block] = 0
-        inputs = quantize_input(values, block, isa)
-        codes = inputs[:, :768].view(np.int8)
-        scales = np.ascontiguousarray(inputs[:, 832 : 832 + 768 // block * 4]).view(np.float32)
-        assert np.abs(codes.astype(np.int32)).max() == 127
-        restored = (codes.reshape(5, -1, block) * scales[..., None].astype(np.float64)).reshape(5, 768)
-        step = scales.repeat(block, axis=1).astype(np.float64)
-        assert (np.abs(restored - values) <= step * 0.5001).all()
-        assert np.array_equal(restored, exact_inputs(values, block))
+BLOCKS = [32, 64, 128, 256]
+"""Of matrices: the first three share inputs."""
 
-    @pytest.mark.parametrize("block", [32, 64, 128, 256])
-    def test_all_instruction_sets_write_the_same_bytes(self, block: int) -> None:
-        rng = np.random.default_rng(block)
+
+def parts_of(inputs: NDArray[np.uint8], depth: int, block: int) -> Inputs:
+    """An input's parts where ``matmul/input.h`` has them."""
+    count, at = depth // block, -(-(depth + 64) // 64) * 64
+    size = -(-count * 4 // 64) * 64
+    words = [
+        np.ascontiguousarray(inputs[:, start : start + count * 4]).view(np.float32)
+        for start in (at, at + 2 * size)
+    ]
+    codes = inputs[:, :depth].view(np.int8).astype(np.float32).reshape(len(inputs), count, block)
+    return Inputs(codes, words[0][..., None], -words[1])
+
+
+class TestInputs:
+    @pytest.mark.parametrize("weights", BLOCKS)
+    def test_values_are_off_by_half_a_step_at_most(self, isa: str, weights: int) -> None:
+        values = np.random.default_rng(weights).normal(0, 3, (5, 768)).astype(np.float32)
+        values[0, :weights] = 0
+        block = 256 if weights == 256 else 32
+        got, wanted = parts_of(quantize_input(values, weights, isa), 768, block), exact_inputs(values, block)
+        assert np.array_equal(got.codes, wanted.codes)
+        assert np.array_equal(got.scale, wanted.scale)
+        assert block == 256 or np.array_equal(got.low, wanted.low)
+        assert np.abs(got.codes).max() == 127
+        step = got.scale.repeat(block, axis=2).astype(np.float64).reshape(values.shape)
+        # half a step of the scale before it became fp16, which moves 127 steps by 2^-11 each
+        assert (np.abs(got.values - values) <= step * (0.5001 + (127 * 2.0**-11 if block == 32 else 0))).all()
+
+    @pytest.mark.parametrize("weights", BLOCKS)
+    def test_all_instruction_sets_write_the_same_bytes(self, weights: int) -> None:
+        rng = np.random.default_rng(weights)
         values = (rng.normal(0, 1, (3, 512)) * 10.0 ** rng.integers(-45, 38, (3, 512))).astype(np.float32)
         values[1, 3::97] = [np.nan, np.inf, -np.inf, 1e-45, -0.0, 3e38]
-        wanted = quantize_input(values, block, "scalar")
+        wanted = quantize_input(values, weights, "scalar")
         for isa in available_isas():
-            assert quantize_input(values, block, isa).tobytes() == wanted.tobytes(), isa
+            assert quantize_input(values, weights, isa).tobytes() == wanted.tobytes(), isa
+
+    def test_bytes_and_scales_are_those_of_ggml(self, isa: str) -> None:
+        rng = np.random.default_rng(11)
+        values = (rng.normal(0, 1, (7, 4096)) * 10.0 ** rng.integers(-4, 4, (7, 4096))).astype(np.float32)
+        theirs = subprocess.run(
+            [sys.executable, "-m", "tests.runtime.ggml_inputs"],
+            input=values.tobytes(), capture_output=True, check=True, cwd=REPOSITORY, timeout=60,
+        ).stdout  # fmt: skip
+        for block, (codes, scale, low) in ggml_inputs.parse(theirs, values.shape).items():
+            got = parts_of(quantize_input(values, block, isa), 4096, block)
+            sign = np.where(scale < 0, -1, 1)  # Q8_K turns the signs of bytes and scale
+            assert np.array_equal(got.codes, codes * sign)
+            assert np.array_equal(got.scale, scale * sign)
+            assert low is None or np.array_equal(got.low, low)
 
     def test_values_too_small_to_be_told_from_zero_count_as_zero(self, isa: str) -> None:
         values = np.full((1, 32), 1e-40, dtype=np.float32)
         assert not quantize_input(values, 32, isa).any()
+
+    def test_a_scale_beyond_fp16_stays_what_it_is(self, isa: str) -> None:
+        values = np.full((1, 32), 1e8, dtype=np.float32)
+        assert parts_of(quantize_input(values, 32, isa), 32, 32).scale == np.float32(1e8) / np.float32(127)
 
 
 class TestMisuse:

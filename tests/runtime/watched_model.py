@@ -10,6 +10,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from quant.formats.format import Format
+from quant.formats.quantize import quantize
 from tests.runtime.byte_model import byte_tokens
 
 Array = NDArray[np.float64]
@@ -68,7 +70,8 @@ class WatchedLlama:
             shapes[f"{at}ffn_down{suffix}"] = (*stack, self.hidden, self.width)
         return shapes
 
-    def write(self, path: Path) -> Path:
+    def write(self, path: Path, fmt: Format | None = None) -> Path:
+        """Matrices in F32, or in ``fmt`` where its blocks divide their rows; routers and vectors in F32."""
         writer = gguf.GGUFWriter(str(path), "llama")
         writer.add_context_length(1024)
         writer.add_embedding_length(self.hidden)
@@ -94,7 +97,13 @@ class WatchedLlama:
         if self.template:
             writer.add_chat_template(self.template)
         for name, values in self.weights.items():
-            writer.add_tensor(f"{name}.weight", values.astype(np.float32))
+            weights = values.astype(np.float32)
+            if fmt and weights.ndim > 1 and fmt.fits(weights.shape[-1]) and not name.endswith("gate_inp"):
+                data = quantize(fmt, weights.reshape(-1, weights.shape[-1]))
+                kind = gguf.GGMLQuantizationType(fmt.ggml_type)
+                writer.add_tensor(f"{name}.weight", data.reshape(*weights.shape[:-1], -1), raw_dtype=kind)
+            else:
+                writer.add_tensor(f"{name}.weight", weights)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

@@ -41,7 +41,7 @@ class Adding(Reporting, Screen[str | None]):
     CSS_PATH = "adding.tcss"
     AUTO_FOCUS = "#search"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "choose", "Choose", key_display="Enter"),
+        Binding("ctrl+m", "choose", "Choose", key_display="Enter"),
         Binding("escape", "leave", "Back", key_display="Esc"),
         Binding("down", "move(1)", show=False),
         Binding("up", "move(-1)", show=False),
@@ -65,7 +65,7 @@ class Adding(Reporting, Screen[str | None]):
         yield Static(id="title")
         with Vertical(id="body"):
             yield Static("Looking at this machine…", id="facts")
-            yield Input(placeholder="Type to search the Hugging Face Hub", id="search", compact=True)
+            yield Input(placeholder="Type to search the Hugging Face Hub", id="search", classes="line")
             yield Static(id="header")
             yield OptionList(id="offers", compact=True)
             yield Static(id="about")

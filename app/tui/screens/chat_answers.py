@@ -28,6 +28,8 @@ class ChatAnswers(ChatView):
         self.answering: Answering | None = None
         self._live: Entry | None = None
         self._drawing: Timer | None = None
+        self._told: set[str] = set()
+        """Servers that the person knows of."""
 
     # -- the model ------------------------------------------------------------------------------------------
 
@@ -49,7 +51,7 @@ class ChatAnswers(ChatView):
         if wanted is None:
             self.gauge(doing="no model: F3 shows what there is")
             return
-        if host.loaded is not None and host.loaded.wanted == wanted:
+        if host.loaded is not None and host.loaded.wanted == wanted and not host.loaded.lost:
             self._show_loaded()
             return
         self.gauge(doing=f"loading {wanted.reference}", plan=None, context=0, resident=0)
@@ -71,6 +73,12 @@ class ChatAnswers(ChatView):
         loaded = self.app.host.loaded
         if loaded is not None:
             doing = "" if self.answering is None else self.gauges.doing
+            if loaded.served and loaded.served not in self._told:
+                self._told.add(loaded.served)
+                self.notify(
+                    f"{loaded.name} is in the memory of {loaded.served}, and answers from there.",
+                    markup=False,
+                )
             self.gauge(doing=doing, plan=loaded.plan, context=loaded.context_tokens, model=loaded.name)
             self.count_attachments()
 

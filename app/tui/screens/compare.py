@@ -13,8 +13,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from app.tui.compare_view import LEGEND, answer_text, summary_text
+from app.tui.compare_view import answer_text, legend_text, summary_text
 from app.tui.comparing import Comparison, Stopped
+from app.tui.palette import palette_of
 from app.tui.screens.choose import Choose
 from app.tui.screens.reporting import Reporting
 from runtime.errors import LocalqError
@@ -46,7 +47,11 @@ class Compare(Reporting, Screen[None]):
     def compose(self) -> ComposeResult:
         yield Static(Text("Compare", "bold"), id="title")
         yield Input(
-            self._prompt, placeholder="Ask both the same. Enter runs it.", id="prompt", select_on_focus=False
+            self._prompt,
+            placeholder="Ask both the same. Enter runs it.",
+            id="prompt",
+            classes="line",
+            select_on_focus=False,
         )
         with Horizontal(id="sides"):
             for side in ("left", "right"):
@@ -55,7 +60,7 @@ class Compare(Reporting, Screen[None]):
                     with VerticalScroll(can_focus=False):
                         yield Static(id=f"{side}-text")
         yield Static(id="summary")
-        yield Static(LEGEND, id="legend")
+        yield Static(legend_text(palette_of(self.app)), id="legend")
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -112,8 +117,9 @@ class Compare(Reporting, Screen[None]):
             return
         self._fresh = False
         seen = self._comparison.seen
-        self.query_one("#left-text", Static).update(answer_text(seen, left=True))
-        self.query_one("#right-text", Static).update(answer_text(seen, left=False))
+        palette = palette_of(self.app)
+        self.query_one("#left-text", Static).update(answer_text(seen, left=True, palette=palette))
+        self.query_one("#right-text", Static).update(answer_text(seen, left=False, palette=palette))
         self.query_one("#summary", Static).update(summary_text(seen))
 
     @work(group="dialog", exit_on_error=False)

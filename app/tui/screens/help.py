@@ -58,7 +58,7 @@ class Show(ModalScreen[None]):
     """A text with a title."""
 
     DEFAULT_CSS = (
-        CSS + "Show VerticalScroll { margin: 1 0 0 0; height: auto; max-height: 70vh; }\n"
+        CSS + "Show VerticalScroll { margin: 1 0 0 0; height: auto; max-height: 60vh; }\n"
         "Show VerticalScroll > Static { height: auto; }\n"
     )
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,f1", "leave", "Close")]

@@ -68,7 +68,7 @@ class History(Reporting, Screen[Chosen | None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="title")
-        yield Input(placeholder="Search in titles and messages", id="search")
+        yield Input(placeholder="Search in titles and messages", id="search", classes="line")
         with Horizontal():
             yield OptionList(id="chats")
             with Vertical(id="preview"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from rich.text import Text
 
 from app.cli.chart import bar
 from app.terminal import sanitize
 from app.tui.host import Host
+from app.tui.palette import PLAIN, Palette, palette_of
 from app.tui.screens.help import Show
 from runtime.units import format_bytes
 
@@ -23,16 +25,17 @@ class Ledger(Show):
         self._host = host
 
     def on_mount(self) -> None:
+        self._again()
         self.set_interval(1.0, self._again)
 
     def _again(self) -> None:
         from textual.containers import VerticalScroll
         from textual.widgets import Static
 
-        self.query_one(VerticalScroll).query_one(Static).update(ledger(self._host))
+        self.query_one(VerticalScroll).query_one(Static).update(ledger(self._host, palette_of(self.app)))
 
 
-def ledger(host: Host) -> Text:
+def ledger(host: Host, palette: Palette = PLAIN) -> Text:
     """Parts, their sum, the budget and what limits it; and both processes as they are."""
     import psutil
 
@@ -43,23 +46,25 @@ def ledger(host: Host) -> Text:
         text.append("No model is loaded.\n\n")
     else:
         plan = loaded.plan
-        most = max(plan.total, plan.available, 1)
         text.append(f"{sanitize(loaded.name, newlines=False)}, ")
         text.append(f"{plan.config.context_tokens:,} tokens of context, {plan.config.kv_type} cache\n\n")
         for name, size in (*plan.breakdown(), ("planned", plan.total)):
-            style = "bold" if name == "planned" else ""
-            text.append(f"{name:<17}{format_bytes(size):>11}  ", style)
-            text.append(f"{bar(size / most, BAR)}\n")
+            _row(text, name, size, plan.total, palette, bold=name == "planned")
         pid = loaded.engine.pid
         if pid is not None:
-            try:
+            with suppress(psutil.Error):
                 now = psutil.Process(pid).memory_info().rss
-                text.append(f"{'in use now':<17}{format_bytes(now):>11}  {bar(now / most, BAR)}\n", "bold")
-            except psutil.Error:
-                pass
-        text.append(f"{'budget':<17}{format_bytes(plan.available):>11}  {bar(plan.available / most, BAR)}\n")
+                _row(text, "in use now", now, plan.total, palette, bold=True)
+        share = plan.total / max(plan.available, 1)
+        text.append(f"\n{'budget':<17}{format_bytes(plan.available):>11}")
+        text.append(f"  planned: {share:.0%} of it\n", palette.muted)
         limit = plan.memory.binding
-        text.append(f"\nWhat limits it: {limit.name} ({limit.detail}), ", "dim")
-        text.append(f"less {format_bytes(plan.memory.margin)} that stay free.\n", "dim")
+        text.append(f"\nWhat limits it: {limit.name} ({limit.detail}), ", palette.muted)
+        text.append(f"less {format_bytes(plan.memory.margin)} that stay free.\n", palette.muted)
     text.append(f"{'this app':<17}{format_bytes(front):>11}\n")
     return text
+
+
+def _row(text: Text, name: str, size: int, most: int, palette: Palette, *, bold: bool) -> None:
+    text.append(f"{name:<17}{format_bytes(size):>11}  ", "bold" if bold else "")
+    text.append(f"{bar(size / max(most, 1), BAR)}\n", palette.primary)

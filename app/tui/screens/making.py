@@ -39,7 +39,7 @@ class MakingModel(Reporting, Screen[str | None]):
     def __init__(self, name: str, source: Work) -> None:
         super().__init__()
         self._model, self._source = name, source
-        self._making = Making()
+        self.making = Making()
         self._began = time.monotonic()
         self._memory = ""
 
@@ -73,11 +73,11 @@ class MakingModel(Reporting, Screen[str | None]):
 
     def _run(self) -> str:
         self.app.host.unload()  # what is planned for the memory shall have all of it
-        return self._source(self._making)
+        return self._source(self.making)
 
     def _redraw(self) -> None:
         width = max(40, self.query_one("#body").size.width - 3)
-        self.query_one("#steps", Static).update(making_text(self._making, width, palette_of(self.app)))
+        self.query_one("#steps", Static).update(making_text(self.making, width, palette_of(self.app)))
         since = format_duration(time.monotonic() - self._began)
         title = Text(no_wrap=True, overflow="ellipsis")
         title.append(f"Making {sanitize(self._model, newlines=False)}", "bold").append(f"  {since}", "dim")
@@ -92,7 +92,7 @@ class MakingModel(Reporting, Screen[str | None]):
     async def action_leave(self) -> None:
         """Stops the work after a question."""
         if await self.app.push_screen_wait(confirm("Stop making this model?", KEPT, "Stop")) == 1:
-            self._making.stop = True
+            self.making.stop = True
 
 
 def _room(home: object) -> str:

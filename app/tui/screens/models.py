@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 from app.terminal import sanitize
 from app.tui.catalogue import Details, Row, details_of, list_models
 from app.tui.model_view import details_text, header_text, row_text
+from app.tui.palette import palette_of
 from app.tui.screens.choose import Ask, Choose, confirm
 from app.tui.screens.reporting import Reporting
 from runtime.errors import LocalqError
@@ -108,7 +109,7 @@ class Models(Reporting, Screen[str | None]):
         about = self.query_one("#about", Static)
         width = max(40, self.query_one("#details").size.width - 3)
         measured = self._measured.get(details.row.manifest.name)
-        about.update(details_text(details, width, measured))
+        about.update(details_text(details, width, measured, palette_of(self.app)))
 
     # -- keys -----------------------------------------------------------------------------------------------
 

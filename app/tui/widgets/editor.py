@@ -34,10 +34,9 @@ class Editor(TextArea):
         min-height: 3;
         max-height: 10;
         padding: 0 1;
-        border: tall $border-blurred;
-        background: $surface;
-        scrollbar-size-vertical: 1;
-        &:focus { border: tall $border; }
+        border: round $border-blurred;
+        background: $background;
+        &:focus { border: round $border; }
     }
     """
 

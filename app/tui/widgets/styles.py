@@ -51,7 +51,7 @@ RULES: Final = """
     & > .md--gutter-you { color: $secondary; }
     & > .md--gutter-model { color: $primary-muted; }
     & > .md--gutter-cursor { color: $accent; }
-    & > .md--cursor { background: $boost; }
+    & > .md--cursor { background: $foreground 8%; }
 """
 
 

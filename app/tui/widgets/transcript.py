@@ -49,9 +49,9 @@ class Transcript(ScrollView, can_focus=True):
         Binding("c", "screen.copy_message", "Copy"),
         Binding("y", "screen.copy_message_code", "Code"),
         Binding("q", "screen.quote_message", "Quote"),
-        Binding("left,h", "screen.branch(-1)", "Branch before", key_display="←"),
-        Binding("right,l", "screen.branch(1)", "Branch after", key_display="→"),
-        Binding("enter,t", "fold", "Thoughts", key_display="t"),
+        Binding("left,h", "screen.branch(-1)", "Branch", key_display="← →"),
+        Binding("right,l", "screen.branch(1)", "Branch after", show=False),
+        Binding("enter,t", "fold", "Unfold", key_display="t"),
         Binding("x", "screen.delete_message", "Delete"),
         Binding("i,escape", "screen.write", "Write", key_display="i"),
     ]
@@ -276,7 +276,7 @@ class Transcript(ScrollView, can_focus=True):
         if row >= len(lines):
             return
         line, x = lines[row], offset.x - GUTTER
-        if row == entry.thoughts_row:
+        if entry.folds_at(row):
             self._fold(entry)
         elif line.code is not None and _span_at(line, x).style == "action":
             self.post_message(self.CodeClicked(entry.content.codes[line.code]))
@@ -303,9 +303,9 @@ class Transcript(ScrollView, can_focus=True):
             self.cursor = len(self.entries) - 1
 
     def action_fold(self) -> None:
-        """Show the thoughts of the entry under the cursor, or fold them."""
+        """Show thoughts and tool calls of the entry under the cursor, or fold them."""
         entry = self.current
-        if entry is not None and entry.thoughts is not None:
+        if entry is not None and entry.folded:
             self._fold(entry)
 
     def _fold(self, entry: Entry) -> None:
@@ -347,12 +347,13 @@ class Transcript(ScrollView, can_focus=True):
             base += self._style("cursor")
         blank = row == len(lines) - 1
         gutter = "gutter-cursor" if chosen else "gutter-you" if entry.role == "user" else "gutter-model"
-        segments = [Segment(" " * GUTTER if blank else "▌ ", base + self._style(gutter))]
+        over = self._base if blank else base
+        segments = [Segment(" " * GUTTER if blank else "▌ ", over + self._style(gutter))]
         segments += [Segment(text, base + self._style(style)) for text, style in line.spans]
         if selection is not None and (span := selection.get_span(line_number)) is not None:
             style = self.screen.get_component_rich_style("screen--selection")
             segments = highlighted(segments, span, style)
-        return Strip(segments).adjust_cell_length(width, self._base if blank else base)
+        return Strip(segments).adjust_cell_length(width, over)
 
     @property
     def _base(self) -> Style:

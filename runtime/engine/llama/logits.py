@@ -29,11 +29,11 @@ class LogitModel:
     of logits are in memory. Raises ModelLoadFailed.
     """
 
-    def __init__(self, config: EngineConfig, *, slice_tokens: int) -> None:
+    def __init__(self, config: EngineConfig, *, slice_tokens: int, repack: bool = True) -> None:
         native.llama_log_set(native.llama_log_callback(0), None)  # llama.cpp's own: plain writes to stderr
         native.llama_backend_init()
         self.path = config.model_paths[0]
-        model = open_weights(config, lambda _fraction: None)
+        model = open_weights(config, lambda _fraction: None, repack=repack)
         if native.llama_model_has_encoder(model) or not native.llama_model_has_decoder(model):
             raise ModelLoadFailed(f"{self.path} does not predict a text's next token: it cannot be scored")
         self._context = native.llama_init_from_model(model, _context_params(config, slice_tokens))

@@ -4,7 +4,8 @@
 // operation rounded once,
 //
 //   without group scales   total += sum * (scale * input scale)
-//                          total += minus the input's sum * (minimum * input scale)
+//                          total += the input's low * minimum
+//   more input blocks      products += sum * input scale;  total += products * scale
 //   with group scales      products += sum * group scale;  lows += minus the input's sum * group minimum
 //                          total += products * (scale * input scale);  total += lows * (minimum * input scale)
 //
@@ -22,6 +23,7 @@ struct Column {
   const int8_t* values;
   const float* scales;
   const int32_t* sums;
+  const float* lows;  // of inputs with blocks of 32
   float* output;
 };
 
@@ -163,6 +165,28 @@ LOCALQ_INLINE void add_groups(const Source& source, size_t within, size_t part, 
   }
 }
 
+// A block with one scale: the sum where the input has one scale for it too, else what its blocks add up to.
+template <class Format, size_t columns, class Source>
+LOCALQ_INLINE void add_plain(const Source& source, size_t part, const Column (&column)[columns], size_t block,
+                             Products<columns>& result) {
+  using Layout = typename Format::Layout;
+  using Codes = typename Format::Codes;
+  constexpr size_t weights = Layout::weights, inputs = weights / input_block(weights);
+  constexpr size_t lines = inputs > 1 ? weights / inputs / kLineWeights : Format::kSteps * Codes::kLines;
+#pragma GCC unroll 4
+  for (size_t i = 0; i < inputs; ++i) {
+    const size_t at = block * inputs + i;
+    i32part sum[columns];
+    sum_levels<Format, lines, 0>(source, i * lines, part, column, block * weights, at, sum);
+#pragma GCC unroll 8
+    for (size_t c = 0; c < columns; ++c) {
+      const f32part products = to_float(sum[c]);
+      result.products[c] =
+          inputs == 1 ? products : multiply_add(products, all_part(column[c].scales[at]), result.products[c]);
+    }
+  }
+}
+
 // total += the products of one block column.
 template <class Format, size_t columns, class Source>
 LOCALQ_INLINE void add_block(const uint8_t* record, const Source& source, size_t part,
@@ -182,25 +206,25 @@ LOCALQ_INLINE void add_block(const uint8_t* record, const Source& source, size_t
       }
     }
   } else {
-    i32part sum[columns];
-    sum_levels<Format, Format::kSteps * Codes::kLines, 0>(source, 0, part, column, block * Layout::weights, block,
-                                                          sum);
-    for (size_t c = 0; c < columns; ++c) {
-      result.products[c] = to_float(sum[c]);
-      if (Layout::minimum) result.lows[c] = to_float(i32part{} + column[c].sums[block]);
-    }
+    add_plain<Format>(source, part, column, block, result);
   }
   const uint8_t* halves = record + 2 * part * kPartLanes;
   const f32part scale = load_halves(halves);
+  constexpr bool one_scale = input_block(Layout::weights) == Layout::weights;
 #pragma GCC unroll 8
   for (size_t c = 0; c < columns; ++c) {
-    total[c] = multiply_add(result.products[c], scale * all_part(column[c].scales[block]), total[c]);
+    const f32part factor = one_scale ? scale * all_part(column[c].scales[block]) : scale;
+    total[c] = multiply_add(result.products[c], factor, total[c]);
   }
   if constexpr (Layout::minimum) {
     const f32part minimum = load_halves(halves + Format::kMinimum);
 #pragma GCC unroll 8
     for (size_t c = 0; c < columns; ++c) {
-      total[c] = multiply_add(result.lows[c], minimum * all_part(column[c].scales[block]), total[c]);
+      if constexpr (Layout::minima) {
+        total[c] = multiply_add(result.lows[c], minimum * all_part(column[c].scales[block]), total[c]);
+      } else {
+        total[c] = multiply_add(all_part(column[c].lows[block]), minimum, total[c]);
+      }
     }
   }
 }

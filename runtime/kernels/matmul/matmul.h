@@ -44,13 +44,14 @@ void multiply(const localq_product* product, size_t first_strip, size_t last_str
   using Layout = typename Format::Layout;
   const size_t depth = product->depth, blocks = depth / Layout::weights, strip_bytes = blocks * Format::kBytes;
   constexpr size_t lines_bytes = Format::kSteps * Format::Codes::kLines * kLineBytes;
+  constexpr size_t block = input_block(Layout::weights);
   Column* columns = reinterpret_cast<Column*>(workspace);
   uint8_t* lines = workspace + up_to_line(product->columns * sizeof(Column));
   for (size_t c = 0; c < product->columns; ++c) {
     const uint8_t* input = product->column[c].input;
     columns[c] = {reinterpret_cast<const int8_t*>(input), reinterpret_cast<const float*>(input + scales_at(depth)),
-                  reinterpret_cast<const int32_t*>(input + sums_at(depth, Layout::weights, Layout::group)),
-                  product->column[c].output};
+                  reinterpret_cast<const int32_t*>(input + sums_at(depth, block, Layout::group)),
+                  reinterpret_cast<const float*>(input + lows_at(depth)), product->column[c].output};
   }
   for (size_t strip = first_strip; strip < last_strip; ++strip) {
     const uint8_t* records = product->strips + strip * strip_bytes;

@@ -12,24 +12,48 @@ int level(uint8_t code) {
   return code * Layout::step + Layout::lowest;
 }
 
-struct Sums {
-  float products, lows;
+struct Input {
+  const int8_t* values;
+  const float* scales;
+  const int32_t* sums;
+  const float* lows;
 };
 
+// total + products of a block that has one scale; minima of such blocks are multiplied with the input's lows.
 template <class Layout>
-Sums sum_block(const Block& block, const int8_t* values, const int32_t* sums) {
-  Sums result{0.0f, 0.0f};
+float add_plain(const Block& block, const Input& input, size_t b, float total) {
+  constexpr size_t weights = input_block(Layout::weights), inputs = Layout::weights / weights;
+  const float scale = half_to_float(block.scale);
+  float products = 0.0f;
+  for (size_t i = 0; i < inputs; ++i) {
+    const size_t at = b * inputs + i;
+    int32_t sum = 0;
+    for (size_t k = 0; k < weights; ++k) {
+      sum += level<Layout>(block.codes[i * weights + k]) * input.values[at * weights + k];
+    }
+    products = inputs == 1 ? static_cast<float>(sum)
+                           : __builtin_fmaf(static_cast<float>(sum), input.scales[at], products);
+  }
+  total = __builtin_fmaf(products, inputs == 1 ? scale * input.scales[b] : scale, total);
+  return Layout::minimum ? __builtin_fmaf(input.lows[b], half_to_float(block.minimum), total) : total;
+}
+
+// total + products of a block that has scales, or minima too, of groups.
+template <class Layout>
+float add_grouped(const Block& block, const Input& input, size_t b, float total) {
+  const int8_t* values = input.values + b * Layout::weights;
+  float products = 0.0f, lows = 0.0f;
   for (size_t group = 0; group < Layout::groups; ++group) {
     int32_t sum = 0;
     for (size_t k = group * Layout::group; k < (group + 1) * Layout::group; ++k) {
       sum += level<Layout>(block.codes[k]) * values[k];
     }
-    const float scale = Layout::scales ? static_cast<float>(block.scales[group]) : 1.0f;
-    const float minimum = Layout::minima ? static_cast<float>(block.minima[group]) : 1.0f;
-    result.products = __builtin_fmaf(static_cast<float>(sum), scale, result.products);
-    result.lows = __builtin_fmaf(static_cast<float>(sums[group]), minimum, result.lows);
+    products = __builtin_fmaf(static_cast<float>(sum), static_cast<float>(block.scales[group]), products);
+    const float low = static_cast<float>(input.sums[b * Layout::groups + group]);
+    if (Layout::minima) lows = __builtin_fmaf(low, static_cast<float>(block.minima[group]), lows);
   }
-  return result;
+  total = __builtin_fmaf(products, half_to_float(block.scale) * input.scales[b], total);
+  return Layout::minimum ? __builtin_fmaf(lows, half_to_float(block.minimum) * input.scales[b], total) : total;
 }
 
 template <class Format>
@@ -45,15 +69,17 @@ void multiply_reference(const localq_product* product, size_t first_strip, size_
       unfold_codes<Format>(record, lines);
       unpack_block<Format>(record, lines, row % kStripRows, block);
       for (size_t c = 0; c < product->columns; ++c) {
-        const uint8_t* input = product->column[c].input;
-        const float input_scale = reinterpret_cast<const float*>(input + scales_at(depth))[b];
-        const int32_t* sums =
-            reinterpret_cast<const int32_t*>(input + sums_at(depth, Layout::weights, Layout::group));
-        const Sums sum = sum_block<Layout>(block, reinterpret_cast<const int8_t*>(input) + b * Layout::weights,
-                                           sums + b * Layout::groups);
+        const uint8_t* at = product->column[c].input;
+        const Input input{reinterpret_cast<const int8_t*>(at), reinterpret_cast<const float*>(at + scales_at(depth)),
+                          reinterpret_cast<const int32_t*>(
+                              at + sums_at(depth, input_block(Layout::weights), Layout::group)),
+                          reinterpret_cast<const float*>(at + lows_at(depth))};
         float& total = product->column[c].output[row];
-        total = __builtin_fmaf(sum.products, half_to_float(block.scale) * input_scale, total);
-        if (Layout::minimum) total = __builtin_fmaf(sum.lows, half_to_float(block.minimum) * input_scale, total);
+        if constexpr (Layout::scales) {
+          total = add_grouped<Layout>(block, input, b, total);
+        } else {
+          total = add_plain<Layout>(block, input, b, total);
+        }
       }
     }
   }

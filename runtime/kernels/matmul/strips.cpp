@@ -85,9 +85,9 @@ bool localq_unpack_row(uint32_t ggml_type, const uint8_t* strips, size_t depth, 
   return known != nullptr;
 }
 
-size_t localq_input_bytes(size_t depth, size_t block) { return input_bytes(depth, block); }
+size_t localq_input_bytes(size_t depth, size_t block) { return input_bytes(depth, input_block(block)); }
 
 size_t localq_workspace_bytes(const localq_strip_layout* layout, size_t depth, size_t columns) {
-  constexpr size_t column_bytes = 4 * sizeof(void*);  // as matmul.h keeps them
+  constexpr size_t column_bytes = 5 * sizeof(void*);  // as matmul.h keeps them
   return up_to_line(columns * column_bytes) + depth / layout->weights * layout->line_bytes;
 }
