@@ -14,7 +14,7 @@ DEMO := .cache/demo.gguf
 export CHAT_PROMPT = $(value PROMPT)
 unexport PROMPT
 
-.PHONY: help chat test test-slow test-reference test-server test-isa lint format types bench docs wheel rebuild clean
+.PHONY: help chat test test-slow test-reference test-server test-isa lint format types bench screenshots docs wheel rebuild clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ types: $(VENV)/installed-test ## Check types, code and tests
 bench: $(VENV)/installed-test $(DEMO) ## Measure the engine and the kernels (docs/benchmarks.md: against llama.cpp)
 	$(BIN)/localq bench $(DEMO) $(BENCH_FLAGS)
 	$(BIN)/python -m benchmarks.bench_kernels
+
+screenshots: $(VENV)/installed-test $(DEMO) ## Draw the pictures in docs/screens, with the demo model
+	PYTHONPATH=. $(BIN)/python packaging/screenshots.py docs/screens
 
 docs: $(VENV)/installed ## Write docs/cli.md from the commands' help
 	$(BIN)/python -m app.cli.document > $(VENV)/cli.md

@@ -13,6 +13,7 @@ from app.version import VERSION
 from quant.convert.checkpoint import repository_files
 from quant.convert.convert import OutType, convert
 from quant.convert.metadata import Provenance, title_of
+from quant.convert.shards import Shards
 from quant.convert.snapshot import snapshot_provenance
 from quant.errors import WorkInUse
 from quant.files.work import open_work, work_key
@@ -37,6 +38,7 @@ def import_checkpoint(
     defaults: ChatDefaults = ChatDefaults(),  # noqa: B008 (frozen)
     on_event: OnEvent = ignore,
     progress: Callable[[int, int], None] = _silent,
+    shards: Shards | None = None,
 ) -> Manifest:
     """Converts the repository in ``folder``, and stores the GGUF as ``name``.
 
@@ -45,7 +47,7 @@ def import_checkpoint(
     store. Raises :class:`NameTaken`, and what :func:`quant.convert.convert.convert` and
     :meth:`app.store.Store.import_file` raise; the store is as it was then.
     """
-    _require_free(store, name)
+    require_free(store, name)
     folder = folder.absolute()
     known = provenance or snapshot_provenance(folder)
 
@@ -64,6 +66,7 @@ def import_checkpoint(
         copies=2,
         on_event=on_event,
         publish=into_store,
+        shards=shards,
     )
     return store.get(name)
 
@@ -74,6 +77,8 @@ def converted(
     folder: Path,
     listening: Callable[[], AbstractContextManager[OnEvent]],
     provenance: Provenance | None = None,
+    shards: Shards | None = None,
+    outtype: OutType | None = None,
 ) -> Iterator[Path]:
     """The GGUF of the repository in ``folder``, with the weights' own types, until the block ends well.
 
@@ -88,7 +93,7 @@ def converted(
         [_text(path), status.st_size, status.st_mtime_ns, status.st_ino]
         for path, status in ((path, path.stat()) for path in repository_files(folder))
     ]
-    key = work_key([VERSION, known.repository, known.commit, identities])
+    key = work_key([VERSION, known.repository, known.commit, outtype, identities])
     with ExitStack() as stack:
         try:
             work = stack.enter_context(open_work(store.work, key, f"{stem}.gguf"))
@@ -96,7 +101,9 @@ def converted(
             raise WorkInUse(error.folder, f"works with the safetensors in {folder}") from error
         if not work.part.exists():
             with listening() as on_event:
-                convert(folder, work.part, provenance=known, on_event=on_event)
+                convert(
+                    folder, work.part, outtype=outtype, provenance=known, on_event=on_event, shards=shards
+                )
         yield work.part
         work.remove()
 
@@ -107,7 +114,7 @@ def file_stem(folder: Path, provenance: Provenance) -> str:
     return plain[:STEM_CHARACTERS] or "model"
 
 
-def _require_free(store: Store, name: str) -> None:
+def require_free(store: Store, name: str) -> None:
     """Raises :class:`NameTaken`, and :class:`InvalidName`, before hours of work do."""
     try:
         store.get(name)

@@ -4,7 +4,7 @@
 
 llama-quantize climbs its ladder of K and I types with an importance matrix of the same calibration tokens;
 between two rungs its divergence is interpolated linearly in bytes. Ours are the best mixtures of six sizes
-from 2.2 to 6 bits a weight, or of six between the ladder's ends where these are higher, and, as a second
+from 2.2 to 6 bits a weight, or of six from its first rung to Q6_K where these are higher, and, as a second
 ladder, our own uniform types. Ratios below 1 are our mixtures' to the good.
 """
 
@@ -62,7 +62,7 @@ def budgets(original: Path, ladder: Ladder) -> list[int]:
         elements = sum(tensor.elements for tensor in source.tensors)
     low, high = LEAST_BITS * elements / 8, MOST_BITS * elements / 8
     if ladder.rungs[0].bytes > low * 1.2:
-        low, high = ladder.rungs[0].bytes, ladder.rungs[-1].bytes
+        low, high = ladder.rungs[0].bytes, ladder.rungs[-2].bytes  # the last is Q8_0
     return [round(low + (high - low) * index / (SIZES - 1)) for index in range(SIZES)]
 
 

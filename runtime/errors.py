@@ -97,12 +97,18 @@ class VocabulariesDiffer(EngineError):
 
 
 class PromptTooLong(EngineError):
-    """``prompt_tokens`` (plus the answer's) exceed the ``context_tokens`` of one conversation."""
+    """``prompt_tokens`` (plus the answer's) exceed the ``context_tokens`` of one conversation.
 
-    def __init__(self, message: str, *, prompt_tokens: int, context_tokens: int) -> None:
+    ``at_least``: the text is so long that its tokens were not counted to the end.
+    """
+
+    def __init__(
+        self, message: str, *, prompt_tokens: int, context_tokens: int, at_least: bool = False
+    ) -> None:
         super().__init__(message)
         self.prompt_tokens = prompt_tokens
         self.context_tokens = context_tokens
+        self.at_least = at_least
 
 
 class InvalidRequest(EngineError):

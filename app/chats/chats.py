@@ -276,6 +276,16 @@ class Chats:
             )
             return list(dict.fromkeys(row[0] for row in rows))
 
+    def makings(self, limit: int = 500) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Model and facts of the newest finished answers."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT model, facts FROM message WHERE role = 'assistant' AND model IS NOT NULL "
+                "AND facts != '{}' ORDER BY id DESC LIMIT ?",
+                (limit,),
+            )
+            return [(model, msgspec.json.decode(facts)) for model, facts in rows]
+
     def save(self, chat_id: int) -> SavedChat:
         """The chat with all of its branches, to be carried elsewhere. Raises NoSuchChat."""
         with self._database.read() as connection:

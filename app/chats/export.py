@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from app.chats.chats import Chats
 from app.chats.conversation import attached
 from app.chats.records import Chat, Message
 from app.chats.saved import Archive, SavedChat
@@ -36,6 +37,11 @@ def to_markdown(chat: Chat, branch: Sequence[Message], branches: int = 1) -> str
         if message.state in _ENDS:
             parts.append(f"*({_ENDS[message.state]})*")
     return sanitize("\n\n".join(part.rstrip() for part in parts if part.strip())) + "\n"
+
+
+def markdown_of(chats: Chats, chat: Chat) -> str:
+    """The current branch of a chat, read from the disk."""
+    return to_markdown(chat, chats.branch(chat.id), chats.tree(chat.id).branches())
 
 
 _ENDS = {

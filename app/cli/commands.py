@@ -21,6 +21,7 @@ class Entry:
 
 SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Talk": (
+        Entry("chat", "app.cli.chat", "Open the terminal app with a new chat."),
         Entry("run", "app.cli.run", "Answer one prompt, or chat line by line."),
         Entry("chats", "app.cli.chats", "List, search, export and delete kept chats."),
     ),

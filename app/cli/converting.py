@@ -86,19 +86,23 @@ def import_folder(front: Front, folder: Path, name: str | None, outtype: OutType
 def shown(front: Front, label: str) -> Iterator[Shown]:
     """A listener for the events of a conversion; its line ends with the block."""
     with front.out.progress(label) as progress:
-        yield Shown(progress.say, front.out.warn)
+        yield Shown(progress.say, front.out.warn, front.out.hear)
 
 
 class Shown:
     """Events of a conversion as a line on the terminal, and warnings."""
 
-    def __init__(self, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, say: Callable[[str], None], warn: Callable[[str], None], hear: Callable[[object], None]
+    ) -> None:
         self._say = say
         self._warn = warn
+        self._hear = hear
 
     def __call__(self, event: Event) -> None:
         from quant.progress import PhaseEvent, WarningEvent
 
+        self._hear(event)
         if isinstance(event, PhaseEvent):
             self._say(f"converting {event.done / event.total:.0%}")
         elif isinstance(event, WarningEvent):

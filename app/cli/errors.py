@@ -101,8 +101,9 @@ def _longer_context(error: PromptTooLong, front: Front) -> str:
     trained = front.trained_context
     if trained and tokens > trained:
         if max(error.prompt_tokens, error.context_tokens) >= trained:
+            about = "at least " if error.at_least else ""
             return (
-                f"shorten the prompt: it has {error.prompt_tokens} tokens, "
+                f"shorten the prompt: it has {about}{error.prompt_tokens} tokens, "
                 f"and the model was trained for {trained}"
             )
         tokens = trained

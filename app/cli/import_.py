@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--link", is_flag=True, help="Leave the file where it is, and only remember it.")
 @click.option(
     "--outtype",
-    type=click.Choice(("bf16", "f16", "f32")),
+    type=click.Choice(("bf16", "f16", "f32", "q8_0")),
     help="Of the matrices, where safetensors are converted.  [default: as they are stored]",
 )
 @options.output_options

@@ -54,14 +54,22 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
 )
+@click.option("--inline", is_flag=True, help="The terminal app below the prompt, not on the whole screen.")
 @output_options
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, inline: bool) -> None:
     """Run a language model on this machine. Nothing leaves it.
 
-    Start with:  localq run demo
+    Without a command: the terminal app, with the chat that was open last. Start with:  localq
     """
-    if ctx.invoked_subcommand is None:
+    if ctx.invoked_subcommand is not None:
+        return
+    from app.cli.app import has_terminal, open_app
+
+    front = ctx.ensure_object(Front)
+    if has_terminal() and not front.out.json:
+        open_app(front, front.settings(), inline=inline)
+    else:
         click.echo(ctx.get_help())
 
 

@@ -133,6 +133,9 @@ class Output:
         step = self._styled(Styled("next:", "bold"), sys.stderr)
         self._print(sys.stderr, [f"{head} {self._safe(message)}", f"{step} {self._safe_line(next_command)}"])
 
+    def hear(self, event: object) -> None:
+        """What a pull, a conversion or a quantization tells before it becomes words, for who draws it."""
+
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:
         """One line on stderr that is drawn over and gone at the end; nothing where nobody looks at it.

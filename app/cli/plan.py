@@ -154,7 +154,7 @@ def _headers(front: Front, settings: Settings, reference: str) -> tuple[str, Seq
     store = front.store(settings)
     with Hub() as hub, store.scratch() as scratch, front.out.progress(f"asking for {parsed}"):
         original = find_original(hub, parsed)
-        return original.repo.repo, outline(hub, original, scratch), True
+        return original.repo.repo, outline(hub, original, scratch).headers, True
 
 
 def _around(here: int, planner: Planner) -> tuple[int, ...]:

@@ -110,10 +110,10 @@ def command(
             keep_source=keep_source,
         )
         return
-    _finish(front, _pull(front, settings, store, parsed, name, connections, not no_reuse, force))
+    _finish(front, pull_whole(front, settings, store, parsed, name, connections, not no_reuse, force))
 
 
-def _pull(
+def pull_whole(
     front: Front,
     settings: Settings,
     store: Store,
@@ -123,6 +123,7 @@ def _pull(
     reuse: bool,
     force: bool,
 ) -> Manifest:
+    """A model as its repository has it, or its safetensors as a GGUF."""
     from app.cli.again import again
     from app.cli.pull_fit import require_fit
     from app.cli.pull_fitted import pull_converted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from app.cli.front import Front
 
 if TYPE_CHECKING:
-    from app.cli.quantizing import Choices
+    from app.cli.pull_progress import Show
+    from app.cli.quantizing import Choices, Made
     from app.hub.api import Hub
-    from app.hub.original import Original
+    from app.hub.original import Original, Outline
     from app.hub.reference import HubReference
     from app.models import ResolvedModel
     from app.settings import Settings
     from app.store import Manifest, Store
+    from quant.convert.convert import OutType
 
 
 def pull_fitted(
@@ -31,13 +33,15 @@ def pull_fitted(
     connections: int,
     reuse: bool,
     keep_source: bool,
-) -> None:
+    no_speed: bool = False,
+) -> Made:
     """The best file of a model that runs in a memory, from its original on the Hub.
 
     ``choices`` gets the name that the result will have. Raises DoesNotFit before anything is fetched.
     """
     from app.cli.quantizing import foresee, make
     from app.cli.relatives import proposing
+    from app.converting import require_free
     from app.hub.api import Hub
     from app.hub.original import find_original, outline
     from app.store.names import check_name
@@ -46,21 +50,25 @@ def pull_fitted(
     with Hub() as hub:
         with front.out.progress(f"asking for {reference}"):
             original = find_original(hub, reference)
-        chosen = choices(check_name(name or f"{original.repo.repo}:fit".lower()))
+        name = check_name(name or f"{original.repo.repo}:fit".lower())
+        require_free(store, name)
+        chosen = choices(name)
         assert chosen.fit is not None
-        with store.scratch() as scratch, front.out.progress("reading its header"):
-            headers = outline(hub, original, scratch)
-        fit_in = partial(foresee, front, settings, store, fit=chosen.fit)
-        try:
-            plan = fit_in(headers)
-        except DoesNotFit as error:
-            quiet = partial(fit_in, quiet=True)
-            raise proposing(front, hub, store, original.repo.repo, headers, error, quiet) from error
-        _say_disk(front, original, plan.file_bytes)
-        with source(front, hub, store, original, connections=connections, reuse=reuse) as found:
+        with store.scratch() as scratch:
+            with front.out.progress("reading its header"):
+                sketch = outline(hub, original, scratch)
+            fit_in = partial(foresee, front, settings, store, fit=chosen.fit)
+            try:
+                plan = fit_in(sketch.headers)
+            except DoesNotFit as error:
+                name, quiet = original.repo.repo, partial(fit_in, quiet=True)
+                raise proposing(front, hub, store, name, sketch.headers, error, quiet) from error
+            working = partial(outline, hub, original, scratch)
+            outtype = working_type(front, store, sketch, plan.file_bytes, working)
+        with source(front, hub, store, original, outtype, connections=connections, reuse=reuse) as found:
             if keep_source:
                 found = _kept(store, found)
-            make(front, settings, store, found, chosen, no_speed=False, verbose=False)
+            return make(front, settings, store, found, chosen, no_speed=no_speed, verbose=False)
 
 
 def pull_converted(
@@ -74,14 +82,13 @@ def pull_converted(
     reuse: bool,
 ) -> Manifest:
     """The safetensors of ``original`` as a GGUF in the store, in the weights' own types."""
-    from app.cli.converting import shown
     from app.converting import import_checkpoint
-    from app.hub.original import provenance_of
+    from app.hub.original import arriving, provenance_of
     from app.hub.pull import source_of
 
     with (
-        _fetched(front, hub, store, original, connections, reuse) as folder,
-        shown(front, "converting:") as show,
+        _listening(front, original) as show,
+        arriving(hub, store, original, show, connections=connections, reuse=reuse) as (folder, shards),
     ):
         return import_checkpoint(
             store,
@@ -89,60 +96,64 @@ def pull_converted(
             name,
             provenance=provenance_of(hub, original.repo),
             source=source_of(hub, original.repo),
-            on_event=show,
-            progress=show.storing,
+            on_event=show.converting,
+            shards=shards,
         )
 
 
 @contextmanager
 def source(
-    front: Front, hub: Hub, store: Store, original: Original, *, connections: int, reuse: bool
+    front: Front,
+    hub: Hub,
+    store: Store,
+    original: Original,
+    outtype: OutType | None,
+    *,
+    connections: int,
+    reuse: bool,
 ) -> Iterator[ResolvedModel]:
-    """The original as a GGUF on this machine, until the block ends well."""
-    from app.cli.converting import shown
+    """The original as a GGUF on this machine, of ``outtype`` where it is converted, until the block ends
+    well."""
     from app.converting import converted
-    from app.hub.original import paths_in, provenance_of
+    from app.hub.original import arriving, fetched, paths_in, provenance_of
     from app.hub.pull import source_of
     from app.models import ResolvedModel
 
-    repo = original.repo
-    with _fetched(front, hub, store, original, connections, reuse) as folder:
-        if not original.converts:
-            yield ResolvedModel(repo.repo, paths_in(folder, original.files), source=source_of(hub, repo))
-            return
-        listening = partial(shown, front, f"converting {repo.repo}:")
-        with converted(store, folder, listening, provenance_of(hub, repo)) as path:
-            yield ResolvedModel(repo.repo, (path,), source=source_of(hub, repo))
+    known, where = provenance_of(hub, original.repo), source_of(hub, original.repo)
+    with ExitStack() as stack:
+        with _listening(front, original) as show:
+            paths: tuple[Path, ...]
+            if original.converts:
+                arrival = arriving(hub, store, original, show, connections=connections, reuse=reuse)
+                folder, shards = stack.enter_context(arrival)
+                made = converted(store, folder, lambda: nullcontext(show.converting), known, shards, outtype)
+                paths = (stack.enter_context(made),)
+            else:
+                whole = fetched(hub, store, original, show, connections=connections, reuse=reuse)
+                paths = paths_in(stack.enter_context(whole), original.files)
+        yield ResolvedModel(original.repo.repo, paths, source=where)
 
 
 @contextmanager
-def _fetched(
-    front: Front, hub: Hub, store: Store, original: Original, connections: int, reuse: bool
-) -> Iterator[Path]:
-    from contextlib import ExitStack
-
+def _listening(front: Front, original: Original) -> Iterator[Show]:
+    """Says what comes, and shows how far it is until the block ends."""
     from app.cli.again import again
     from app.cli.pull import interrupted
     from app.cli.pull_progress import Show
     from app.cli.text import format_bytes, plural
-    from app.hub.original import fetched
 
     repo = original.repo
     front.out.note(
         f"Pulling {repo.repo}: {plural(len(original.files), 'file')}, {format_bytes(original.size)}, "
         f"licence {repo.license or 'not stated'}."
     )
-    with ExitStack() as stack:
-        with front.out.bars() as bars:
-            show = Show(front, bars)
-            try:
-                folder = stack.enter_context(
-                    fetched(hub, store, original, show, connections=connections, reuse=reuse)
-                )
-            except KeyboardInterrupt:
-                interrupted(front, show, again(front))
-                raise
-        yield folder
+    with front.out.bars() as bars:
+        show = Show(front, bars)
+        try:
+            yield show
+        except KeyboardInterrupt:
+            interrupted(front, show, again(front))
+            raise
 
 
 def _kept(store: Store, found: ResolvedModel) -> ResolvedModel:
@@ -160,12 +171,32 @@ def _kept(store: Store, found: ResolvedModel) -> ResolvedModel:
     return ResolvedModel(manifest.name, store.paths(manifest), manifest)
 
 
-def _say_disk(front: Front, original: Original, result: int) -> None:
-    """What all of it takes on the disk at its peak."""
-    from app.cli.text import format_bytes
+def working_type(
+    front: Front,
+    store: Store,
+    sketch: Outline,
+    result_bytes: int,
+    outline_as: Callable[[OutType], Outline],
+) -> OutType | None:
+    """The type of the GGUF to work with: the weights' own, None, or Q8_0 where the disk is too small for it.
 
-    copies = original.size if original.converts else 0
+    Says what all of it takes. Raises :class:`app.errors.NotEnoughDisk`.
+    """
+    from app.cli.text import format_bytes
+    from app.errors import NotEnoughDisk
+    from app.store import disk
+
+    free = disk.free_bytes(store.home) + disk.used_bytes(store.work)
+    outtype: OutType | None = None
+    if sketch.working_bytes and sketch.disk_bytes(result_bytes) > free:
+        outtype, sketch = "q8_0", outline_as("q8_0")
+        front.out.note(f"The disk has {format_bytes(free)} free: the weights are kept in Q8_0 meanwhile.")
+    needed = sketch.disk_bytes(result_bytes)
+    if needed > free:
+        raise NotEnoughDisk(store.home, needed_bytes=needed, free_bytes=free)
     front.out.note(
-        f"It takes up to {format_bytes(original.size + copies + 2 * result)} of disk on the way"
-        f"{' (files, their GGUF, the result)' if copies else ''}, and {format_bytes(result)} in the end."
+        f"It takes up to {format_bytes(needed)} of disk on the way"
+        f"{' (a part of its files, their GGUF, the result)' if sketch.working_bytes else ''}, "
+        f"and {format_bytes(result_bytes)} in the end."
     )
+    return outtype

@@ -13,6 +13,7 @@ from app.cli.text import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from app.hub.pull import Event, FileEvent
+    from quant.progress import Event as Progress
 
 JSON_SECONDS = 0.5
 
@@ -34,6 +35,7 @@ class Show:
     def __call__(self, event: Event) -> None:
         from app.hub.pull import FileEvent, FoundEvent, PlannedEvent, ReadingEvent
 
+        self._front.out.hear(event)
         if isinstance(event, FileEvent):
             self._file(event)
         elif isinstance(event, PlannedEvent):
@@ -65,6 +67,16 @@ class Show:
             self._pace.at(event.done_bytes)
             self._bars.show(TOTAL, event.done_bytes, event.total_bytes, "another localq fetches this")
             self._say_now_and_then({"event": "waiting", **self._figures(event.done_bytes, event.total_bytes)})
+
+    def converting(self, event: Progress) -> None:
+        """Listens to the conversion of what comes."""
+        from quant.progress import PhaseEvent, WarningEvent
+
+        self._front.out.hear(event)
+        if isinstance(event, PhaseEvent):
+            self._bars.show("GGUF", event.done, event.total)
+        elif isinstance(event, WarningEvent):
+            self._front.out.warn(event.message)
 
     def _file(self, event: FileEvent) -> None:
         self.kept_bytes = event.done_bytes

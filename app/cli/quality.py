@@ -265,14 +265,19 @@ def by_layer(tensors: Sequence[TensorFacts]) -> list[tuple[str, float]]:
     layers: dict[str, list[TensorFacts]] = {}
     for tensor in tensors:
         if tensor.error is not None:
-            parts = tensor.name.split(".")
-            key = f"layer {parts[1]}" if parts[0] == "blk" and len(parts) > 2 else parts[0]
-            layers.setdefault(key, []).append(tensor)
+            layers.setdefault(layer_of(tensor.name), []).append(tensor)
+    return [(key, mean_error(layers[key])) for key in sorted(layers, key=layer_place)]
 
-    def place(key: str) -> tuple[int, int]:
-        if not key.startswith("layer "):
-            return (2 if key.startswith("output") else 0), 0
-        number = key.removeprefix("layer ")
-        return 1, int(number) if number.isdecimal() else 0
 
-    return [(key, mean_error(layers[key])) for key in sorted(layers, key=place)]
+def layer_of(tensor: str) -> str:
+    """``layer 3``; for a tensor outside of the layers the beginning of its name."""
+    parts = tensor.split(".")
+    return f"layer {parts[1]}" if parts[0] == "blk" and len(parts) > 2 else parts[0]
+
+
+def layer_place(layer: str) -> tuple[int, int]:
+    """Sorts layers: the embedding before them, the output behind."""
+    if not layer.startswith("layer "):
+        return (2 if layer.startswith("output") else 0), 0
+    number = layer.removeprefix("layer ")
+    return 1, int(number) if number.isdecimal() else 0

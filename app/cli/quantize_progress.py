@@ -51,6 +51,7 @@ class Show:
     def __call__(self, event: Event) -> None:
         from quant.progress import PhaseEvent, PlannedEvent, TensorEvent
 
+        self._front.out.hear(event)
         if isinstance(event, PhaseEvent):
             self._say_resumed()
             share = event.done / event.total if event.total else 1.0

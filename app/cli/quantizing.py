@@ -107,7 +107,7 @@ def make(
     *,
     no_speed: bool,
     verbose: bool,
-) -> None:
+) -> Made:
     """Quantizes ``found``, proves what was fitted to a memory, and prints original beside quantized.
 
     Raises what :func:`plan_request` and :func:`run` raise.
@@ -125,6 +125,7 @@ def make(
         speeds = measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths)
     document, blocks = closing(found, made, speeds)
     front.out.result(document, *blocks, quiet=[made.name])
+    return made
 
 
 def plan_request(

@@ -42,7 +42,8 @@ def proposing(
     for entry in smaller_relatives(name, weights)[:MOST_ASKED]:
         try:
             with front.out.progress(f"looking at {entry.name}"), store.scratch() as scratch:
-                plan(outline(hub, find_original(hub, original_of(CatalogReference(entry.name))), scratch))
+                original = find_original(hub, original_of(CatalogReference(entry.name)))
+                plan(outline(hub, original, scratch).headers)
         except (DoesNotFit, AppError, QuantError):
             continue  # too large as well, or not to be had: the next one
         assert front.model is not None

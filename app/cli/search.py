@@ -45,7 +45,8 @@ def command(
     """Find models on the Hugging Face Hub whose names hold WORDS; without words, list the catalog.
 
     What fits is judged from sizes and headers, which are read on the Hub: of the quantizations that fit, the
-    largest is named. --quiet prints the repositories alone.
+    largest is named. Nats (divergence from the original) and speed are foreseen, for the best file of that
+    size that localq would make. --quiet prints the repositories alone.
     """
     from app.cli.output import Table
 
@@ -53,6 +54,7 @@ def command(
     if not words:
         _catalog(front)
         return
+    from app.cli.fitting import speeds_here
     from app.cli.text import format_bytes, format_parameters
     from app.hub.api import Hub
     from app.hub.search import search
@@ -65,6 +67,7 @@ def command(
             " ".join(words),
             machine,
             settings,
+            speeds_here(settings),
             gguf=gguf,
             sort=sort,
             limit=limit,
@@ -79,14 +82,26 @@ def command(
             result.architecture or "?",
             (result.license or "not stated") + (", gated" if result.gated else ""),
             format_parameters(result.downloads),
+            f"{result.nats:.2g}" if result.nats is not None else "?",
+            f"{result.tokens_per_second:.0f}" if result.tokens_per_second is not None else "?",
             result.verdict,
         )
         for result in shown
     ]
-    header = ("REPOSITORY", "WEIGHTS", "SIZE", "ARCHITECTURE", "LICENCE", "DOWNLOADS", "FITS HERE")
+    header = (
+        "REPOSITORY",
+        "WEIGHTS",
+        "SIZE",
+        "ARCHITECTURE",
+        "LICENCE",
+        "DOWNLOADS",
+        "NATS",
+        "TOK/S",
+        "FITS HERE",
+    )
     front.out.result(
         {"available_bytes": machine.memory.available, "results": [document(result) for result in shown]},
-        *([Table(header, rows, right=frozenset({1, 2, 5}))] if rows else []),
+        *([Table(header, rows, right=frozenset({1, 2, 5, 6, 7}))] if rows else []),
         quiet=[result.repo for result in shown],
     )
     if not rows:

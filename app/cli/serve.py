@@ -85,6 +85,12 @@ DEFAULT_PORT = 11435
     help="Requests that may wait; the next one is told to come again.",
 )
 @click.option(
+    "--prefix-cache",
+    type=options.Size(),
+    metavar="SIZE",
+    help="Keep what was computed of long system prompts on the disk, in files of SIZE at most, such as 2G.",
+)
+@click.option(
     "--install-service",
     is_flag=True,
     help="Write a user service that runs this command, and say how to start it.",
@@ -107,6 +113,7 @@ def command(
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
     queue: int,
+    prefix_cache: int | None,
     install_service: bool,
     context: int | None,
     threads: int | None,
@@ -129,7 +136,7 @@ def command(
     from app.server.guard import Access
     from app.server.keys import KeyFile, make_ring
     from app.server.limits import Limits
-    from app.server.pool import ModelPool
+    from app.server.pool import ModelPool, Prefixes
     from app.server.running import announced
     from app.server.serve import ServeOptions, Tls, listen, serve
 
@@ -161,6 +168,7 @@ def command(
             gpu_layers=-1 if gpu_layers == "auto" else gpu_layers,
             ttl_seconds=ttl,
             force=force,
+            prefixes=Prefixes(store.home / "prefixes", prefix_cache) if prefix_cache else None,
         )
 
     with (
@@ -270,7 +278,7 @@ def logging_to(stream: Any, quiet: bool) -> Iterator[None]:
 
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Safe("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("localq.server")
+    logger = logging.getLogger("localq")
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.addHandler(handler)
     logger.propagate = False

@@ -14,13 +14,14 @@ from app.hub.api import Hub, RemoteFile, RemoteRepo
 from app.hub.choose import candidates, choose
 from app.hub.download import CONNECTIONS
 from app.hub.headers import remote_gguf_header
-from app.hub.pull import Listener, fetching
+from app.hub.pull import Fetch, Listener, fetching
 from app.hub.ranges import RangeReader
 from app.hub.reference import HubReference
 from app.hub.retry import patiently
 from app.store import Store
-from quant.convert.convert import write_outline
+from quant.convert.convert import OutType, write_outline
 from quant.convert.metadata import Provenance
+from quant.convert.shards import Shards
 from quant.files.work import open_work, work_key
 from runtime.errors import GgufError
 from runtime.gguf import GgufHeader, open_gguf
@@ -31,7 +32,8 @@ CONFIG: Final = "config.json"
 DOCUMENTS: Final = (".json", ".jinja", ".model", ".txt")
 MAX_DOCUMENT_BYTES: Final = 128 << 20
 MAX_HEADER_BYTES: Final = 16 << 20
-_WEIGHTS: Final = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+WEIGHTS: Final = ".safetensors"
+_MODEL: Final = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _POOLING: Final = "1_Pooling/config.json"
 
 
@@ -56,7 +58,7 @@ def find_original(hub: Hub, reference: HubReference) -> Original:
     """
     repo = hub.repo(reference)
     if reference.quant is None and reference.file is None:
-        weights = [file for file in repo.files if _WEIGHTS.fullmatch(file.path)]
+        weights = [file for file in repo.files if _MODEL.fullmatch(file.path)]
         if weights and any(file.path == CONFIG for file in repo.files):
             return Original(repo, (*_documents(repo), *weights), converts=True)
         models = candidates(repo.files)
@@ -93,39 +95,66 @@ def provenance_of(hub: Hub, repo: RemoteRepo) -> Provenance:
     )
 
 
-def outline(hub: Hub, original: Original, scratch: Path) -> list[GgufHeader]:
-    """The headers that the model has as GGUF, without its weights: they are read by ranges, or made in
-    ``scratch`` of the repository's own.
+@dataclass(frozen=True)
+class Outline:
+    """What is known of an original before its weights are fetched."""
+
+    headers: tuple[GgufHeader, ...]
+    """Those that it has as GGUF."""
+    window_bytes: int
+    """Of the fetched files that are on the disk at once: all of a GGUF, of safetensors a few."""
+    working_bytes: int
+    """Of the GGUF that is made of safetensors, to work with; else 0."""
+
+    def disk_bytes(self, result_bytes: int) -> int:
+        """The most that making a file of ``result_bytes`` of it takes: both times the result is there twice,
+        while it is copied into the store."""
+        if not self.working_bytes:
+            return self.window_bytes + 2 * result_bytes
+        return self.working_bytes + max(self.window_bytes, 2 * result_bytes)
+
+
+def outline(hub: Hub, original: Original, scratch: Path, outtype: OutType | None = None) -> Outline:
+    """Reads headers by ranges, and makes that of the GGUF of ``outtype`` in ``scratch`` where there is none.
 
     Raises what converting raises before it begins, and what asking the Hub raises.
     """
     if not original.converts:
         try:
-            return [remote_gguf_header(hub, original.repo, file) for file in original.files]
+            headers = [remote_gguf_header(hub, original.repo, file) for file in original.files]
         except GgufError as error:
             raise NoSuchChoice(
                 original.repo.repo, str(error), next_command="localq search WORDS --gguf"
             ) from error
+        return Outline(tuple(headers), original.size, 0)
     folder = scratch / "repository"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for file in original.files:
         path = folder / file.path
         path.parent.mkdir(exist_ok=True)
-        reader = RangeReader(hub, original.repo.repo, original.repo.commit, file)
+        if not path.exists():
+            _write_outline_of(hub, original, file, path)
+    path = scratch / f"outline-{outtype}.gguf"
+    window = write_outline(folder, path, outtype)
+    return Outline((open_gguf(path),), window, path.stat().st_size)
 
-        def read(start: int, end: int, reader: RangeReader = reader) -> bytes:
-            return patiently(lambda: reader.read(start, end), hub.patience)
 
-        with path.open("xb") as out:
-            if file.name.endswith(".safetensors") and file.size > 8:
-                length = int.from_bytes(read(0, 8), "little")
-                out.write(read(0, min(8 + min(length, MAX_HEADER_BYTES), file.size)))
-                out.truncate(file.size)  # a hole in the place of the weights
-            elif file.size:
-                out.write(read(0, file.size))
-    path = scratch / "outline.gguf"
-    write_outline(folder, path)
-    return [open_gguf(path)]
+def _write_outline_of(hub: Hub, original: Original, file: RemoteFile, path: Path) -> None:
+    """The file itself; of weights the header, and a hole behind it."""
+    reader = RangeReader(hub, original.repo.repo, original.repo.commit, file)
+
+    def read(start: int, end: int) -> bytes:
+        return patiently(lambda: reader.read(start, end), hub.patience)
+
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("wb") as out:
+        if file.name.endswith(WEIGHTS) and file.size > 8:
+            length = int.from_bytes(read(0, 8), "little")
+            out.write(read(0, min(8 + min(length, MAX_HEADER_BYTES), file.size)))
+            out.truncate(file.size)
+        elif file.size:
+            out.write(read(0, file.size))
+    temporary.replace(path)
 
 
 @contextmanager
@@ -138,28 +167,91 @@ def fetched(
     connections: int = CONNECTIONS,
     reuse: bool = True,
 ) -> Iterator[Path]:
-    """A folder with the files of ``original``, until the block ends well.
+    """A folder with the files of the GGUF ``original``, until the block ends well.
 
     What was fetched is kept where the block fails, and the next call goes on with it; ``localq gc`` removes
     it. Raises what fetching raises.
     """
-    repo = original.repo
-    key = work_key(["original", hub.base, repo.repo, repo.commit, [file.path for file in original.files]])
+    repo, files = original.repo, original.files
     with (
-        fetching(hub, store, repo, original.files, listener, connections=connections, reuse=reuse) as fetch,
-        open_work(store.work, key, "repository") as work,
+        fetching(hub, store, repo, files, listener, connections=connections, reuse=reuse) as fetch,
+        open_work(store.work, _key(hub, original), "repository") as work,
     ):
-        folder = work.part
-        for file in original.files:
-            arrival = fetch.bring(file)
-            link = folder / file.path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(arrival.path)
-        yield folder
-        for file in original.files:
+        for file in files:
+            _link(work.part / file.path, fetch.bring(file).path)
+        yield work.part
+        for file in files:
             fetch.drop(file)
         work.remove()
+
+
+@contextmanager
+def arriving(
+    hub: Hub,
+    store: Store,
+    original: Original,
+    listener: Listener,
+    *,
+    connections: int = CONNECTIONS,
+    reuse: bool = True,
+) -> Iterator[tuple[Path, Shards]]:
+    """A folder with the documents of the safetensors ``original`` and the headers of its weights, and what
+    brings these when they are needed, until the block ends well.
+
+    What was fetched is kept where the block fails. Raises what fetching raises.
+    """
+    repo, files = original.repo, original.files
+    with (
+        fetching(
+            hub, store, repo, files, listener, connections=connections, reuse=reuse, together=False
+        ) as fetch,
+        open_work(store.work, _key(hub, original), "repository") as work,
+    ):
+        weights = {}
+        for file in files:
+            path = work.part / file.path
+            if file.name.endswith(WEIGHTS):
+                weights[path.absolute()] = file
+                if not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    _write_outline_of(hub, original, file, path)
+            else:
+                _link(path, fetch.bring(file).path)
+        yield work.part, _Arriving(fetch, weights)
+        for file in files:
+            fetch.drop(file)
+        work.remove()
+
+
+class _Arriving:
+    """Weight files of a :class:`Fetch`, by the paths of their headers."""
+
+    def __init__(self, fetch: Fetch, files: dict[Path, RemoteFile]) -> None:
+        self._fetch = fetch
+        self._files = files
+        self._here: dict[Path, Path] = {}
+
+    def bring(self, path: Path) -> Path:
+        if path not in self._here:
+            self._here[path] = self._fetch.bring(self._files[path]).path
+        return self._here[path]
+
+    def drop(self, path: Path) -> None:
+        if path in self._here:
+            self._fetch.drop(self._files[path])
+        else:
+            self._fetch.pass_over(self._files[path])
+
+
+def _key(hub: Hub, original: Original) -> str:
+    repo = original.repo
+    return work_key(["original", hub.base, repo.repo, repo.commit, [file.path for file in original.files]])
+
+
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
 
 
 def paths_in(folder: Path, files: Sequence[RemoteFile]) -> tuple[Path, ...]:

@@ -51,13 +51,13 @@ class Part:
         except BaseException:
             os.close(self.fd)
             raise
+        self._fds: tuple[int, ...] = (self.fd, self._log_fd)
 
     def leave(self) -> None:
         """Closes the files; a folder in which nothing of worth lies is cleared away."""
         if not self.done_bytes:
             self.remove()
-        os.close(self.fd)
-        os.close(self._log_fd)
+        self._close()
 
     @property
     def done_bytes(self) -> int:
@@ -116,8 +116,14 @@ class Part:
             raise disk.failure("shorten", self.data, error) from error
 
     def remove(self) -> None:
-        """Clears the folder away."""
+        """Clears the folder away, and frees its room on the disk."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._close()
+
+    def _close(self) -> None:
+        open_fds, self._fds = self._fds, ()
+        for fd in open_fds:
+            os.close(fd)
 
     def _set(self, index: int, mark: int) -> None:
         self._marks[index] = mark

@@ -100,6 +100,7 @@ class Fetch:
         listener: Listener,
         connections: int,
         reuse: bool,
+        together: bool,
     ) -> None:
         self._hub = hub
         self._store = store
@@ -117,7 +118,7 @@ class Fetch:
         missing = [file for file in files if file.key not in self._found]
         to_fetch = sum(file.size - parts[file.key].done_bytes for file in missing)
         free = disk.free_bytes(store.home)
-        if missing and to_fetch + RESERVE_BYTES > free:
+        if together and missing and to_fetch + RESERVE_BYTES > free:
             raise NotEnoughDisk(store.home, needed_bytes=to_fetch + RESERVE_BYTES, free_bytes=free)
         listener(PlannedEvent(tuple(files), self._total, to_fetch, free))
 
@@ -135,6 +136,10 @@ class Fetch:
             self._found[file.key] = arrival
         self._done += file.size
         return arrival
+
+    def pass_over(self, file: RemoteFile) -> None:
+        """Counts a file as done that nobody needs any more."""
+        self._done += file.size
 
     def drop(self, file: RemoteFile) -> None:
         """Removes what was downloaded of a file, which is needed no more."""
@@ -184,10 +189,12 @@ def fetching(
     *,
     connections: int = CONNECTIONS,
     reuse: bool = True,
+    together: bool = True,
 ) -> Iterator[Fetch]:
     """Locks ``files`` for this process, looks for them on this machine, and checks the room on the disk.
 
-    With ``reuse`` a file that another program has is linked. Raises :class:`NotEnoughDisk`.
+    With ``reuse`` a file that another program has is linked. ``together`` means that all files will be there
+    at once; else the caller looks after the room. Raises :class:`NotEnoughDisk`.
     """
     total = sum(file.size for file in files)
 
@@ -195,7 +202,7 @@ def fetching(
         listener(WaitingEvent(min(total, sum(here.values())), total))
 
     with open_parts(store.work, {file.key: file.size for file in files}, on_wait) as parts:
-        yield Fetch(hub, store, repo, files, parts, listener, connections, reuse)
+        yield Fetch(hub, store, repo, files, parts, listener, connections, reuse, together)
 
 
 def pull_model(

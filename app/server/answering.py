@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
 from app.server.conversation import Prepared, Spoken, Talk, prepare, speak
-from app.server.endpoint import Call
+from app.server.endpoint import Call, named_frames
 from app.server.pool import Model
 
 
@@ -67,3 +67,38 @@ async def begin(call: Call, name: str | None, prepared_for: Callable[[Model], Pr
     except BaseException:
         await held.aclose()
         raise
+
+
+class Writer(Protocol):
+    """Makes a wire's events of the pieces of one answer."""
+
+    def begin(self) -> Iterable[Any]: ...
+
+    def take(self, spoken: Spoken) -> Iterable[Any]: ...
+
+    def end(self) -> Iterable[Any]: ...
+
+
+async def write(answers: Answers, writer: Writer) -> None:
+    """Give an answer to a writer, for one that is sent as a whole."""
+    async with answers:
+        async for spoken in answers.spoken():
+            for _ in writer.take(spoken):
+                pass
+
+
+async def written(
+    answers: Answers, writer: Writer, ended: Callable[[], object] = lambda: None
+) -> AsyncGenerator[bytes, None]:
+    """The events of an answer as they come; ``ended`` is called before the last of them is sent."""
+    async with answers:
+        begun = False
+        async for spoken in answers.spoken():
+            if not begun:
+                begun = True
+                yield named_frames(writer.begin())
+            if events := named_frames(writer.take(spoken)):
+                yield events
+        last = named_frames(writer.end())
+        ended()
+        yield last

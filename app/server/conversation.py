@@ -26,8 +26,11 @@ from runtime.engine.messages import (
     TokenEvent,
     TokenLogprob,
 )
+from runtime.engine.slot import common_prefix
 from runtime.errors import EngineError, InvalidRequest, LocalqError, PromptTooLong
 
+LONG_HEAD = 1000
+"""Characters: shorter system prompts are not worth a file."""
 Choice = Literal["none", "auto", "required"]
 
 
@@ -42,6 +45,9 @@ class EngineLike(Protocol):
 
     @property
     def info(self) -> ModelInfo: ...
+
+    @property
+    def keeps_prefixes(self) -> bool: ...
 
     def submit(self, prompt: Prompt | Sequence[int], **options: Any) -> Generating: ...
 
@@ -128,6 +134,8 @@ def prepare(engine: EngineLike, talk: Talk) -> Prepared:
         if talk.callable is None or tool["function"]["name"] in talk.callable
     }
     prompt, dropped = rendered(engine, family, talk)
+    if engine.keeps_prefixes:
+        prompt = with_head(engine, family, talk, prompt)
     thinking = opens_reasoning(prompt.text, family)
     grammar = talk.wanted.grammar
     controls = frozenset(engine.info.control_texts)
@@ -151,24 +159,38 @@ def prepare(engine: EngineLike, talk: Talk) -> Prepared:
     )
 
 
+def with_head(engine: EngineLike, family: Family, talk: Talk, prompt: Prompt) -> Prompt:
+    """The prompt, with the length of what others of the same system prompt and tools begin with.
+
+    Two conversations that have nothing else in common are rendered to see it.
+    """
+    system = [message for message in talk.messages if message["role"] in ("system", "developer")]
+    if len(prompt.text) < LONG_HEAD or not (system or talk.tools):
+        return prompt
+    others = [render(engine, family, talk, [*system, {"role": "user", "content": said}]) for said in "ab"]
+    head = min(common_prefix(prompt.text, other.text) for other in others)
+    return msgspec.structs.replace(prompt, head=head)
+
+
+def render(engine: EngineLike, family: Family, talk: Talk, messages: list[dict[str, Any]]) -> Prompt:
+    """Some messages, with a conversation's tools."""
+    tools: list[dict[str, Any]] | None = talk.tools if talk.choice != "none" else None
+    if not family.taught:
+        messages, tools = with_instructions(messages, tools or []), None
+    return engine.render(messages, tools=tools or None, variables=talk.variables or None)
+
+
 def rendered(engine: EngineLike, family: Family, talk: Talk) -> tuple[Prompt, int]:
     """The prompt, and how many of the oldest turns it leaves out."""
-
-    def render(messages: list[dict[str, Any]]) -> Prompt:
-        tools: list[dict[str, Any]] | None = talk.tools if talk.choice != "none" else None
-        if not family.taught:
-            messages, tools = with_instructions(messages, tools or []), None
-        return engine.render(messages, tools=tools or None, variables=talk.variables or None)
-
     if not talk.truncates:
-        return render(talk.messages), 0
+        return render(engine, family, talk, talk.messages), 0
     head = [message for message in talk.messages if message["role"] in ("system", "developer")]
     turns = [message for message in talk.messages if message["role"] not in ("system", "developer")]
     starts = [at for at, message in enumerate(turns) if message["role"] == "user"] or [0]
     room = engine.info.context_tokens - 1 - min(talk.wanted.max_tokens or 0, engine.info.context_tokens // 4)
 
     def fits(start: int) -> Prompt | None:
-        prompt = render([*head, *turns[start:]])
+        prompt = render(engine, family, talk, [*head, *turns[start:]])
         return prompt if len(engine.tokenize(prompt)) <= room else None
 
     if starts[0] != 0:
@@ -182,7 +204,7 @@ def rendered(engine: EngineLike, family: Family, talk: Talk) -> tuple[Prompt, in
         else:
             best, high = (prompt, starts[middle]), middle - 1
     if best is None:
-        tokens = len(engine.tokenize(render([*head, *turns[starts[-1] :]])))
+        tokens = len(engine.tokenize(render(engine, family, talk, [*head, *turns[starts[-1] :]])))
         raise PromptTooLong(
             f"the newest turn alone has {tokens} tokens",
             prompt_tokens=tokens,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -293,6 +293,13 @@ async def client_leaves(receive: Receive) -> None:
 def frame(value: Any) -> bytes:
     """One server-sent event."""
     return b"data: " + encoder.encode(value) + b"\n\n"
+
+
+def named_frames(events: Iterable[Any]) -> bytes:
+    """Events as Anthropic's wire and the responses have them: with their ``type`` in a line of its own."""
+    return b"".join(
+        b"event: " + event.type.encode() + b"\ndata: " + encoder.encode(event) + b"\n\n" for event in events
+    )
 
 
 DONE = b"data: [DONE]\n\n"

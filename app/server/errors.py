@@ -70,10 +70,11 @@ def refusal_of(error: Exception) -> Refusal:
         case msgspec.ValidationError():
             return wrong_shape(error)
         case PromptTooLong():
+            about = "at least " if error.at_least else ""
             return Refusal(
                 400,
                 f"This model's maximum context length is {error.context_tokens} tokens, and the prompt has "
-                f"{error.prompt_tokens}; shorten it, or start the server with a longer --ctx.",
+                f"{about}{error.prompt_tokens}; shorten it, or start the server with a longer --ctx.",
                 code="context_length_exceeded",
                 param="messages",
             )

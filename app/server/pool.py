@@ -13,7 +13,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from app.server.admission import Admission, Gate
 from app.server.catalog import Catalog, Offered
@@ -34,6 +37,14 @@ AHEAD = 2
 """Requests for each slot that the engine has at once: it places them well when it knows several."""
 
 log = logging.getLogger("localq.server")
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Where long system prompts are kept for the next process, and how many bytes they may take there."""
+
+    folder: Path
+    nbytes: int
 
 
 @dataclass(eq=False)
@@ -70,6 +81,7 @@ class ModelPool:
         gpu_layers: int = 0,
         ttl_seconds: float | None = None,
         force: bool = False,
+        prefixes: Prefixes | None = None,
         machine: Callable[..., Machine] = this_machine,
     ) -> None:
         self.catalog = catalog
@@ -80,6 +92,7 @@ class ModelPool:
         self._gpu_layers = gpu_layers
         self._ttl = ttl_seconds
         self._force = force
+        self._prefixes = prefixes
         self._machine = machine
         self._changing = asyncio.Lock()
         self._freed = asyncio.Event()
@@ -149,7 +162,7 @@ class ModelPool:
         started = time.monotonic()
         self.loading = offered.name
         try:
-            engine = self._open_engine(plan.config, None)
+            engine = self._open_engine(self._with_prefixes(plan.config), None)
             try:
                 info = await asyncio.to_thread(engine.start)
             except BaseException:
@@ -171,6 +184,12 @@ class ModelPool:
             format_bytes(plan.total),
         )
         return model
+
+    def _with_prefixes(self, config: EngineConfig) -> EngineConfig:
+        kept = self._prefixes
+        if kept is None:
+            return config
+        return msgspec.structs.replace(config, prefix_folder=str(kept.folder), prefix_bytes=kept.nbytes)
 
     def _plan(self, offered: Offered) -> MemoryPlan:
         return plan_serving(

@@ -158,3 +158,16 @@ def failure(action: str, path: Path, error: OSError, *, needed_bytes: int = 1) -
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NotEnoughDisk(path, needed_bytes=max(1, needed_bytes), free_bytes=free_bytes(path))
     return DiskFailed(action, path, error)
+
+
+def used_bytes(folder: Path) -> int:
+    """What the files in ``folder`` take of the disk; links and what vanishes meanwhile not counted."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                status = Path(root, name).lstat()
+            except FileNotFoundError:
+                continue
+            total += status.st_blocks * 512 if S_ISREG(status.st_mode) else 0
+    return total

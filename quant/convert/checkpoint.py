@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -66,6 +67,26 @@ class Checkpoint:
     def file(self, path: Path) -> int:
         """The descriptor of one of ``paths``."""
         return self._fds[path]
+
+    def read_from(self, path: Path, actual: Path) -> None:
+        """Read the tensors of ``path`` from the file ``actual`` from now on.
+
+        Raises :class:`CheckpointDamaged` (``changed``) unless its header is that of ``path``.
+        """
+        found = {name: replace(tensor, path=path) for name, tensor in read_header(actual).items()}
+        if found != {name: tensor for name, tensor in self.tensors.items() if tensor.path == path}:
+            raise CheckpointDamaged(path, "changed", "has another header than the one that was read first")
+        fd = os.open(actual, os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(fd, self._fds[path], inheritable=False)
+        os.close(fd)
+        self._identities[path] = file_identity(self._fds[path])
+
+    def release(self, path: Path) -> None:
+        """Let go of the file whose tensors are read no more, so that removing it frees the disk."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(fd, self._fds[path], inheritable=False)
+        os.close(fd)
+        self._identities[path] = file_identity(self._fds[path])
 
     def require_unchanged(self) -> None:
         """Raises :class:`CheckpointDamaged` (``changed``) if a file was written to meanwhile."""

@@ -24,6 +24,7 @@ from quant.convert.metadata import Provenance, general_keys, loadable, title_of
 from quant.convert.produce import is_copied, produce
 from quant.convert.recipe import TensorPlan, elements, plan_tensors
 from quant.convert.rope import read_rope
+from quant.convert.shards import Shards, stages, window_bytes, write_by_shard
 from quant.convert.tokenizers.read import read_tokenizer
 from quant.errors import OutputExists
 from quant.files.layout import FileLayout, lay_out
@@ -33,7 +34,7 @@ from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, igno
 
 ALIGNMENT: Final = 32
 RESERVE_BYTES: Final = 1 << 20
-OutType: TypeAlias = Literal["f32", "f16", "bf16"]
+OutType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0"]
 Publish: TypeAlias = Callable[[PartFile], None]
 """Gives a finished, validated file a place. It may move the file away; what is left is removed."""
 
@@ -65,13 +66,16 @@ def convert(
     replace: bool = False,
     on_event: OnEvent = ignore,
     publish: Publish | None = None,
+    shards: Shards | None = None,
 ) -> Converted:
     """Makes a GGUF at ``out`` of the model in ``folder``, or has ``publish`` place it.
 
     ``outtype`` is that of the matrices; None keeps what the repository has, and takes BF16 for what is stored
     in 8 bits. ``name`` is what the file calls the model. ``work`` is a folder for the file under way, on the
     disk of ``out``, and ``copies`` how often it will lie there for a while. ``on_event`` gets the progress in
-    bytes; what it raises, Ctrl-C included, ends the conversion, and nothing is published.
+    bytes; what it raises, Ctrl-C included, ends the conversion, and nothing is published. With ``shards`` the
+    weight files in ``folder`` are but headers: each is brought when its turn comes, and dropped; what is
+    finished outlives a failure, and the same call goes on with it.
 
     Raises :class:`CheckpointDamaged`, :class:`CannotConvert`, :class:`UnknownArchitecture`, :class:`NoRoom`,
     :class:`OutputExists`, :class:`WorkInUse`.
@@ -90,30 +94,38 @@ def convert(
         with open_work(parent, work_key([str(folder.resolve()), out.name, outtype]), out.name) as under_way:
             try:
                 with PartFile(under_way.part, layout) as part:
-                    _write(checkpoint, plan, part, on_event)
+                    if shards is None:
+                        _write(checkpoint, plan, part, on_event)
+                    else:
+                        write_by_shard(checkpoint, plan.recipes, part, under_way, shards, on_event)
                     part.zero_padding()
                     checkpoint.require_unchanged()
                     part.check()
                     part.sync()
                     (publish or partial(PartFile.publish, target=out, replace=replace))(part)
-            finally:
-                under_way.remove()
+            except BaseException:
+                if shards is None:
+                    under_way.remove()
+                raise
+            under_way.remove()
     return Converted(out, layout.size, architecture.name, len(plan.recipes), plan.left_out, warnings)
 
 
-def write_outline(folder: Path, out: Path) -> None:
+def write_outline(folder: Path, out: Path, outtype: OutType | None = None) -> int:
     """Writes what :func:`convert` would make to ``out``, with a hole in the place of all weights.
 
-    For whoever reads headers alone: no weight is read, and the file takes the room of its header. Raises what
-    :func:`convert` raises.
+    For whoever reads headers alone: no weight is read, and the file takes the room of its header. Returns the
+    most bytes of weight files that ``shards`` have at once. Raises what :func:`convert` raises.
     """
     config, architecture = read_model(folder)
     with Checkpoint(folder) as checkpoint:
-        plan = plan_tensors(config, architecture, checkpoint, None)
+        plan = plan_tensors(config, architecture, checkpoint, outtype.upper() if outtype else None)
         layout, _ = _lay_out(config, architecture, plan, None, None)
+        window = window_bytes(stages(plan.recipes, checkpoint.paths))
     with out.open("xb") as file:
         file.write(layout.header)
         file.truncate(layout.size)
+    return window
 
 
 def read_model(folder: Path) -> tuple[Config, Architecture]:

@@ -21,6 +21,7 @@ FILE_TYPES: Final = {
     "F32": LlamaFileType.ALL_F32,
     "F16": LlamaFileType.MOSTLY_F16,
     "BF16": LlamaFileType.MOSTLY_BF16,
+    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
 }
 QUANTIZATION_VERSION: Final = 2
 ORIGIN: Final = "localq.origin."

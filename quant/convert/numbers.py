@@ -8,11 +8,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from quant.encoders.nearest import nearest
+from quant.formats.registry import BY_NAME
+
 FLOATS: Final = ("F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64")
 """Types of safetensors that weights may have."""
 KEPT: Final = ("F32", "F16", "BF16")
 """Those that a GGUF has too."""
 
+_Q8_0: Final = BY_NAME["q8_0"]
 _BITS: Final[Mapping[str, Any]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -43,9 +47,14 @@ def decode(dtype: str, elements: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def encode(dtype: str, values: NDArray[np.float32]) -> NDArray[Any]:
-    """float32 as the nearest elements of ``dtype``, ties to even. Infinite where float16 is too narrow."""
+    """float32 as the nearest elements of ``dtype``, ties to even. Infinite where float16 is too narrow.
+
+    As Q8_0 rows [rows, columns] of finite values become their blocks' bytes, uint8 [rows, row_bytes].
+    """
     if dtype == "F32":
         return values
+    if dtype == "Q8_0":
+        return _Q8_0.pack(nearest(_Q8_0, values)).reshape(len(values), -1)
     if dtype == "F16":
         with np.errstate(over="ignore"):
             return values.astype(np.float16)

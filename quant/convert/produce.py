@@ -97,6 +97,10 @@ def _converted(
         values = values * recipe.scaling.of_rows(piece, scales, start, start + len(rows))
     if recipe.change.shift:
         values = values + np.float32(recipe.change.shift)
+    if recipe.dtype == "Q8_0" and not np.isfinite(values).all():
+        raise CheckpointDamaged(
+            piece.path, "not-a-number", f"has a weight in {piece.name} that is no finite number"
+        )
     encoded = encode(recipe.dtype, values)
     if recipe.dtype == "F16" and not np.isfinite(encoded).all() and np.isfinite(values).all():
         raise CannotConvert(

@@ -199,6 +199,8 @@ def _recipe(name: str, target: _Target, change: Change, scaling: Scaling, outtyp
     else:
         own = pieces[0].dtype if pieces[0].dtype in KEPT else "BF16"
         dtype = outtype or own
+        if shape[-1] % GGML_TYPES_BY_NAME[dtype].block_size:
+            dtype = own  # no whole blocks in a row
     return Recipe(_entry(name, dtype, shape), dtype, pieces, change, scaling)
 
 
@@ -230,4 +232,5 @@ def _order(recipe: Recipe) -> tuple[int, str]:
 def elements(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, int]]:
     """Each tensor and how many weights it holds."""
     for recipe in recipes:
-        yield recipe, recipe.entry.nbytes // GGML_TYPES_BY_NAME[recipe.dtype].block_bytes
+        kind = GGML_TYPES_BY_NAME[recipe.dtype]
+        yield recipe, recipe.entry.nbytes // kind.block_bytes * kind.block_size

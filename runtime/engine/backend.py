@@ -85,6 +85,18 @@ class Backend(Protocol):
     def reaches(self, sequence: int, length: int) -> bool:
         """Whether the cache can go back to the first ``length`` tokens of a sequence."""
 
+    def recall(self, sequence: int, prompt: Sequence[int], held: int) -> int:
+        """Bring a kept beginning of ``prompt`` that is longer than the ``held`` tokens which a sequence has.
+
+        Answers how many the sequence has then: none where that went wrong.
+        """
+
+    def keeps(self, head: Sequence[int]) -> bool:
+        """Whether :meth:`keep` would do anything for this beginning of a prompt."""
+
+    def keep(self, sequence: int, head: Sequence[int]) -> None:
+        """Keep the state of a sequence, which holds ``head`` and nothing else, for other processes."""
+
     def truncate(self, sequence: int, length: int) -> int:
         """Keep the first ``length`` tokens of a sequence; answers how many could be kept (or 0)."""
 

@@ -91,6 +91,11 @@ class Engine:
         life = self._life
         return life.pid if life is not None and not life.over else None
 
+    @property
+    def keeps_prefixes(self) -> bool:
+        """Whether ``Prompt.head`` is of use."""
+        return self._config.prefix_folder is not None
+
     def peak_memory_bytes(self) -> int:
         """The most memory that the living worker has had in use, resident file pages included."""
         return peak_memory_bytes(self._alive()[0].pid)

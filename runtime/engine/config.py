@@ -29,3 +29,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     gpu_layers: int = 0
     """Layers on a device, where llama.cpp was built with one; -1 = all."""
     mmap: bool = True
+    prefix_folder: str | None = None
+    """Where the state of long system prompts is kept for the next process; None = nowhere."""
+    prefix_bytes: int = 0
+    """What the files there may take, all models together."""

@@ -73,6 +73,7 @@ def error_of(event: FailedEvent) -> LocalqError:
             event.message,
             prompt_tokens=int(event.details.get("prompt_tokens") or 0),
             context_tokens=int(event.details.get("context_tokens") or 0),
+            at_least=bool(event.details.get("at_least")),
         )
     if event.code == "InvalidRequest":
         return errors.InvalidRequest(event.message, field=str(event.details.get("field")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ from runtime.engine.messages import (
     LoadFailed,
     LoadProgress,
     ModelInfo,
+    Notice,
     Question,
     Tokenized,
 )
@@ -30,6 +32,8 @@ from runtime.engine.wire import MAX_FRAME_BYTES, encode
 from runtime.errors import InvalidRequest, LocalqError, ModelLoadFailed, WorkerDied
 
 Receiver: TypeAlias = Callable[[Any], None]
+
+log = logging.getLogger("localq.engine")
 
 
 class Life:
@@ -96,6 +100,8 @@ class Life:
         match message:
             case LoadProgress(fraction=fraction):
                 self._on_progress(fraction)
+            case Notice(text=text):
+                log.warning("%s", text)
             case ModelInfo():
                 self._info = message
                 self._settled.set()

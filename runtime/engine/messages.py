@@ -56,6 +56,8 @@ class Prompt(msgspec.Struct, frozen=True):
     """Add the vocabulary's BOS (a rendered chat template brings its own)."""
     parse_special: bool = True
     """Read control tokens in ``text``; False for text that nobody vouches for."""
+    head: int = 0
+    """Characters of ``text`` before the conversation itself: worth keeping for others that begin so."""
 
 
 class Grammar(msgspec.Struct, frozen=True):
@@ -157,6 +159,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    disk_tokens: int = 0
+    """Of the cached ones, those whose state came from the disk."""
 
 
 class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -226,6 +230,12 @@ class LoadProgress(msgspec.Struct, frozen=True, tag=True):
     fraction: float
 
 
+class Notice(msgspec.Struct, frozen=True, tag=True):
+    """Worker -> front: something for the log, that no request has failed by."""
+
+    text: str
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Worker -> front, once: the model is loaded."""
 
@@ -278,6 +288,7 @@ FromWorker: TypeAlias = (
     | Detokenized
     | Embedded
     | LoadProgress
+    | Notice
     | ModelInfo
     | LoadFailed
 )

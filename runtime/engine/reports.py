@@ -20,6 +20,7 @@ def finished(job: Job, reason: EndReason, now: float) -> FinishedEvent:
             prompt_tokens=len(job.prompt),
             cached_tokens=job.cached_tokens,
             output_tokens=job.output_tokens,
+            disk_tokens=job.disk_tokens,
         ),
         timings=Timings(
             queue_seconds=job.admitted - job.arrived,
@@ -43,16 +44,20 @@ def cancelled_in_queue(request_id: int, prompt: Sequence[int], waited_seconds: f
 def failed(request_id: int, error: LocalqError) -> FailedEvent:
     """An error as it travels: its class's name, its message and its plain attributes."""
     details: dict[str, int | str | None] = {
-        key: value for key, value in vars(error).items() if isinstance(value, int | str)
+        key: int(value) if isinstance(value, bool) else value
+        for key, value in vars(error).items()
+        if isinstance(value, int | str)
     }
     return FailedEvent(id=request_id, code=type(error).__name__, message=str(error), details=details)
 
 
-def prompt_too_long(prompt_tokens: int, context_tokens: int) -> PromptTooLong:
+def prompt_too_long(prompt_tokens: int, context_tokens: int, *, at_least: bool = False) -> PromptTooLong:
     """The error with both numbers."""
+    about = "at least " if at_least else ""
     return PromptTooLong(
-        f"the prompt has {prompt_tokens} tokens, the context holds {context_tokens} and the answer needs at "
-        f"least one; shorten the prompt or choose a longer context",
+        f"the prompt has {about}{prompt_tokens} tokens, the context holds {context_tokens} and the answer "
+        f"needs at least one; shorten the prompt or choose a longer context",
         prompt_tokens=prompt_tokens,
         context_tokens=context_tokens,
+        at_least=at_least,
     )

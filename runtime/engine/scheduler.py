@@ -35,6 +35,7 @@ class Waiting(NamedTuple):
     prompt: Sequence[int]
     arrived: float
     constraint: Constraint | None
+    head: int = 0
 
 
 class Scheduler:
@@ -67,8 +68,12 @@ class Scheduler:
         prompt: Sequence[int],
         arrived: float | None = None,
         constraint: Constraint | None = None,
+        head: int = 0,
     ) -> None:
-        """Queue a request whose prompt has been tokenised; one that cannot fit fails at once."""
+        """Queue a request whose prompt has been tokenised; one that cannot fit fails at once.
+
+        The first ``head`` tokens are worth keeping for other conversations.
+        """
         limit = self._backend.context_tokens
         if not prompt:
             self._fail(request.id, EngineError("the prompt has no tokens; give at least one"))
@@ -76,7 +81,7 @@ class Scheduler:
             self._fail(request.id, prompt_too_long(len(prompt), limit))
         else:
             since = self._clock() if arrived is None else arrived
-            self._waiting.append(Waiting(request, prompt, since, constraint))
+            self._waiting.append(Waiting(request, prompt, since, constraint, head))
 
     def cancel(self, request_id: int) -> None:
         """End a request, waiting or running, with reason ``cancelled``; an unknown id has ended already."""
@@ -119,7 +124,7 @@ class Scheduler:
     def _admit(self) -> None:
         held: list[Waiting] = []
         while self._waiting:
-            request, prompt, arrived, constraint = self._waiting[0]
+            request, prompt, arrived, constraint, head = self._waiting[0]
             placement = place(
                 self.slots,
                 prompt,
@@ -151,6 +156,10 @@ class Scheduler:
             else:
                 self._backend.truncate(slot.index, 0)
                 reuse = self._backend.share(source.index, slot.index, reuse)
+            found, keep_at = reuse, 0
+            if head and request.cache_prompt:
+                reuse = self._backend.recall(slot.index, prompt, found)
+                keep_at = head if reuse < head and self._backend.keeps(prompt[:head]) else 0
             slot.cached = list(prompt[:reuse])
             slot.job = Job(
                 request,
@@ -161,6 +170,8 @@ class Scheduler:
                 text=TextStream(request.stop),
                 pending=prompt[reuse:],
                 cached_tokens=reuse,
+                disk_tokens=reuse if reuse > found else 0,
+                keep_at=keep_at,
             )
         self._waiting.extendleft(reversed(held))
         for entry in self._waiting:
@@ -208,6 +219,8 @@ class Scheduler:
         now = self._clock()
         for slot, job in short if first in short else [first]:
             count = min(room, len(job.pending))
+            if len(slot.cached) < job.keep_at:  # a pass ends where the head does
+                count = min(count, job.keep_at - len(slot.cached))
             if count > 0:
                 parts.append(make_part(slot, job, count))
                 job.last_read = now
@@ -222,6 +235,9 @@ class Scheduler:
             row += len(chunk.tokens)
             part.slot.cached.extend(chunk.tokens)
             job.pending = job.pending[len(chunk.tokens) :]
+            if len(part.slot.cached) == job.keep_at:
+                self._backend.keep(part.slot.index, part.slot.cached)
+                job.keep_at = 0
             if chunk.wants_logits:
                 try:
                     token = job.sampler.sample(row)

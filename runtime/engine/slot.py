@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from runtime.engine.backend import Chunk, Sampler
 from runtime.engine.messages import Request, TokenLogprob
@@ -25,6 +26,9 @@ class Job:
     text: TextStream
     pending: Sequence[int]
     cached_tokens: int
+    disk_tokens: int = 0
+    keep_at: int = 0
+    """Where the prompt's head ends, whose state is to be kept when it has been read; 0 = nowhere."""
     output_tokens: int = 0
     last_read: float = 0.0
     """When a chunk of its prompt last went into a pass."""
@@ -59,8 +63,8 @@ class Part:
     chunk: Chunk
 
 
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the common beginning of two token lists, by halving: the compares run in C."""
+def common_prefix(left: Sequence[Any], right: Sequence[Any]) -> int:
+    """Length of the common beginning of two token lists, or texts, by halving: the compares run in C."""
     low, high = 0, min(len(left), len(right))
     while low < high:  # the first ``low`` tokens are equal; the first difference is at ``high`` or before
         middle = (low + high + 1) // 2

@@ -11,7 +11,12 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from runtime.engine.backend import Constraint
 from runtime.engine.child import end_with
@@ -29,16 +34,19 @@ from runtime.engine.messages import (
     Load,
     LoadFailed,
     LoadProgress,
+    ModelInfo,
+    Notice,
     Prompt,
-    Question,
     Request,
     Shutdown,
     Tokenize,
     Tokenized,
     ToWorker,
 )
+from runtime.engine.prefixes import MIN_TOKENS, PrefixStore, identity_of
 from runtime.engine.reports import cancelled_in_queue, failed
 from runtime.engine.scheduler import Scheduler
+from runtime.engine.slot import common_prefix
 from runtime.engine.wire import Channel, encode
 from runtime.errors import EngineError, LocalqError, ModelLoadFailed
 
@@ -50,6 +58,7 @@ class Ready(NamedTuple):
     tokens: list[int] | LocalqError
     arrived: float
     constraint: Constraint | None = None
+    head: int = 0
 
 
 Work: TypeAlias = Cancel | Ready
@@ -58,15 +67,23 @@ Work: TypeAlias = Cancel | Ready
 class Worker:
     """Moves messages between the socket and the scheduler.
 
-    Four threads: one reads the socket, so that a cancel is heard at once; one tokenises prompts, in their
-    order; one compiles grammars; the main one computes, and is the only one that touches the contexts.
+    Five threads: one reads the socket, so that a cancel is heard at once; one tokenises prompts, in their
+    order; one answers questions about tokens; one compiles grammars; the main one computes, and is the only
+    one that touches the contexts.
     """
 
     def __init__(self, channel: Channel[ToWorker], loaded: LoadedModel, config: EngineConfig) -> None:
         self._channel = channel
         self._vocabulary = loaded.vocabulary
+        info = loaded.info
+        self._limits: dict[type, int | None] = {
+            Request: config.context_tokens,
+            Embed: info.embedding_tokens if info.generates else None,
+        }
+        """The most tokens that a text may have; an encoder's tokenizer may shorten a text."""
         self._outbox: list[FromWorker] = []
-        self._backend = LlamaBackend(loaded, config) if loaded.info.generates else None
+        self._prefixes = open_prefixes(config, loaded.info, self._notice)
+        self._backend = LlamaBackend(loaded, config, self._prefixes) if loaded.info.generates else None
         self._scheduler = Scheduler(self._backend, self._outbox.append) if self._backend else None
         pooling = loaded.info.pooling
         self._embedder = Embedder(
@@ -74,8 +91,9 @@ class Worker:
         )
         self._to_embed: deque[Ready] = deque()
         self._embedding: Ready | None = None
-        self._to_tokenize: queue.SimpleQueue[tuple[Question, float]] = queue.SimpleQueue()
-        self._to_compile: queue.SimpleQueue[tuple[Request, list[int], float]] = queue.SimpleQueue()
+        self._to_tokenize: queue.SimpleQueue[tuple[Request | Embed, float]] = queue.SimpleQueue()
+        self._to_count: queue.SimpleQueue[Tokenize | Detokenize] = queue.SimpleQueue()
+        self._to_compile: queue.SimpleQueue[Ready] = queue.SimpleQueue()
         self._on_the_way: set[int] = set()
         """Requests that the scheduler has not got yet."""
         self._cancelled_early: set[int] = set()
@@ -84,7 +102,12 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the front says goodbye or is gone."""
-        threads = (("reader", self._read), ("tokenizer", self._tokenize), ("compiler", self._compile))
+        threads = (
+            ("reader", self._read),
+            ("tokenizer", self._tokenize),
+            ("counter", self._count),
+            ("compiler", self._compile),
+        )
         for name, work in threads:
             threading.Thread(target=lambda work=work: end_with(work), name=name, daemon=True).start()
         while True:
@@ -101,6 +124,9 @@ class Worker:
             if not busy:
                 self._work_arrived.wait()
 
+    def _notice(self, text: str) -> None:
+        self._channel.send(encode([Notice(text)]))
+
     # -- on the computing thread ----------------------------------------------------------------------------
 
     def _take(self, work: Work) -> None:
@@ -110,7 +136,7 @@ class Worker:
             elif not self._cancel_embedding(work.id) and self._scheduler is not None:
                 self._scheduler.cancel(work.id)
             return
-        question, tokens, arrived, constraint = work
+        question, tokens, arrived, constraint, head = work
         self._on_the_way.discard(question.id)
         cancelled = question.id in self._cancelled_early
         self._cancelled_early.discard(question.id)
@@ -121,7 +147,7 @@ class Worker:
         elif isinstance(question, Embed):
             self._to_embed.append(work)
         elif self._scheduler is not None:
-            self._scheduler.submit(question, tokens, arrived, constraint)
+            self._scheduler.submit(question, tokens, arrived, constraint, head)
         else:
             self._outbox.append(failed(question.id, EngineError("this model is an encoder: it only embeds")))
 
@@ -173,7 +199,7 @@ class Worker:
                         self._on_the_way.add(message.id)
                         self._to_tokenize.put((message, time.perf_counter()))
                     case Tokenize() | Detokenize():
-                        self._to_tokenize.put((message, time.perf_counter()))
+                        self._to_count.put(message)
                     case Cancel():
                         self._put(message)
                         if self._backend and self._scheduler and message.id in self._scheduler.abortable:
@@ -186,45 +212,79 @@ class Worker:
     def _tokenize(self) -> None:
         while True:
             message, arrived = self._to_tokenize.get()
-            if isinstance(message, Detokenize):
-                text = self._vocabulary.spelled(message.tokens)
-                self._channel.send(encode([Detokenized(id=message.id, text=text)]))
-                continue
-            tokens = self._tokens(message.prompt)
+            limit = self._limits[type(message)]
+            tokens = self._tokens(message.prompt, limit)
+            ready = Ready(message, tokens, arrived, head=self._head(message.prompt, tokens))
             if isinstance(message, Request) and message.grammar is not None and isinstance(tokens, list):
-                self._to_compile.put((message, tokens, arrived))
-            elif isinstance(message, Request | Embed):
-                self._put(Ready(message, tokens, arrived))
-            elif isinstance(tokens, LocalqError):
-                self._channel.send(encode([failed(message.id, tokens)]))
+                self._to_compile.put(ready)
             else:
-                self._channel.send(encode([Tokenized(id=message.id, tokens=tuple(tokens))]))
+                self._put(ready)
+
+    def _count(self) -> None:
+        while True:
+            message = self._to_count.get()
+            answer: FromWorker
+            if isinstance(message, Detokenize):
+                answer = Detokenized(id=message.id, text=self._vocabulary.spelled(message.tokens))
+            else:
+                tokens = self._tokens(message.prompt)
+                answer = (
+                    failed(message.id, tokens)
+                    if isinstance(tokens, LocalqError)
+                    else Tokenized(id=message.id, tokens=tuple(tokens))
+                )
+            self._channel.send(encode([answer]))
 
     def _compile(self) -> None:
         # Imported by the first grammar: most workers never see one.
-        request, tokens, arrived = self._to_compile.get()
+        ready = self._to_compile.get()
         from runtime.engine.llama.masks import GrammarCompiler
 
         compiler = GrammarCompiler(self._vocabulary)
         while True:
             try:
-                assert request.grammar is not None
-                self._put(Ready(request, tokens, arrived, compiler.compile(request.grammar)))
+                assert isinstance(ready.question, Request) and ready.question.grammar is not None
+                self._put(ready._replace(constraint=compiler.compile(ready.question.grammar)))
             except LocalqError as error:
-                self._put(Ready(request, error, arrived))
-            request, tokens, arrived = self._to_compile.get()
+                self._put(ready._replace(tokens=error))
+            ready = self._to_compile.get()
 
-    def _tokens(self, prompt: Prompt | tuple[int, ...]) -> list[int] | LocalqError:
+    def _tokens(self, prompt: Prompt | tuple[int, ...], limit: int | None = None) -> list[int] | LocalqError:
         if isinstance(prompt, tuple):
             return list(prompt)
         try:
-            return self._vocabulary.tokens(prompt)
+            return self._vocabulary.tokens(prompt, limit)
         except LocalqError as error:
             return error
+
+    def _head(self, prompt: Prompt | tuple[int, ...], tokens: list[int] | LocalqError) -> int:
+        """How many tokens of a prompt are worth keeping."""
+        if self._prefixes is None or not isinstance(prompt, Prompt) or not isinstance(tokens, list):
+            return 0
+        begun = (
+            self._tokens(msgspec.structs.replace(prompt, text=prompt.text[: prompt.head]))
+            if prompt.head
+            else []
+        )
+        count = common_prefix(begun, tokens) if isinstance(begun, list) else 0
+        return count if MIN_TOKENS <= count < len(tokens) else 0
 
     def _put(self, work: Work) -> None:
         self._inbox.append(work)
         self._work_arrived.set()
+
+
+def open_prefixes(config: EngineConfig, info: ModelInfo, notice: Callable[[str], None]) -> PrefixStore | None:
+    """The kept beginnings for a loaded model, where there is a folder for them."""
+    if config.prefix_folder is None or not info.generates:
+        return None
+    try:
+        made_by = (version("llama-cpp-python"), config.kv_type, info.kernels)
+        identity = identity_of(config.model_paths, *made_by)
+        return PrefixStore(Path(config.prefix_folder), config.prefix_bytes, identity, notice)
+    except OSError as error:
+        notice(f"beginnings of prompts are not kept: {error}")
+        return None
 
 
 def main(descriptor: int) -> None:

@@ -13,6 +13,12 @@ from tests.app.server_process import ServerProcess, serving
 from tests.app.store_kit import write_gguf
 
 
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked: what the Hub adds is tested in tests/hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store."""

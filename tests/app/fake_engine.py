@@ -117,6 +117,8 @@ class FakeEngine:
     ) -> None:
         self.config = config
         self.requests: list[Request] = []
+        self.rendered: list[tuple[Mapping[str, Any], ...]] = []
+        """The conversations that were rendered."""
         self.closed = False
         self._on_progress = on_progress
         self._fails_to_load = fails_to_load
@@ -175,6 +177,19 @@ class FakeEngine:
                 },
             )
         )
+
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, variables: Mapping[str, Any] | None = None
+    ) -> Prompt:
+        self.rendered.append(tuple(map(dict, messages)))
+        return Prompt(str(messages[-1]["content"]))
+
+    @property
+    def pid(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> FakeGeneration:
         return self._begin(Request(str(messages[-1]["content"]), tuple(map(dict, messages)), options))

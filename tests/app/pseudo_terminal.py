@@ -62,6 +62,12 @@ class PseudoTerminal:
         self._mark = at + len(wanted)
         return came.decode("utf-8", "replace")
 
+    def pause(self, seconds: float) -> None:
+        """Let time pass, and take what comes."""
+        deadline = time.monotonic() + seconds
+        while self._read(deadline):
+            continue
+
     def wait(self, seconds: float = 30.0) -> int:
         """Wait for the end of the process; returns its exit code."""
         deadline = time.monotonic() + seconds

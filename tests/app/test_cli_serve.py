@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -223,3 +224,56 @@ class TestMemory:
                 assert time.monotonic() < limit
                 time.sleep(0.1)
             self.ask(server, "one")  # and comes back
+
+    def need(self, stored: Cli, context: str) -> int:
+        """Bytes that the model is planned with."""
+        with serving(stored.folder, "--ctx", context, "--slots", "1") as server:
+            self.ask(server, "one")
+            planned: int = server.get("/v1/running")["models"][0]["planned_bytes"]
+            return planned
+
+    def test_a_pinned_model_stays_and_the_others_request_is_told_so(self, stored: Cli) -> None:
+        ram = f"{int(self.need(stored, '256') * 1.5) >> 20}MiB"
+        words = ("one", "two", "--ctx", "256", "--slots", "1", "--ram", ram, "--ttl", "1", "--pin")
+        with serving(stored.folder, *words) as server:
+            self.ask(server, "one")
+            body = {"model": "two", "prompt": "Hi", "max_tokens": 1}
+            status, headers, answer = server.request("POST", "/v1/completions", body)
+            assert status == 503 and b"pinned" in answer and b"insufficient_memory" in answer
+            assert int(headers["retry-after"]) > 0
+            time.sleep(2.5)
+            assert self.loaded(server) == ["one"]
+            self.ask(server, "one")
+
+    def test_an_answer_under_way_is_over_before_its_model_goes(self, stored: Cli) -> None:
+        """Also where it takes longer than the time after which the other may claim the memory."""
+        ram = f"{int(self.need(stored, '2048') * 1.5) >> 20}MiB"
+        with serving(stored.folder, "--ctx", "2048", "--slots", "1", "--ram", ram) as server:
+            self.ask(server, "one")
+            ended: dict[str, float] = {}
+            long = {"model": "one", "prompt": "Hi", "max_tokens": 1500, "ignore_eos": True, "stream": True}
+
+            def stream() -> None:
+                status, _, answer = server.request("POST", "/v1/completions", long)
+                ended["stream"] = time.monotonic()
+                ended["tokens"] = answer.count(b"data: {") if status == 200 and b"[DONE]" in answer else 0
+
+            def ask(model: str) -> None:
+                self.ask(server, model)
+                ended[model] = time.monotonic()
+
+            started = time.monotonic()
+            threads = [threading.Thread(target=stream)]
+            threads[0].start()
+            time.sleep(1)
+            assert server.get("/health")["running"] == 1
+            for model in ("two", "one"):  # the second one comes when the other model waits already
+                threads.append(threading.Thread(target=ask, args=(model,)))
+                threads[-1].start()
+                time.sleep(5.5)
+            for thread in threads:
+                thread.join()
+            assert ended["tokens"] >= 1000
+            assert ended["stream"] < ended["two"] < ended["one"]
+            assert ended["stream"] - started > 6  # else it has shown nothing
+            assert server.log.read_text().count("unloaded") == 2

@@ -212,6 +212,43 @@ class TestEmbeddings:
             client.embeddings.create(model="demo", input="hello", dimensions=577)
 
 
+class TestBestOf:
+    def test_the_likeliest_of_several_is_given(self, client: OpenAI) -> None:
+        asked: dict[str, Any] = {"model": "demo", "prompt": "A word:", "seed": 5, "max_tokens": 6}
+        several = client.completions.create(n=6, logprobs=0, **asked)
+
+        def mean(choice: Any) -> float:
+            values = choice.logprobs.token_logprobs
+            return float(sum(values) / len(values))
+
+        likeliest = sorted(several.choices, key=mean, reverse=True)
+        best = client.completions.create(n=2, best_of=6, **asked)
+        assert [choice.text for choice in best.choices] == [choice.text for choice in likeliest[:2]]
+        assert [choice.index for choice in best.choices] == [0, 1]
+        assert best.choices[0].logprobs is None
+        assert best.usage is not None and several.usage is not None
+        assert best.usage.completion_tokens == several.usage.completion_tokens
+
+    def test_what_cannot_be_is_refused(self, client: OpenAI) -> None:
+        for wrong in ({"n": 3, "best_of": 2}, {"best_of": 2, "stream": True}):
+            with pytest.raises(openai.BadRequestError) as raised:
+                client.completions.create(model="demo", prompt="x", **wrong)  # type: ignore[call-overload]
+            assert raised.value.param == "best_of"
+
+
+def test_the_usage_of_several_prompts_counts_all_of_them(client: OpenAI) -> None:
+    counts = []
+    for prompt in (
+        "One, two,",
+        "A much longer text, with more words in it",
+        ["One, two,", "A much longer text, with more words in it"],
+    ):
+        answer = client.completions.create(model="demo", prompt=prompt, max_tokens=2)
+        assert answer.usage is not None
+        counts.append(answer.usage.prompt_tokens)
+    assert counts[2] == counts[0] + counts[1]
+
+
 class TestErrors:
     def test_an_unknown_model_is_not_found(self, client: OpenAI) -> None:
         with pytest.raises(openai.NotFoundError) as caught:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import socket
+import struct
+import threading
 import time
-from typing import Any
+import zlib
+from typing import Any, ClassVar
 
 import pytest
 import uvicorn
@@ -18,6 +22,10 @@ from tests.app.raw_http import head, status_of, talk
 from tests.app.server_process import ServerProcess
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+
+
+def said(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
 
 
 class TestRequests:
@@ -78,6 +86,12 @@ class TestRequests:
         status, _, body = empty.request("POST", "/v1/chat/completions", raw=raw)
         assert status == 400 and b"messages" in body
 
+    @pytest.mark.parametrize("field", ["n", "best_of", "logprobs", "max_tokens"])
+    def test_q08_counts_of_completions_out_of_range(self, empty: ServerProcess, field: str) -> None:
+        for value in (2**31, -1, 17 if field in ("n", "best_of") else 2**63, "1"):
+            status, _, _ = empty.request("POST", "/v1/completions", {"prompt": "x", field: value})
+            assert status == 400, (field, value)
+
     @pytest.mark.parametrize("field", ["n", "max_tokens", "top_logprobs", "seed", "top_k", "temperature"])
     def test_q08_q09_numbers_out_of_range(self, empty: ServerProcess, field: str) -> None:
         for value in (
@@ -109,6 +123,36 @@ class TestRequests:
         assert empty.request("POST", "/v1/chat/completions", raw=raw)[0] in (400, 404)
         raw = b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}'
         assert empty.request("POST", "/v1/chat/completions", raw=raw)[0] == 400
+
+    def test_q16_a_picture_that_would_unpack_to_gigabytes_is_not_read(self, empty: ServerProcess) -> None:
+        """65535 x 65535 in a kilobyte: no picture is decoded, whoever asks."""
+        header = struct.pack(">IIBBBBB", 65535, 65535, 8, 6, 0, 0, 0)
+        parts = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1 << 20), 9)), (b"IEND", b"")]
+        png = b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts
+        )
+        url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        chat = [{"type": "image_url", "image_url": {"url": url}}]
+        block = {"type": "base64", "media_type": "image/png", "data": url.partition(",")[2]}
+        for path, body in (
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": chat}]}),
+            (
+                "/v1/responses",
+                {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]},
+            ),
+            (
+                "/v1/messages",
+                {
+                    "max_tokens": 1,
+                    "messages": [{"role": "user", "content": [{"type": "image", "source": block}]}],
+                },
+            ),
+        ):
+            started = time.monotonic()
+            status, _, _ = empty.request("POST", path, body)
+            assert status in (400, 404), path
+            assert time.monotonic() - started < 0.5
 
     def test_q14_many_tools(self, empty: ServerProcess) -> None:
         tools = [{"type": "function", "function": {"name": f"f{number}"}} for number in range(1000)]
@@ -165,6 +209,71 @@ class TestRequests:
         assert empty.process.poll() is None
         assert empty.get("/health")["running"] == 0
         assert "Traceback" not in empty.log.read_text()
+
+
+@pytest.mark.model
+class TestLongPrompts:
+    """Q12: a prompt of as many special tokens as a body holds, and others of that length."""
+
+    BODIES: ClassVar[dict[str, tuple[str, dict[str, Any]]]] = {
+        "control tokens": ("/v1/completions", {"prompt": "<|im_start|>" * 600_000}),
+        "their numbers": ("/v1/completions", {"prompt": [1] * (1 << 20)}),
+        "one word": ("/v1/completions", {"prompt": "a" * 8_000_000}),
+        "one word for a vector": ("/v1/embeddings", {"input": "a" * 8_000_000}),
+        "control tokens in a turn": ("/v1/chat/completions", {"messages": said("<|im_start|>" * 340_000)}),
+        "control tokens in many turns": (
+            "/v1/chat/completions",
+            {"messages": said("<|im_end|>" * 90) * 4096},
+        ),
+        "words in a turn": ("/v1/messages", {"max_tokens": 1, "messages": said("word " * 800_000)}),
+        "a conversation that is too long to be rendered": (
+            "/v1/responses",
+            {"input": "<|im_start|>" * 600_000},
+        ),
+    }
+
+    @pytest.mark.parametrize("name", BODIES)
+    def test_q12_it_is_refused_and_others_are_answered_meanwhile(
+        self, endpoint: ServerProcess, name: str
+    ) -> None:
+        path, body = self.BODIES[name]
+        waits: list[float] = []
+        over = threading.Event()
+
+        def others() -> None:
+            while not over.is_set():
+                started = time.monotonic()
+                endpoint.post("/v1/chat/completions", CHAT)
+                waits.append(time.monotonic() - started)
+
+        thread = threading.Thread(target=others)
+        thread.start()
+        started = time.monotonic()
+        try:
+            status, _, answer = endpoint.request("POST", path, body)
+        finally:
+            over.set()
+            thread.join()
+        print(f"{name}: {time.monotonic() - started:.2f} s, others {max(waits):.2f} s")
+        assert status == 400, answer
+        assert b"maximum context length is 1024 tokens" in answer or b"4194304 are rendered" in answer
+        assert max(waits) < 4, waits
+
+    def test_a_long_count_keeps_nobody_waiting(self, endpoint: ServerProcess) -> None:
+        counted: list[int] = []
+
+        def count() -> None:
+            counted.append(len(endpoint.post("/tokenize", {"content": "ab" * 2_000_000})["tokens"]))
+
+        thread = threading.Thread(target=count)
+        thread.start()
+        waits = []
+        while thread.is_alive():
+            started = time.monotonic()
+            endpoint.post("/v1/chat/completions", CHAT)
+            waits.append(time.monotonic() - started)
+        assert counted[0] > 100_000
+        assert max(waits) < 4, waits
 
 
 def test_half_a_request_is_not_waited_for() -> None:

@@ -49,7 +49,7 @@ def test_a_pull_says_what_it_will_take_and_what_to_do_next(cli: Cli) -> None:
     assert ran.stdout == (
         "Pulled org/tiny-gguf:q4_k_m (84.0 KiB).\nTalk to it: localq run org/tiny-gguf:q4_k_m\n"
     )
-    assert "It will take 7" in ran.stderr
+    assert "It will take 6" in ran.stderr
     assert "Pulling org/Tiny-GGUF, Q4_K_M: 1 file, 84.0 KiB, licence mit." in ran.stderr
 
 
@@ -108,14 +108,14 @@ def test_a_catalog_name_is_the_models_name(cli: Cli, fake_hub: FakeHub) -> None:
 
 
 def test_what_does_not_fit_is_refused_before_it_is_fetched(cli: Cli, fake_hub: FakeHub) -> None:
-    ran = cli.run("pull", "org/Tiny-GGUF:Q8_0", "--ram", "75M", "--json")
+    ran = cli.run("pull", "org/Tiny-GGUF:Q8_0", "--ram", "68M", "--json")
     assert ran.exit_code == 3
     error = ran.error()
     assert error["type"] == "ModelDoesNotFit"
     assert error["details"]["needed_bytes"] > error["details"]["available_bytes"]
-    assert error["next"] == "localq pull org/Tiny-GGUF:Q4_K_M --ram 75M --json"
+    assert error["next"] == "localq pull org/Tiny-GGUF:Q4_K_M --ram 68M --json"
     assert fake_hub.bytes_sent <= 1 << 18
-    forced = cli.run("pull", "org/Tiny-GGUF:Q8_0", "--ram", "75M", "--force")
+    forced = cli.run("pull", "org/Tiny-GGUF:Q8_0", "--ram", "68M", "--force")
     assert forced.exit_code == 0
     assert "fetching it all the same" in forced.stderr
 

@@ -66,6 +66,19 @@ def test_with_less_memory_a_smaller_form_is_named(cli: Cli) -> None:
     assert not results["org/Tiny-1B"]["fits"]
 
 
+def test_whole_weights_are_also_judged_as_what_they_can_become(cli: Cli, fake_hub: FakeHub) -> None:
+    fake_hub.add(
+        "org/Tiny-whole",
+        {"Tiny-F16.gguf": model_bytes(64)},
+        info={"gguf": {"total": 20_000_000, "architecture": "llama", "context_length": 512}},
+    )
+    (result,) = cli.run("search", "whole", "--ram", "120M", "--json").json()["results"]
+    assert result["converts"] and result["fits"] and result["quant"] == "8-bit"
+    (result,) = cli.run("search", "whole", "--ram", "1G", "--json").json()["results"]
+    assert not result["converts"] and result["quant"] == "F16"
+    assert result["nats"] >= 0 and result["tokens_per_second"] > 0
+
+
 def test_only_what_fits_and_only_gguf(cli: Cli) -> None:
     assert cli.run("search", "tiny", "--fits", "-q", "--ram", "2G").stdout.split() == [
         "org/Tiny-1B",

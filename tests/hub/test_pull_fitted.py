@@ -9,18 +9,27 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from app.cli.pull_fitted import working_type
+from app.cli.text import format_bytes
+from app.errors import NotEnoughDisk
 from app.hub import catalog as catalog_module
+from app.hub.original import Outline
 from app.store import Store
 from quant import pipeline
 from quant.allocation.running import read_running
+from quant.encoders.nearest import nearest
+from quant.formats.registry import BY_NAME
 from quant.steps import Calibrated
-from runtime.gguf import open_gguf
+from runtime.gguf import GgufHeader, open_gguf
 from tests.app.cli_runner import Cli
 from tests.hub.children import REPOSITORY
-from tests.hub.server import FakeHub
+from tests.hub.server import FakeHub, Request
 from tests.quant.checkpoint_files import described, write_checkpoint
 from tests.quant.stand_ins import stand_ins
 from tests.runtime.budget_models import transformer
@@ -122,6 +131,112 @@ def test_safetensors_are_fitted_too(cli: Cli) -> None:
     assert ran.exit_code == 0, ran.stderr
     assert cli.store.get("org/small:fit")
     assert not list(cli.store.work.iterdir())
+
+
+def sharded(fake_hub: FakeHub, folder: Path, model: str = "llama2", shards: int = 6) -> Path:
+    """A repository ``org/Many`` of so many weight files."""
+    write_checkpoint(folder, described()[model], dtype="BF16", shards=shards)
+    fake_hub.add("org/Many", {path.name: path.read_bytes() for path in folder.iterdir()})
+    return folder
+
+
+def whole_weights_here(work: Path, folder: Path) -> int:
+    """How many weight files lie whole among what is under way."""
+    sizes = {path.stat().st_size for path in folder.glob("*.safetensors")}
+    parts = [part.stat() for part in work.rglob("data")]
+    return sum(part.st_size in sizes and part.st_blocks > 0 for part in parts)
+
+
+def header(cli: Cli, name: str) -> GgufHeader:
+    return open_gguf(cli.store.paths(cli.store.get(name))[0])
+
+
+def weights(store: Store, name: str) -> list[bytes]:
+    found = open_gguf(store.paths(store.get(name))[0])
+    data = found.path.read_bytes()[found.data_offset :]
+    return [data[each.offset : each.offset + each.nbytes] for each in found.tensors]
+
+
+@pytest.mark.parametrize("model", ["llama2", "mixtral"])
+def test_weights_are_let_go_as_soon_as_they_are_converted(
+    cli: Cli, fake_hub: FakeHub, tmp_path: Path, model: str
+) -> None:
+    folder = sharded(fake_hub, tmp_path / "many", model)
+    most = 0
+
+    def look(_request: Request) -> bool:
+        nonlocal most
+        most = max(most, whole_weights_here(cli.store.work, folder))
+        return False
+
+    fake_hub.fault = look
+    assert cli.run("pull", "org/Many").exit_code == 0
+    assert (most == 0) == (model == "llama2")  # experts lie in several files, which wait for each other
+    assert cli.run("import", str(folder), "--name", "local").exit_code == 0
+    assert weights(cli.store, "org/many") == weights(cli.store, "local")
+    assert not list(cli.store.work.iterdir())
+
+
+def test_what_was_converted_is_not_fetched_again(cli: Cli, fake_hub: FakeHub, tmp_path: Path) -> None:
+    folder = sharded(fake_hub, tmp_path / "many")
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+
+    def stop(request: Request) -> bool:
+        if request.file is not None and request.file.path == names[4] and request.end - request.start > 4096:
+            request.refuse(404, "EntryNotFound", "gone")
+            return True
+        return False
+
+    fake_hub.fault = stop
+    assert cli.run("pull", "org/Many").exit_code != 0
+    assert not cli.store.list()
+    fake_hub.fault = None
+    fake_hub.forget()
+    assert cli.run("pull", "org/Many").exit_code == 0
+    again = {seen.target.split("?")[0].rpartition("/")[2] for seen in fake_hub.seen if seen.server == "cdn"}
+    assert again == set(names[4:])
+    assert cli.run("import", str(folder), "--name", "local").exit_code == 0
+    assert weights(cli.store, "org/many") == weights(cli.store, "local")
+
+
+@pytest.mark.parametrize(
+    ("free", "type_", "needed"),
+    [(1700, None, 1700), (1699, "q8_0", 1240), (1240, "q8_0", 1240), (1239, "refused", 1240)],
+)
+def test_a_disk_too_small_for_the_weights_type_is_worked_on_in_eight_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, type_: str | None, needed: int
+) -> None:
+    monkeypatch.setattr("app.store.disk.free_bytes", lambda _path: free)
+    store, notes = Store(tmp_path), list[str]()
+    front: Any = SimpleNamespace(out=SimpleNamespace(note=notes.append))
+    narrow = Outline((), window_bytes=700, working_bytes=540)
+
+    def choose() -> str | None:
+        wide = Outline((), window_bytes=700, working_bytes=1000)
+        return working_type(front, store, wide, 300, lambda _type: narrow)
+
+    if type_ == "refused":
+        with pytest.raises(NotEnoughDisk, match=r"1\.21 KiB needed, 1\.21 KiB free"):
+            choose()
+    else:
+        assert choose() == type_
+        assert f"up to {format_bytes(needed)} of disk" in notes[-1]
+        assert ("Q8_0" in notes[0]) == (type_ == "q8_0")
+
+
+def test_eight_bits_are_those_of_the_nearest_blocks(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for outtype in ("f32", "q8_0"):
+        ran = cli.run("import", str(folder), "--name", outtype, "--outtype", outtype)
+        assert ran.exit_code == 0, ran.stderr
+    wide, narrow = ({t.name: t for t in header(cli, name).tensors} for name in ("f32", "q8_0"))
+    assert {each.type.name for each in narrow.values()} == {"F32", "Q8_0"}
+    data = dict(zip(narrow, weights(cli.store, "q8_0"), strict=True))
+    exact = dict(zip(wide, weights(cli.store, "f32"), strict=True))
+    for name, tensor in narrow.items():
+        if tensor.type.name == "Q8_0":
+            values = np.frombuffer(exact[name], np.float32).reshape(tensor.shape[::-1])
+            assert data[name] == BY_NAME["q8_0"].pack(nearest(BY_NAME["q8_0"], values)).tobytes()
 
 
 def test_its_options_belong_to_it(cli: Cli) -> None:

@@ -60,6 +60,7 @@ class FakeBackend:
     passes: list[list[Chunk]] = field(default_factory=list)
     rows: dict[int, list[int]] = field(default_factory=dict)
     open_samplers: int = 0
+    kept: list[tuple[int, ...]] = field(default_factory=list)
     abort_requests: list[bool] = field(default_factory=list)
     computing: threading.Event = field(default_factory=threading.Event)
 
@@ -91,6 +92,28 @@ class FakeBackend:
     def reaches(self, sequence: int, length: int) -> bool:
         held = len(self.sequences.get(sequence, []))
         return length == held or (length < held and self.rewinds)
+
+    def recall(self, sequence: int, prompt: Sequence[int], held: int) -> int:
+        best = max(
+            (
+                kept
+                for kept in self.kept
+                if tuple(prompt[: len(kept)]) == kept and held < len(kept) < len(prompt)
+            ),
+            key=len,
+            default=None,
+        )
+        if best is None:
+            return held
+        self.sequences[sequence] = list(best)
+        return len(best)
+
+    def keeps(self, head: Sequence[int]) -> bool:
+        return tuple(head) not in self.kept
+
+    def keep(self, sequence: int, head: Sequence[int]) -> None:
+        assert self.sequences[sequence] == list(head)
+        self.kept.append(tuple(head))
 
     def truncate(self, sequence: int, length: int) -> int:
         held = self.sequences.get(sequence, [])

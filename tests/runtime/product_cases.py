@@ -61,7 +61,7 @@ class Inputs:
     @property
     def values(self) -> NDArray[np.float64]:
         """What the columns are once they are bytes: [columns, depth]."""
-        values: NDArray[np.float64] = self.codes * self.scale.astype(np.float64)
+        values = self.codes.astype(np.float64) * self.scale.astype(np.float64)
         return values.reshape(len(values), -1)
 
 

@@ -151,6 +151,12 @@ CASES: list[tuple[str, type[Parser], str, list[Piece]]] = [
         ],
     ),
     (
+        "gemma: what only looks like a number, and texts without marks",
+        Gemma,
+        "<|tool_call>call:f{zip:02134,n:-0,x:1e3,v:1.2.3,w:+1,t:true story}<tool_call|>",
+        call("f", '{"zip": "02134", "n": 0, "x": 1000.0, "v": "1.2.3", "w": "+1", "t": "true story"}'),
+    ),
+    (
         "harmony: analysis and a call",
         Harmony,
         "<|channel|>analysis<|message|>think<|end|><|start|>assistant"

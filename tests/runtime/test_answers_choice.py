@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import llguidance
 import pytest
 
@@ -119,8 +120,7 @@ class TestCalls:
         check = Check(tool_grammar(family, TOOLS, controls, parallel=False, thinking=False), controls)
         assert not check.takes(text.replace("get_weather", "get_wether"))
         assert not check.takes("Sunny.") and not check.takes("") and not check.takes(text[:-1])
-        if family is not GEMMA:  # its notation is not JSON: the schema says only which tool
-            assert not check.takes(text.replace("3", "30"))
+        assert not check.takes(text.replace("3", "30"))
         assert not check.takes(" \n" * 20 + text)
 
     def test_only_the_tools_that_were_chosen(self, family: Family, text: str) -> None:
@@ -172,6 +172,121 @@ class TestParallel:
             check = Check(grammar, controls)
             assert check.takes(f"[TOOL_CALLS][{one}]") and not check.takes("[TOOL_CALLS][]")
             assert check.takes(f"[TOOL_CALLS][{one}, {one}]") is parallel
+
+
+TEXT = '<|"|>'
+"""Gemma's mark around texts; ``"`` stands for it below."""
+GEMMA_CASES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
+    ("no properties", {"type": "object"}, ["{}", '{a:"b",c:[1,{d:null}]}'], ["{", "{a}"]),
+    (
+        "some have to be there, others may",
+        {"properties": {"b": {"type": "string"}, "a": {"type": "null"}, "c": {}}, "required": ["b"]},
+        ['{b:"x"}', '{b:"x",a:null}', '{b:"x",a:null,c:[true]}', '{b:"x",c:{}}'],
+        ["{}", "{a:null}", '{b:"x",d:1}', '{b:"x",b:"y"}', '{b:"x",}', "{b:1}"],
+    ),
+    (
+        "all may",
+        {"properties": {key: {"type": "boolean"} for key in "abc"}},
+        ["{}", "{a:true}", "{c:false}", "{a:true,c:true}", "{b:true,c:true}", "{a:true,b:true,c:true}"],
+        ["{,a:true}", "{a:true,}", "{a:true,a:true}", "{d:true}", "{a:1}"],
+    ),
+    (
+        "numbers",
+        {"properties": {"n": {"type": "integer", "minimum": 1, "maximum": 12}, "x": {"type": "number"}},
+         "required": ["n", "x"]},
+        ["{n:12,x:-0.5}", "{n:1,x:3}"],
+        ["{n:13,x:1}", "{n:1.5,x:1}", '{n:1,x:"1"}'],
+    ),
+    (
+        "chosen values",
+        {"properties": {"v": {"enum": ["a b", "", 3, None, [1, "z"], {"k": True}]}}, "required": ["v"]},
+        ['{v:"a b"}', '{v:""}', "{v:3}", "{v:null}", '{v:[1,"z"]}', "{v:{k:true}}"],
+        ['{v:"a"}', "{v:4}", '{v:"3"}'],
+    ),
+    (
+        "texts",
+        {"properties": {"d": {"type": "string", "pattern": "^[0-9]{4}/[0-9]{2}$"},
+                        "e": {"type": "string", "pattern": "x+", "maxLength": 3}}, "required": ["d", "e"]},
+        ['{d:"2024/05",e:"x"}', '{d:"2024/05",e:"axb"}'],
+        ['{d:"2024/5",e:"x"}', '{d:"2024/05",e:"abc"}', '{d:"2024/05",e:"xxxx"}'],
+    ),
+    (
+        "lists",
+        {"properties": {"l": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 3}},
+         "required": ["l"]},
+        ["{l:[1,2]}", "{l:[1,2,3]}"],
+        ["{l:[1]}", "{l:[1,2,3,4]}", "{l:[]}", '{l:[1,"2"]}'],
+    ),
+    (
+        "alternatives, also with what both have",
+        {"properties": {"v": {"anyOf": [{"type": "string"}, {"type": ["integer", "null"]}]}},
+         "allOf": [{"required": ["v"]}, {"properties": {"w": {"const": 1}}}],
+         "oneOf": [{"required": ["w"]}, {"properties": {"u": {"type": "null"}}, "required": ["u"]}]},
+        ['{v:"x",w:1}', "{v:3,w:1}", "{u:null,v:null}"],
+        ["{v:true,w:1}", "{v:1}", "{v:1,w:2}"],
+    ),
+    (
+        "a tree",
+        {"$defs": {"node": {"type": "object", "properties": {
+            "name": {"type": "string"}, "children": {"type": "array", "items": {"$ref": "#/$defs/node"}}},
+            "required": ["name"]}}, "properties": {"root": {"$ref": "#/$defs/node"}}, "required": ["root"]},
+        ['{root:{name:"a",children:[{name:"b",children:[]}]}}'],
+        ['{root:{name:"a",children:[{children:[]}]}}', "{}"],
+    ),
+    (
+        "names of ones own",
+        {"additionalProperties": {"type": "integer"}},
+        ["{}", "{a:1,b_2:2}"],
+        ['{a:"x"}'],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("control", [True, False], ids=["marks", "spelled"])
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"), [case[1:] for case in GEMMA_CASES], ids=[case[0] for case in GEMMA_CASES]
+)
+def test_gemmas_notation_follows_the_schema(
+    schema: dict[str, Any], right: list[str], wrong: list[str], control: bool
+) -> None:
+    """As marks that are control tokens, and as texts; what it takes is read as something valid."""
+    opening, mark, closing = (
+        ("<|tool_call>", TEXT, "<tool_call|>")
+        if control
+        else ("<start_function_call>", "<escape>", "<end_function_call>")
+    )
+    controls = (opening, mark, closing) if control else ()
+    check = Check(tool_grammar(GEMMA, {"f": schema}, controls, parallel=False, thinking=False), controls)
+    valid = jsonschema.Draft202012Validator({"type": "object", **schema})
+    for arguments, good in [*((each, True) for each in right), *((each, False) for each in wrong)]:
+        text = f"{opening}call:f{arguments.replace(chr(34), mark)}{closing}"
+        assert check.takes(text) is good, arguments
+        if good:
+            pieces = Gemma({"f": schema}).push(text)
+            said = "".join(piece.text for piece in pieces if isinstance(piece, CallArguments))
+            assert valid.is_valid(json.loads(said)), said
+
+
+def test_a_choice_of_values_of_another_type_is_refused() -> None:
+    schema = {"properties": {"n": {"type": "integer", "enum": ["1", "2"]}}}
+    with pytest.raises(InvalidRequest, match="integer"):
+        tool_grammar(GEMMA, {"f": schema}, (), parallel=False, thinking=False)
+    mixed = {
+        "properties": {"n": {"type": ["integer", "null"], "enum": ["1", 2, None, True]}},
+        "required": ["n"],
+    }
+    check = Check(tool_grammar(GEMMA, {"f": mixed}, (), parallel=False, thinking=False), ())
+    opening, closing = "<start_function_call>call:f{n:", "}<end_function_call>"
+    takes = [value for value in ("1", "2", "null", "true") if check.takes(f"{opening}{value}{closing}")]
+    assert takes == ["2", "null"]
+
+
+def test_alternatives_of_alternatives_are_bounded() -> None:
+    bomb: dict[str, Any] = {"type": "null"}
+    for _ in range(12):
+        bomb = {"properties": {"a": bomb}, "anyOf": [{"required": ["a"]}] * 4}
+    with pytest.raises(InvalidRequest, match="alternatives"):
+        tool_grammar(GEMMA, {"f": bomb}, (), parallel=False, thinking=False)
 
 
 class TestFormats:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -42,6 +43,7 @@ class Bench:
         seed: int | None = None,
         cache_prompt: bool = True,
         ignore_eos: bool = False,
+        head: int = 0,
     ) -> int:
         request = Request(
             id=next(self._ids),
@@ -53,7 +55,7 @@ class Bench:
             cache_prompt=cache_prompt,
             ignore_eos=ignore_eos,
         )
-        self.scheduler.submit(request, list(prompt))
+        self.scheduler.submit(request, list(prompt), head=head)
         return request.id
 
     def run(self, limit: int = 10_000) -> None:
@@ -492,3 +494,43 @@ def test_no_interleaving_changes_an_answer(seed: int, slots: int, rewinds: bool)
 
 def test_the_fake_model_notices_a_foreign_token() -> None:
     assert next_token([1, 2, 3]) != next_token([1, 3, 2])
+
+
+class TestHeads:
+    """The head of a prompt is kept when it has been read, and recalled where no slot has it."""
+
+    PROMPT: ClassVar[list[int]] = [2 + number % 7 for number in range(40)]
+
+    def test_it_is_kept_at_its_end_and_changes_no_answer(self) -> None:
+        bench = Bench()
+        first = bench.ask(self.PROMPT, head=21)
+        other = bench.ask([9, 9, *self.PROMPT[:20]])
+        bench.run()
+        assert bench.backend.kept == [tuple(self.PROMPT[:21])]
+        assert bench.tokens(first) == answer(self.PROMPT, 5)
+        assert bench.tokens(other) == answer([9, 9, *self.PROMPT[:20]], 5)
+        bench.ask(self.PROMPT, head=21, cache_prompt=False)
+        bench.run()
+        assert len(bench.backend.kept) == 1
+
+    def test_it_comes_back_where_no_slot_has_more(self) -> None:
+        kept = [tuple(self.PROMPT[:21])]
+        bench = Bench(FakeBackend(kept=kept))
+        first = bench.ask(self.PROMPT, head=21)
+        bench.run()
+        end = bench.end(first)
+        assert (end.usage.cached_tokens, end.usage.disk_tokens) == (21, 21)
+        assert bench.tokens(first) == answer(self.PROMPT, 5)
+        second = bench.ask([*self.PROMPT[:30], 9], head=21)
+        bench.run()
+        assert (bench.end(second).usage.cached_tokens, bench.end(second).usage.disk_tokens) == (30, 0)
+        third = bench.ask(self.PROMPT, head=21, cache_prompt=False)
+        bench.run()
+        assert bench.end(third).usage.cached_tokens == 0
+
+    def test_an_aborted_pass_is_read_again_before_it_is_kept(self) -> None:
+        bench = Bench(FakeBackend(outcomes=[Decoded.DONE, Decoded.ABORTED, Decoded.ABORTED]))
+        first = bench.ask(self.PROMPT, head=21)
+        bench.run()
+        assert bench.backend.kept == [tuple(self.PROMPT[:21])]
+        assert bench.tokens(first) == answer(self.PROMPT, 5)

@@ -17,5 +17,6 @@ of a message.
 from __future__ import annotations
 
 from app.chats.imports.read import Found, Unread, read_export
+from app.chats.imports.taking import Taken, take_in
 
-__all__ = ["Found", "Unread", "read_export"]
+__all__ = ["Found", "Taken", "Unread", "read_export", "take_in"]

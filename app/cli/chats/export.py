@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,7 @@ def command(front: Front, numbers: tuple[int, ...], everything: bool, form: str,
     In Markdown control characters are shown instead of kept; JSON keeps them, escaped.
     """
     from app.chats import Archive
-    from app.chats.export import to_json
+    from app.chats.export import markdown_of, to_json
     from app.errors import WrongUse
     from app.paths import expand
 
@@ -59,7 +58,7 @@ def command(front: Front, numbers: tuple[int, ...], everything: bool, form: str,
         elif target is not None and (target.is_dir() or len(chosen) != 1):
             written = _files(chats, chosen, target)
         else:
-            text = "\n".join(_markdown(chats, chat) for chat in chosen)
+            text = "\n".join(markdown_of(chats, chat) for chat in chosen)
             written = _document(front, target, text.encode())
     if target is not None:
         front.out.result(
@@ -73,37 +72,20 @@ def _document(front: Front, target: Path | None, data: bytes) -> list[Path]:
     if target is None:
         front.out.text(data.decode())
         return []
-    _write(target, data)
+    from app.chats.writing import write_new
+
+    write_new(target, data)
     return [target]
 
 
 def _files(chats: Chats, chosen: Sequence[Chat], folder: Path) -> list[Path]:
-    from app.chats.export import file_stem
+    from app.chats.export import file_stem, markdown_of
+    from app.chats.writing import write_new
 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     written = []
     for chat in chosen:
         path = folder / f"{file_stem(chat)}.md"
-        _write(path, _markdown(chats, chat).encode())
+        write_new(path, markdown_of(chats, chat).encode())
         written.append(path)
     return written
-
-
-def _markdown(chats: Chats, chat: Chat) -> str:
-    from app.chats.export import to_markdown
-
-    return to_markdown(chat, chats.branch(chat.id), chats.tree(chat.id).branches())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """A new file for its owner only: what was private in the store stays so."""
-    from app.errors import WrongUse
-
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
-        raise WrongUse(
-            f"{path} exists already; choose another name, or remove it", next_command=f"ls -l {path}"
-        ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from app.cli import options
 from app.cli.front import Front
+from app.cli.text import plural
+
+if TYPE_CHECKING:
+    from app.chats.imports import Taken
 
 SHOWN_PROBLEMS = 5
 
@@ -26,37 +31,30 @@ def command(front: Front, paths: tuple[Path, ...]) -> None:
     Taking the same chats in again adds what is new in them, and nothing twice.
     """
     from app.chats import Chats
-    from app.chats.imports import read_export
-    from app.cli.text import plural
+    from app.chats.imports import take_in
 
-    new = grown = same = messages = 0
-    unread = []
     with front.out.progress("importing chats") as progress, Chats(front.store().home) as chats:
-        for path in paths:
-            for found in read_export(path):
-                if found.unread is not None:
-                    unread.append(found.unread)
-                if found.chat is None:
-                    continue
-                adopted = chats.adopt(found.chat)
-                messages += adopted.messages
-                new += adopted.new
-                grown += not adopted.new and adopted.messages > 0
-                same += not adopted.new and adopted.messages == 0
-                progress.say(f"{new + grown + same:,}")
+        taken = take_in(chats, paths, lambda taken: progress.say(f"{taken.chats:,}"))
     front.out.result(
         {
-            "new": new,
-            "grown": grown,
-            "unchanged": same,
-            "messages": messages,
-            "unread": [{"where": problem.where, "reason": problem.reason} for problem in unread],
+            "new": taken.new,
+            "grown": taken.grown,
+            "unchanged": taken.unchanged,
+            "messages": taken.messages,
+            "unread": [{"where": problem.where, "reason": problem.reason} for problem in taken.unread],
         },
-        f"{plural(new, 'chat')} imported, {grown:,} added to, {same:,} there already: "
-        f"{plural(messages, 'message')}.",
-        quiet=[str(new)],
+        summary(taken),
+        quiet=[str(taken.new)],
     )
-    for problem in unread[:SHOWN_PROBLEMS]:
+    for problem in taken.unread[:SHOWN_PROBLEMS]:
         front.out.warn(f"not read: {problem.where}: {problem.reason}")
-    if len(unread) > SHOWN_PROBLEMS:
-        front.out.warn(f"{len(unread) - SHOWN_PROBLEMS} more were not read; --json lists all")
+    if len(taken.unread) > SHOWN_PROBLEMS:
+        front.out.warn(f"{len(taken.unread) - SHOWN_PROBLEMS} more were not read; --json lists all")
+
+
+def summary(taken: Taken) -> str:
+    """What came of it, in a sentence."""
+    return (
+        f"{plural(taken.new, 'chat')} imported, {taken.grown:,} added to, "
+        f"{taken.unchanged:,} there already: {plural(taken.messages, 'message')}."
+    )

@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from app.server.answering import Answers, begin
+from app.server.conversation import Spoken
 from app.server.endpoint import DONE, Call, Endpoint, Reply, Stream, frame
 from app.server.schemas.completion import Completion, CompletionChoice, CompletionRequest
-from app.server.translate.chat import FINGERPRINT, Told, new_id, timings_of, usage_of
+from app.server.translate.chat import FINGERPRINT, Told, new_id, sum_of, timings_of, usage_of
 from app.server.translate.completion import (
     choice_of,
+    likeliest,
     prepared_completion,
     prompts_of,
     wanted_completion,
@@ -42,7 +44,7 @@ async def create(call: Call, request: CompletionRequest) -> Reply:
 
     identifier, created = new_id("cmpl"), int(time.time())
 
-    def completion(choices: list[CompletionChoice], told: Sequence[Told] = ()) -> Completion:
+    def completion(choices: list[CompletionChoice], told: Sequence[Sequence[Told]] = ()) -> Completion:
         return Completion(
             id=identifier,
             created=created,
@@ -50,16 +52,17 @@ async def create(call: Call, request: CompletionRequest) -> Reply:
             choices=choices,
             object="text_completion",
             system_fingerprint=FINGERPRINT,
-            usage=usage_of(told) if told else None,
-            timings=timings_of(told) if told else None,
+            usage=sum_of([usage_of(each) for each in told]) if told else None,
+            timings=timings_of(told[0]) if told else None,
         )
 
     count = request.n or 1
+    tried = max(count, request.best_of or 1)
     echoed = [prompt.text if request.echo and isinstance(prompt, Prompt) else "" for prompt in prompts]
     with_logprobs = request.logprobs is not None
 
     async def stream() -> AsyncGenerator[bytes, None]:
-        told: list[Told] = []
+        told: list[list[Told]] = []
         number = 0
         async for answers in all_answers():
             async with answers:
@@ -84,7 +87,7 @@ async def create(call: Call, request: CompletionRequest) -> Reply:
                         )
                         offsets[index] += len(choice.text) - len(prefix)
                         yield frame(completion([choice]))
-                told += mine
+                told.append(mine)
                 number += 1
         if request.stream_options is not None and request.stream_options.include_usage:
             yield frame(completion([], told))
@@ -92,28 +95,28 @@ async def create(call: Call, request: CompletionRequest) -> Reply:
 
     if request.stream:
         return Stream(stream(), lambda refusal: frame(refusal.body()), first.close)
-    told: list[Told] = []
+    told: list[list[Told]] = []
     choices = []
     number = 0
     async for answers in all_answers():
         async with answers:
-            mine = [Told() for _ in range(count)]
-            events: list[list[object]] = [[] for _ in range(count)]
+            mine = [Told() for _ in range(tried)]
+            events: list[list[Spoken]] = [[] for _ in range(tried)]
             async for spoken in answers.spoken():
                 mine[spoken.index].take(spoken)
                 events[spoken.index].append(spoken)
             choices += [
                 choice_of(
-                    events[index],  # type: ignore[arg-type]
-                    number * count + index,
+                    events[index],
+                    number * count + place,
                     mine[index],
                     logprobs=with_logprobs,
                     offset=len(echoed[number]),
                     prefix=echoed[number],
                 )
-                for index in range(count)
+                for place, index in enumerate(likeliest(events, count))
             ]
-            told += mine
+            told.append(mine)
             number += 1
     return completion(choices, told)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
 
-from app.server.answering import Answers, begin
+from app.server.answering import begin, write, written
 from app.server.conversation import Prepared, prepare, rendered
-from app.server.endpoint import Call, Endpoint, Reply, Stream, encoder
+from app.server.endpoint import Call, Endpoint, Reply, Stream, named_frames
 from app.server.pool import Model
 from app.server.schemas.messages import (
     CountRequest,
@@ -35,35 +34,12 @@ async def create(call: Call, request: MessagesRequest) -> Reply:
     writer = Writer(answers.model.name, counted)
     if request.stream:
         return Stream(
-            stream(answers, writer),
-            lambda refusal: b"event: error\ndata: " + encoder.encode(fault_of(refusal)) + b"\n\n",
+            written(answers, writer),
+            lambda refusal: named_frames([fault_of(refusal)]),
             answers.close,
         )
-    async with answers:
-        async for spoken in answers.spoken():
-            for _ in writer.take(spoken):
-                pass
-        return writer.answer()
-
-
-async def stream(answers: Answers, writer: Writer) -> AsyncGenerator[bytes, None]:
-    """The events of a message."""
-    async with answers:
-        begun = False
-        async for spoken in answers.spoken():
-            if not begun:
-                begun = True
-                yield frames(writer.begin())
-            if events := frames(writer.take(spoken)):
-                yield events
-        yield frames(writer.end())
-
-
-def frames(events: Iterable[MessageEvent]) -> bytes:
-    """Events as they travel: with their type in a line of its own."""
-    return b"".join(
-        b"event: " + event.type.encode() + b"\ndata: " + encoder.encode(event) + b"\n\n" for event in events
-    )
+    await write(answers, writer)
+    return writer.answer()
 
 
 async def count(call: Call, request: CountRequest) -> Reply:

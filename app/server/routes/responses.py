@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
-from app.server.answering import Answers, answers_to
-from app.server.endpoint import Call, Endpoint, Reply, Stream, encoder
+from app.server.answering import answers_to, write, written
+from app.server.endpoint import Call, Endpoint, Reply, Stream, named_frames
 from app.server.errors import Refusal
 from app.server.schemas.responses import (
     Deleted,
@@ -31,32 +30,12 @@ async def create(call: Call, request: ResponseRequest) -> Reply:
     writer = Writer(request, answers.model.name, answers.prepared.truncated_messages)
     if request.stream:
         return Stream(
-            stream(call, request, answers, writer, items),
-            lambda refusal: frames(writer.fail(refusal)),
+            written(answers, writer, lambda: keep(call, request, writer.response(), items)),
+            lambda refusal: named_frames(writer.fail(refusal)),
             answers.close,
         )
-    async with answers:
-        async for spoken in answers.spoken():
-            for _ in writer.take(spoken):
-                pass
-        return keep(call, request, writer.response(), items)
-
-
-async def stream(
-    call: Call, request: ResponseRequest, answers: Answers, writer: Writer, items: list[dict[str, Any]]
-) -> AsyncGenerator[bytes, None]:
-    """The events of a response."""
-    async with answers:
-        begun = False
-        async for spoken in answers.spoken():
-            if not begun:
-                begun = True
-                yield frames(writer.begin())
-            if events := frames(writer.take(spoken)):
-                yield events
-        last = list(writer.end())
-        keep(call, request, writer.response(), items)
-        yield frames(last)
+    await write(answers, writer)
+    return keep(call, request, writer.response(), items)
 
 
 def keep(call: Call, request: ResponseRequest, response: Response, items: list[dict[str, Any]]) -> Response:
@@ -64,13 +43,6 @@ def keep(call: Call, request: ResponseRequest, response: Response, items: list[d
     if request.store is not False:
         call.service.responses.keep(response, items, call.client)
     return response
-
-
-def frames(events: Iterable[ResponseEvent]) -> bytes:
-    """Events as they travel: with their type in a line of its own."""
-    return b"".join(
-        b"event: " + event.type.encode() + b"\ndata: " + encoder.encode(event) + b"\n\n" for event in events
-    )
 
 
 async def show(call: Call) -> Reply:

@@ -39,9 +39,10 @@ class ErrorAnswer(Answered, kw_only=True, frozen=True):
 
 
 class PromptTokensDetails(Answered, kw_only=True, frozen=True):
-    """``cached_tokens`` were found in the cache: they cost nothing."""
+    """``cached_tokens`` were found in the cache: they cost nothing. ``disk_tokens`` of them were on disk."""
 
     cached_tokens: int = 0
+    disk_tokens: int = 0
 
 
 class CompletionTokensDetails(Answered, kw_only=True, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,13 +151,17 @@ def choice_of(request: chat.ChatRequest) -> tuple[Choice, tuple[str, ...] | None
         case chat.AllowedToolsChoice(allowed_tools=allowed):
             names = tuple(str((tool.get("function") or tool).get("name", "")) for tool in allowed.tools)
             mode = allowed.mode
-    for name in names:
-        if name not in known:
-            raise Refusal(
-                400, f"tool_choice names the tool {name!r}, which is not in tools", code="invalid_value",
-                param="tool_choice",
-            )  # fmt: skip
-    return mode, names
+    return mode, known_names(names, known)
+
+
+def known_names(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    """The names of tools that may be called. Raises Refusal for one that is unknown, and for none."""
+    found = tuple(names)
+    unknown = next((name for name in found if name not in known), None)
+    if unknown is not None or not found:
+        which = "no tool" if unknown is None else f"the tool {unknown[:80]!r}, which is not in tools"
+        raise Refusal(400, f"tool_choice names {which}", code="invalid_value", param="tool_choice")
+    return found
 
 
 def format_grammar(
@@ -305,10 +309,28 @@ def usage_of(told: Sequence[Told]) -> Usage:
         prompt_tokens=prompt,
         completion_tokens=output,
         total_tokens=prompt + output,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+        prompt_tokens_details=PromptTokensDetails(
+            cached_tokens=cached, disk_tokens=ends[0].usage.disk_tokens if ends else 0
+        ),
         completion_tokens_details=CompletionTokensDetails(
             reasoning_tokens=sum(each.reasoning_tokens for each in told)
         ),
+    )
+
+
+def sum_of(usages: Sequence[Usage]) -> Usage:
+    """The counts of several prompts and their answers."""
+    cached = sum(each.prompt_tokens_details.cached_tokens for each in usages)
+    reasoning = sum(each.completion_tokens_details.reasoning_tokens for each in usages)
+    return Usage(
+        prompt_tokens=sum(each.prompt_tokens for each in usages),
+        completion_tokens=sum(each.completion_tokens for each in usages),
+        total_tokens=sum(each.total_tokens for each in usages),
+        prompt_tokens_details=PromptTokensDetails(
+            cached_tokens=cached,
+            disk_tokens=sum(each.prompt_tokens_details.disk_tokens for each in usages),
+        ),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
     )
 
 

@@ -48,14 +48,20 @@ def wanted_completion(request: CompletionRequest, temperature: float | None) -> 
     """What all answers of a request are made with. Raises Refusal for what is not served."""
     if request.suffix:
         raise Refusal(400, "suffix is not served", code="unsupported", param="suffix")
-    if request.best_of is not None and request.best_of != (request.n or 1):
-        raise Refusal(400, "best_of is not served; use n", code="unsupported", param="best_of")
+    count = request.n or 1
+    tried = request.best_of or count
+    if tried < count or (tried > count and request.stream):
+        raise Refusal(
+            400, f"best_of is {tried} and n {count}; " + (
+                "give at least n" if tried < count else "the best of several cannot be streamed"
+            ), code="invalid_value", param="best_of",
+        )  # fmt: skip
     return wanted_of(
         request,
         temperature,
         max_tokens=request.max_tokens or DEFAULT_TOKENS,
-        logprobs=request.logprobs,
-        count=request.n or 1,
+        logprobs=0 if request.logprobs is None and tried > count else request.logprobs,
+        count=tried,
         streams=bool(request.stream),
     )
 
@@ -63,6 +69,18 @@ def wanted_completion(request: CompletionRequest, temperature: float | None) -> 
 def prepared_completion(prompt: Prompt | tuple[int, ...], wanted: Wanted) -> Prepared:
     """A raw prompt needs no rendering, its answer no parser."""
     return Prepared(prompt, wanted)
+
+
+def likeliest(answers: Sequence[Sequence[Spoken]], count: int) -> list[int]:
+    """The answers with the highest log probability per token, the first of them first; all as they are where
+    none is left out."""
+
+    def mean(index: int) -> float:
+        entries = [entry[0].logprob for spoken in answers[index] for entry in spoken.logprobs]
+        return sum(entries) / len(entries) if entries else 0.0
+
+    indices = range(len(answers))
+    return list(indices) if count == len(answers) else sorted(indices, key=mean, reverse=True)[:count]
 
 
 def choice_of(

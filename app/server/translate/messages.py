@@ -10,7 +10,7 @@ from typing import Any
 from app.server.conversation import Choice, Spoken, Talk, Wanted
 from app.server.errors import Refusal
 from app.server.schemas import messages as wire
-from app.server.translate.chat import Told, new_id, with_system
+from app.server.translate.chat import Told, known_names, new_id, with_system
 from app.store import ChatDefaults
 from runtime.engine.answers.pieces import CallArguments, CallStart, Content, Piece, Reasoning
 from runtime.engine.messages import FinishedEvent, SamplingParams
@@ -138,12 +138,7 @@ def choice_of(request: wire.CountRequest) -> tuple[Choice, tuple[str, ...] | Non
     if chosen.type == "none":
         return "none", None
     known = {tool.name for tool in request.tools or ()}
-    names = known if chosen.type == "any" else {chosen.name or ""}
-    if not names or not names <= known:
-        raise Refusal(
-            400, "tool_choice names a tool that is not in tools", code="invalid_value", param="tool_choice"
-        )
-    return "required", None if chosen.type == "any" else tuple(names)
+    return "required", known_names(known if chosen.type == "any" else [chosen.name or ""], known)
 
 
 class Writer:

@@ -13,7 +13,7 @@ from app.server.conversation import Choice, Spoken, Talk, Wanted
 from app.server.errors import Refusal
 from app.server.schemas import responses as wire
 from app.server.schemas.chat import TextFormat
-from app.server.translate.chat import ANY_OBJECT, Told, logprob_of, new_id, with_system
+from app.server.translate.chat import ANY_OBJECT, Told, known_names, logprob_of, new_id, with_system
 from app.store import ChatDefaults
 from runtime.engine.answers.pieces import CallArguments, CallStart, Content, Reasoning
 from runtime.engine.grammar import schema_grammar
@@ -168,11 +168,7 @@ def choice_of(
             names, mode = (name,), "required"
         case wire.Allowed(tools=allowed, mode=mode):
             names = tuple(str(tool.get("name", "")) for tool in allowed)
-    if not names or not set(names) <= known:
-        raise Refusal(
-            400, "tool_choice names a tool that is not in tools", code="invalid_value", param="tool_choice"
-        )
-    return mode, names
+    return mode, known_names(names, known)
 
 
 def grammar_of(text: wire.TextOptions | None) -> Grammar | None:

@@ -13,6 +13,8 @@ from typing import Any
 
 from runtime.engine.answers.deepseek import BEGIN, CALL, CALL_END, END, SEPARATOR
 from runtime.engine.answers.families import HARMONY, Family
+from runtime.engine.answers.gemma_arguments import GemmaArguments
+from runtime.engine.answers.lark import escaped, quoted
 from runtime.engine.answers.qwen_coder import kinds_of
 from runtime.engine.grammar import schema_grammar, special_name
 from runtime.engine.messages import Grammar
@@ -123,15 +125,19 @@ class _Writer:
         )  # fmt: skip
         quote = '<|"|>' if gemma4 else "<escape>"
         self._up_to("string", quote)
-        names = " | ".join(_text(f"call:{name}") for name in self._tools)
+        calls, spelled = [], None if quote in self._control_texts else quote
+        for index, (name, schema) in enumerate(self._tools.items()):
+            arguments = GemmaArguments(f"a{index}", schema, self._mark(quote), spelled=spelled)
+            calls.append(f"{quoted(f'call:{name}')} {arguments.expression(schema)}")
+            self.rules += arguments.rules
         self.rules += [
-            f"call: {self._mark(opening)} ({names}) map {self._mark(closing)}",
+            f"call: {self._mark(opening)} ({' | '.join(calls)}) {self._mark(closing)}",
             'map: "{" (pair ("," pair)*)? "}"',
             'pair: KEY ":" value',
             f'value: map | "[" (value ("," value)*)? "]" | {self._mark(quote)} string | NUMBER | WORD',
             'WORD: "true" | "false" | "null"',
             "KEY: /[A-Za-z_][A-Za-z0-9_.-]*/",
-            "NUMBER: /-?[0-9]+(\\.[0-9]+)?/",
+            "NUMBER: /-?(0|[1-9][0-9]*)(\\.[0-9]+)?/",
         ]
         return "call+" if parallel else "call"
 
@@ -142,9 +148,9 @@ class _Writer:
             parts = []
             for number, (key, part) in enumerate((schema.get("properties") or {}).items()):
                 rule = f"parameter_{index}_{number}"
-                opening, closing = _text(f"<parameter={key}>\n"), "\n</parameter>\n"
+                opening, closing = quoted(f"<parameter={key}>\n"), "\n</parameter>\n"
                 if isinstance(part, dict) and (kinds := kinds_of(part)) and "string" not in kinds:
-                    self.rules.append(f"{rule}: {opening} %json {_json(part)} {_text(closing)}")
+                    self.rules.append(f"{rule}: {opening} %json {_json(part)} {quoted(closing)}")
                 else:
                     self._up_to("value", closing)
                     self.rules.append(f"{rule}: {opening} value")
@@ -159,7 +165,7 @@ class _Writer:
                 )
             )
         self.rules.append(f"call: {' | '.join(calls)}")
-        return f"call ({_text(chr(10))} call)*" if parallel else "call"
+        return f"call ({quoted(chr(10))} call)*" if parallel else "call"
 
     def harmony(self, parallel: bool) -> str:
         calls = self._named(
@@ -193,12 +199,12 @@ class _Writer:
         if self._control_texts and self._controls.search(end):
             self.rules += [f"{rule}: TEXT {self._mark(end)}", ANY_TEXT]
         else:
-            self.rules.append(f"{rule}[lazy]: /(.|\\n)*{_pattern(end)}/")
+            self.rules.append(f"{rule}[lazy]: /(.|\\n)*{escaped(end)}/")
 
     def _blocks(self, opening: str, key: str, closing: str, parallel: bool) -> str:
         before, after = self._mark(f"{opening}\n"), self._mark(f"\n{closing}")
         self.rules.append(f"call: {before} %json {self._objects(key)} {after}")
-        return f"call ({_text(chr(10))} call)*" if parallel else "call"
+        return f"call ({quoted(chr(10))} call)*" if parallel else "call"
 
     def _objects(self, key: str) -> str:
         """The schema of one call as an object."""
@@ -222,10 +228,10 @@ class _Writer:
         """A marker: the control tokens in it as such, the rest as text."""
         parts, place = [], 0
         for found in self._controls.finditer(text) if self._control_texts else ():
-            parts += [_text(text[place : found.start()])] if found.start() > place else []
+            parts += [quoted(text[place : found.start()])] if found.start() > place else []
             parts.append(special_name(found[0]))
             place = found.end()
-        return " ".join([*parts, _text(text[place:])] if place < len(text) else parts)
+        return " ".join([*parts, quoted(text[place:])] if place < len(text) else parts)
 
 
 def _schema(name: str, schema: Any) -> Any:
@@ -240,14 +246,3 @@ def _schema(name: str, schema: Any) -> Any:
 
 def _json(schema: Any) -> str:
     return json.dumps(schema, ensure_ascii=False)
-
-
-def _text(text: str) -> str:
-    """A text in Lark: its strings are JSON's."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _pattern(text: str) -> str:
-    """A text in a Lark regular expression, between slashes."""
-    escaped = "".join(f"\\{char}" if char in "\\/.^$*+?()[]{}|\"'" else char for char in text)
-    return escaped.replace("\n", "\\n")

@@ -11,7 +11,8 @@ OPENINGS = ("<|tool_call>", "<start_function_call>")
 CLOSINGS = ("<tool_call|>", "<end_function_call>")
 QUOTES = ('<|"|>', "<escape>")
 ENDS = re.compile(r"[,}\]:]")
-NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?\Z")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
+"""JSON's: a postcode that begins with a zero is a text."""
 
 
 class Gemma(Parser):

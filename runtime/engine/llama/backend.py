@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,9 +15,12 @@ from runtime.engine.llama.batch import Batch
 from runtime.engine.llama.model import LoadedModel
 from runtime.engine.llama.samplers import ConstrainedSampler, logits_of, make_sampler
 from runtime.engine.messages import SamplingParams, TokenLogprob
+from runtime.engine.prefixes import PrefixStore
 from runtime.errors import EngineError
 
 DONE, ABORTED = 0, 2
+WORTH_RECALLING = 128
+"""What a kept beginning must have more than the cache has, in tokens."""
 SHARE_DIVISOR = 256
 """A copy moves a slot's whole stream: 1/256 of the context computes about as long as all of it copies."""
 
@@ -24,7 +28,9 @@ SHARE_DIVISOR = 256
 class LlamaBackend:
     """See :class:`runtime.engine.backend.Backend`. All calls but ``request_abort`` from one thread."""
 
-    def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
+    def __init__(
+        self, loaded: LoadedModel, config: EngineConfig, prefixes: PrefixStore | None = None
+    ) -> None:
         self.context_tokens = config.context_tokens
         self.slots = config.slots
         self.batch_tokens = config.ubatch_tokens
@@ -39,6 +45,7 @@ class LlamaBackend:
             native.llama_model_is_recurrent(loaded.model) or native.llama_model_is_hybrid(loaded.model)
         )
         self.copies = self.rewinds and self._window <= 0
+        self._prefixes = prefixes if self.copies else None
         self._kept: dict[int, NDArray[np.float32]] = {}
         """Rows of the last pass as they were before a grammar masked them."""
         self.piece = loaded.vocabulary.piece
@@ -74,6 +81,34 @@ class LlamaBackend:
             return 0
         native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         return self.truncate(target, length)
+
+    def recall(self, sequence: int, prompt: Sequence[int], held: int) -> int:
+        """From the disk; see the protocol."""
+        store = self._prefixes
+        kept = store.longest(prompt, held + WORTH_RECALLING) if store is not None else None
+        state = store.load(kept) if store is not None and kept is not None else None
+        if kept is None or state is None:
+            return held
+        native.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+        buffer = np.frombuffer(state, np.uint8)
+        pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        read = native.llama_state_seq_set_data(self._context, pointer, len(buffer), sequence)
+        if read and self._held(sequence) == len(kept.tokens):
+            return len(kept.tokens)
+        return self.truncate(sequence, 0)
+
+    def keeps(self, head: Sequence[int]) -> bool:
+        """Where there is a folder for it, and it is not there yet."""
+        return self._prefixes is not None and not self._prefixes.knows(head)
+
+    def keep(self, sequence: int, head: Sequence[int]) -> None:
+        """On the disk; see the protocol."""
+        if self._prefixes is None:
+            return
+        size = native.llama_state_seq_get_size(self._context, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        if native.llama_state_seq_get_data(self._context, buffer, size, sequence) == size:
+            self._prefixes.keep(head, bytearray(buffer))
 
     def reaches(self, sequence: int, length: int) -> bool:
         """Whether all that attention would look at from position ``length`` on is still in the cache."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 
 from llama_cpp import llama_cpp as native
 
 from runtime.engine.messages import Prompt
+from runtime.engine.reports import prompt_too_long
 from runtime.engine.templates.control_text import split_prompt
 from runtime.errors import EngineError
 
@@ -74,12 +76,21 @@ class Vocabulary:
             length = native.llama_token_to_piece(self.handle, token, buffer, len(buffer), 0, False)
         return buffer.raw[:length]
 
-    def tokens(self, prompt: Prompt) -> list[int]:
-        """The tokens of a prompt.
+    @functools.cached_property
+    def longest(self) -> int:
+        """The most characters that one token can stand for; at least 1."""
+        spelled = native.llama_vocab_get_text
+        return max(len(spelled(self.handle, token) or b" ") for token in range(self.size))
+
+    def tokens(self, prompt: Prompt, limit: int | None = None) -> list[int]:
+        """The tokens of a prompt. Raises PromptTooLong where its length alone says that it has more than
+        ``limit``.
 
         The user's own texts, which ``prompt.protected`` holds, never become control tokens: the rendered text
         is cut at the control tokens that the template wrote, and only those are read as such.
         """
+        if limit is not None:
+            self._check_length(prompt, limit)
         if not prompt.protected:
             return self._tokenize(prompt.text, prompt.add_special, prompt.parse_special)
         found: list[int] = []
@@ -98,6 +109,13 @@ class Vocabulary:
         if prompt.add_special:
             found = [*self._tokenize("", add_special=True, parse_special=False), *found]
         return found
+
+    def _check_length(self, prompt: Prompt, limit: int) -> None:
+        # A tokenizer needs seconds for megabytes, and others wait for it.
+        if len(prompt.text) > limit and all(len(mark) <= len(own) for mark, own in prompt.protected.items()):
+            least = -(-len(prompt.text) // self.longest)
+            if least > limit:
+                raise prompt_too_long(least, limit, at_least=True)
 
     def _strips(self, control_text: str, attribute: int) -> bool:
         """Whether a control token takes the white space beside it, as llama.cpp's own parser lets it."""

@@ -107,32 +107,30 @@ class TemplateRenderer:
         variables = read_variables(kwargs or {})
         with self._one_call():
             dialect, names = self._learn(template)
-            conversation = Conversation(
-                adapt_messages(turns, dialect), adapt_tools(definitions, dialect), variables
-            )
-
-            def rendered(version: Conversation) -> str:
-                return self._render(template, version, names, add_generation_prompt)
-
-            finder = template.finder
-            marks = choose_marks(finder, _checked_inputs(template, conversation))
-            light, full = (
-                conversation.sealed(Seal(finder, marks, template.source, full=whole))
-                for whole in (False, True)
-            )
-            text = rendered(light)
+        conversation = Conversation(
+            adapt_messages(turns, dialect), adapt_tools(definitions, dialect), variables
+        )
+        finder = template.finder
+        marks = choose_marks(finder, _checked_inputs(template, conversation))
+        # Sealing takes a second for megabytes: others have the child meanwhile.
+        light, full = (
+            conversation.sealed(Seal(finder, marks, template.source, full=whole)) for whole in (False, True)
+        )
+        with self._one_call():
+            text = self._render(template, light, names, add_generation_prompt)
             _check_understood(dialect, turns, definitions)
             if not marks:
                 return Prompt(text)
             try:
-                return settle(text, rendered(full), marks, finder)
+                guarded = self._render(template, full, names, add_generation_prompt)
             except TemplateTimeout:
                 raise
             except TemplateError as error:
-                raise TemplateError(
-                    "the chat template depends on the letters of the user's text, so that control tokens "
-                    f"in it cannot be told from the template's own; use another template ({error})"
-                ) from error
+                raise _depends_on_letters(error) from error
+        try:
+            return settle(text, guarded, marks, finder)
+        except TemplateError as error:
+            raise _depends_on_letters(error) from error
 
     def dialect(self, template: ChatTemplate) -> Dialect:
         """What a template understands. Raises as :meth:`render` does."""
@@ -218,6 +216,13 @@ def _tool_variables(tools: list[dict[str, Any]], names: frozenset[str], now: dat
     if "datetime" in names:
         variables["datetime"] = now.strftime("%B %d %Y %H:%M")
     return variables
+
+
+def _depends_on_letters(error: TemplateError) -> TemplateError:
+    return TemplateError(
+        "the chat template depends on the letters of the user's text, so that control tokens in it cannot be "
+        f"told from the template's own; use another template ({error})"
+    )
 
 
 def _check_understood(

@@ -1,0 +1,1 @@
+"""Screens: they route what a person does; widgets render, and what is slow happens in threads."""
