@@ -17,24 +17,25 @@ SHARES: Final[Mapping[str, float]] = {
     "F32": 0.85,
     "F16": 0.8,
     "BF16": 0.8,
-    "Q8_0": 0.85,
-    "Q6_K": 0.75,
+    "Q8_0": 0.9,
+    "Q6_K": 0.85,
     "Q5_0": 0.7,
     "Q5_1": 0.7,
     "Q5_K": 0.7,
-    "Q4_0": 0.8,
-    "Q4_1": 0.8,
-    "Q4_K": 0.75,
-    "IQ4_NL": 0.75,
-    "IQ4_XS": 0.7,
-    "Q3_K": 0.55,
-    "Q2_K": 0.6,
-    "Q2_0": 0.7,
-    "TQ2_0": 0.7,
-    "TQ1_0": 0.5,
-    "Q1_0": 0.5,
+    "Q4_0": 0.85,
+    "Q4_1": 0.85,
+    "Q4_K": 0.85,
+    "IQ4_NL": 0.85,
+    "IQ4_XS": 0.75,
+    "Q3_K": 0.7,
+    "Q2_K": 0.75,
+    "Q2_0": 0.8,
+    "TQ2_0": 0.85,
+    "TQ1_0": 0.65,
+    "Q1_0": 0.6,
 }
-"""Of the read bandwidth of all threads together, that a product with weights of each type reaches."""
+"""Of the read bandwidth of all threads together, that a product with weights of each type reaches with
+localq's kernels on AVX-512 VNNI, where memory gives 40 GB/s a thread: rounded down (docs/kernels.md)."""
 OTHER_TYPES: Final = 0.4
 LAYER_SECONDS: Final = 40e-6
 """Of a layer's small operations and barriers, whatever its size."""

@@ -27,8 +27,9 @@ struct Column {
   float* output;
 };
 
-// How far ahead of the codes that are multiplied the next ones are asked for.
-constexpr size_t kAhead = 2048;
+// How far ahead of the codes that are multiplied the next ones are asked for: what memory gives one thread in the time
+// that it takes to answer.
+constexpr size_t kAhead = 4096;
 
 // Codes that are taken out of a record's lines.
 template <class Format>
