@@ -20,7 +20,7 @@ FILES = tuple(RemoteFile(f"model-{number}.safetensors", 1000, None, "0" * 40) fo
 
 
 def facts(layer: int, **changes: Any) -> TensorFacts:
-    given = {
+    given: dict[str, Any] = {
         "name": f"blk.{layer}.ffn_up.weight",
         "source_type": "F16",
         "type": "Q4_K",
