@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -276,6 +277,8 @@ def main() -> None:
     with chdir(ROOT):
         for scene in chosen:
             place = empty if scene in EMPTY else home
+            if scene in EMPTY:
+                shutil.rmtree(place, ignore_errors=True)
             target = folder / f"{scene.__name__}.svg"
             asyncio.run(draw(scene, place, target, options.theme, (columns, lines)))
 

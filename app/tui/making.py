@@ -32,6 +32,8 @@ PHASES: Final = {
     "evaluate": "evaluate",
 }
 """Of the pipeline, and the step that a person sees."""
+SIDE_BY_SIDE: Final = {"fetch", "convert"}
+"""Files are converted as they come."""
 KEPT_NOTES: Final = 6
 
 
@@ -123,7 +125,8 @@ class Making:
         """A step that is under way now; those before it are done."""
         with self.lock:
             for other in self.steps.values():
-                if other.name != name and other.state == "now":
+                beside = {name, other.name} == SIDE_BY_SIDE and (other.share or 0.0) < 1.0
+                if other.name != name and other.state == "now" and not beside:
                     other.state, other.share = "done", None if other.share is None else 1.0
                     other.words = "" if other.share is None else other.words.partition(", ")[0]
             step = self.steps.setdefault(name, Step(name))

@@ -17,6 +17,8 @@ from quant.certificate.document import TensorFacts
 from runtime.units import format_bytes
 
 NAME_COLUMNS: Final = 12
+END_COLUMNS: Final = 14
+"""Of the figure behind a plot."""
 MOST_BAR: Final = 32
 MOST_FILES: Final = 4
 RISING: Final = " ▁▂▃▄▅▆▇█"
@@ -90,7 +92,7 @@ def plot(layers: Mapping[str, Sequence[TensorFacts]], width: int, palette: Palet
     bits = [_bits(layers[name]) for name in names]
     encoded = [[facts for facts in layers[name] if facts.error is not None] for name in names]
     errors = [mean_error(facts) if facts else 0.0 for facts in encoded]
-    room = width - NAME_COLUMNS - 12
+    room = max(1, width - NAME_COLUMNS - END_COLUMNS)
     columns = max(1, min(3, room // len(names)))
     step = -(-len(names) * columns // room) if len(names) * columns > room else 1
     text = Text(no_wrap=True, overflow="ellipsis")
@@ -106,19 +108,11 @@ def plot(layers: Mapping[str, Sequence[TensorFacts]], width: int, palette: Palet
             text.append(f"{label:<{NAME_COLUMNS}}", "bold")
             for value in values:
                 text.append(_cell(value / most if most else 0.0, row) * columns, style)
-            end = (
-                f"  {format(most, unit)} most"
-                if row == PLOT_ROWS - 1
-                else f"  {last} last"
-                if not row
-                else ""
-            )
-            text.append(f"{end}\n", palette.muted)
+            ends = {PLOT_ROWS - 1: f"  {format(most, unit)} most", 0: f"  {last} last"}
+            text.append(f"{ends.get(row, '')}\n", palette.muted)
     span = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
-    text.append(f"{'by layer':<{NAME_COLUMNS}}", "bold").append(
-        f"{sanitize(span, newlines=False)}\n", palette.muted
-    )
-    return text
+    span = shorten(sanitize(span, newlines=False), max(0, width - NAME_COLUMNS))
+    return text.append(f"{'by layer':<{NAME_COLUMNS}}", "bold").append(f"{span}\n", palette.muted)
 
 
 def _bits(facts: Sequence[TensorFacts]) -> float:
