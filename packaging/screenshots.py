@@ -276,7 +276,7 @@ def main() -> None:
     empty = options.work.absolute() / "empty"
     with chdir(ROOT):
         for scene in chosen:
-            place = empty if scene in EMPTY else home
+            place = empty / scene.__name__ if scene in EMPTY else home
             if scene in EMPTY:
                 shutil.rmtree(place, ignore_errors=True)
             target = folder / f"{scene.__name__}.svg"
