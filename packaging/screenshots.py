@@ -162,7 +162,7 @@ async def memory(stage: Stage) -> None:
 
 async def first(stage: Stage) -> None:
     """An empty machine."""
-    await stage.until(lambda: "tok" in stage.text() and "Hub" in stage.text())
+    await stage.until(lambda: "TOK/S" in stage.text() and "no Hub" in stage.text())
 
 
 async def making(stage: Stage) -> None:
