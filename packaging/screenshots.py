@@ -162,7 +162,7 @@ async def memory(stage: Stage) -> None:
 
 async def first(stage: Stage) -> None:
     """An empty machine."""
-    await stage.until(lambda: "tok" in stage.text() and "Hub" in stage.text())
+    await stage.until(lambda: "TOK/S" in stage.text() and "no Hub" in stage.text())
 
 
 async def making(stage: Stage) -> None:
@@ -276,7 +276,7 @@ def main() -> None:
     empty = options.work.absolute() / "empty"
     with chdir(ROOT):
         for scene in chosen:
-            place = empty if scene in EMPTY else home
+            place = empty / scene.__name__ if scene in EMPTY else home
             if scene in EMPTY:
                 shutil.rmtree(place, ignore_errors=True)
             target = folder / f"{scene.__name__}.svg"
