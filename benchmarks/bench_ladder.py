@@ -49,9 +49,10 @@ class Ladder:
         return cls(tuple(best))
 
     def at(self, nbytes: int) -> float | None:
-        """The divergence between the neighbours, None outside of the ladder."""
+        """The divergence between the neighbours, None outside of the ladder; a file as large as a rung may
+        take a little less than it."""
         sizes = [judged.bytes for judged in self.rungs]
-        if not sizes[0] <= nbytes <= sizes[-1]:
+        if not 0.99 * sizes[0] <= nbytes <= sizes[-1]:
             return None
         return float(np.interp(nbytes, sizes, [judged.kl for judged in self.rungs]))
 
