@@ -121,7 +121,7 @@ def best_mmap(
         _repacked_bytes(tensor, features, packs)
         for header in headers
         for tensor in header.tensors
-        if tensor.type.name not in packs
+        if not _let_go(tensor, packs)
     )
     return repacked <= WORTH_MAPPING * total
 

@@ -6,6 +6,7 @@ import random
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +103,9 @@ def test_a_check_that_would_miss_a_lost_turn_is_none(tmp_path: Path) -> None:
 def test_three_processes_write_side_by_side(tmp_path: Path) -> None:
     said: tuple[list[str], ...] = ([], [], [])
     with writer(tmp_path, said[0]), writer(tmp_path, said[1]), writer(tmp_path, said[2]):
-        threading.Event().wait(1.0)
+        deadline = time.monotonic() + 30
+        while min(map(len, said)) < 8 and time.monotonic() < deadline:
+            time.sleep(0.05)
     for lines in said:
         assert check(tmp_path, lines) >= 8
 

@@ -147,7 +147,7 @@ def test_models_of_other_vocabularies_are_not_compared(cli: Cli, tmp_path: Path)
 
 
 def test_a_model_that_does_not_fit_has_its_own_exit_code(cli: Cli) -> None:
-    ran = cli.run("eval", "original", "--ram", "70M", *SMALL)
+    ran = cli.run("eval", "original", "--ram", "63M", *SMALL)
     assert ran.exit_code == 3
     assert "scoring a model takes" in ran.stderr
 

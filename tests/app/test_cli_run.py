@@ -261,7 +261,7 @@ class TestFailures:
         assert cli.engines[0].closed
 
     def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(self, cli: Cli) -> None:
-        ran = cli.run("run", "tiny", "Hi", "--ram", "70M")
+        ran = cli.run("run", "tiny", "Hi", "--ram", "63M")
         assert ran.exit_code == 3
         assert "weights" in ran.stderr and "KV cache" in ran.stderr
         assert ran.last_line.startswith("next: localq ")
@@ -274,7 +274,7 @@ class TestFailures:
         cli.follow(ran)
 
     def test_force_loads_what_does_not_fit_and_says_so(self, cli: Cli) -> None:
-        ran = cli.run("run", "tiny", "Hi", "--ram", "70M", "--force")
+        ran = cli.run("run", "tiny", "Hi", "--ram", "63M", "--force")
         assert (ran.exit_code, ran.stdout) == (0, "You said: Hi\n")
         assert ran.stderr.startswith("warning: ")
 

@@ -63,10 +63,10 @@ def test_the_memory_plan_follows_the_flags(cli: Cli) -> None:
 
 def test_a_model_that_does_not_fit_is_shown_all_the_same(cli: Cli) -> None:
     cli.add_model("tiny")
-    ran = cli.run("show", "tiny", "--ram", "70M")
+    ran = cli.run("show", "tiny", "--ram", "63M")
     assert ran.exit_code == 0
     assert fields(ran.stdout)["verdict"] == "does not fit"
-    assert cli.run("show", "tiny", "--ram", "70M", "--json").json()["memory"]["fits"] is False
+    assert cli.run("show", "tiny", "--ram", "63M", "--json").json()["memory"]["fits"] is False
 
 
 def test_the_template_is_printed_alone(cli: Cli) -> None:

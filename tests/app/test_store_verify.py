@@ -106,10 +106,10 @@ class TestBlobs:
         (blob,) = store.paths(store.get("a"))
         opened = os.open
 
-        def vanish(path: Path, flags: int, *args: int) -> int:
+        def vanish(path: Path, flags: int, *args: int, **more: int) -> int:
             if Path(path) == blob:
                 blob.unlink(missing_ok=True)
-            return opened(path, flags, *args)
+            return opened(path, flags, *args, **more)
 
         monkeypatch.setattr(os, "open", vanish)
         assert only(store.verify()).kind == "missing"
@@ -247,10 +247,10 @@ class TestManifests:
     ) -> None:
         opened = os.open
 
-        def vanish(path: Path, flags: int, *args: int) -> int:
+        def vanish(path: Path, flags: int, *args: int, **more: int) -> int:
             if Path(path).name == "a.json":
                 Path(path).unlink(missing_ok=True)
-            return opened(path, flags, *args)
+            return opened(path, flags, *args, **more)
 
         monkeypatch.setattr(os, "open", vanish)
         assert [model.name for model in store.list()] == ["a:copy", "big"]

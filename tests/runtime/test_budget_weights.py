@@ -155,3 +155,8 @@ class TestBestMmap:
             tensor("blk.0.ffn_gate.weight", "Q4_0", 1024, 1024),
         ]
         assert best_mmap(header(tensors=tensors), AVX2)
+
+    def test_what_is_packed_or_taken_does_not_speak_against_mapping(self) -> None:
+        small = [tensor(f"blk.{layer}.attn_norm.weight", "F32", 1024) for layer in range(4)]
+        assert best_mmap(header(tensors=[*dense_tensors(), *small]), AVX2, {"Q4_0"})
+        assert best_mmap(header(tensors=small), AVX2, {"Q4_0"})
