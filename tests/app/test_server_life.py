@@ -249,8 +249,10 @@ class TestSilence:
 
 
 def test_two_chats_share_the_model(endpoint: ServerProcess) -> None:
-    """Both go on at the same pace: Jain's index of what each gets while both run. Of the same text, for a token
-    that writes nothing is no event."""
+    """Both go on at the same pace: Jain's index of what each gets while both run.
+
+    Both write the same text: a token that writes nothing is no event.
+    """
     times: tuple[list[float], list[float]] = ([], [])
 
     def read(index: int) -> None:
