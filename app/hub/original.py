@@ -107,8 +107,8 @@ class Outline:
     """Of the GGUF that is made of safetensors, to work with; else 0."""
 
     def disk_bytes(self, result_bytes: int) -> int:
-        """The most that making a file of ``result_bytes`` of it takes: both times the result is there twice,
-        while it is copied into the store."""
+        """The most that making a file of ``result_bytes`` of it takes; the result is there twice while it is
+        copied into the store."""
         if not self.working_bytes:
             return self.window_bytes + 2 * result_bytes
         return self.working_bytes + max(self.window_bytes, 2 * result_bytes)
