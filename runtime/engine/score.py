@@ -18,12 +18,16 @@ import numpy as np
 
 from runtime.engine.child import serve_job
 from runtime.engine.llama.logits import LogitModel, Logits, Tokens
+from runtime.engine.residency import Residency
 from runtime.engine.score_chunks import check_size, cut, first_scored, scored_positions, spread
 from runtime.engine.score_messages import KEPT, Scored, ScoreProgress, ScoreRequest
 from runtime.engine.score_record import Heading, RecordReader, RecordWriter
 from runtime.engine.score_rows import Comparison, Row, bucketed_divergence
 from runtime.errors import EngineError, TooFewTokens, VocabulariesDiffer
 
+MAPPED_BYTES = 1 << 30
+"""Of the models' mapped weights in memory at once; what is read again comes from the page cache, where it is
+still there."""
 LEAST_CHUNKS = 2
 """Of each text: error bars come from the spread between chunks."""
 
@@ -60,6 +64,12 @@ def score(request: ScoreRequest, report: Callable[[ScoreProgress], None]) -> Sco
     than an answer holds; VocabulariesDiffer; EngineError where a model gives no
     numbers, or the record cannot be written or read.
     """
+    paths = [path for config in (request.config, request.original) if config for path in config.model_paths]
+    with Residency(paths, MAPPED_BYTES):
+        return _score(request, report)
+
+
+def _score(request: ScoreRequest, report: Callable[[ScoreProgress], None]) -> Scored:
     judged = LogitModel(request.config, slice_tokens=request.slice_tokens)
     texts = [judged.tokens(text.text) for text in request.texts]
     original = None
