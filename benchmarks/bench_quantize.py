@@ -30,6 +30,7 @@ from quant.evaluation.evaluate import evaluate
 from quant.evaluation.result import Evaluation, EvaluationText
 from quant.files.source import open_source
 from quant.pipeline import quantize
+from quant.probing import builtin_texts
 from quant.request import QuantizeRequest, Target
 from quant.steps import from_statistics, real_steps
 
@@ -177,6 +178,7 @@ class Bench:
             overrides=pinned,
             calibration=builtin("calibration"),
             feedback=self.feedback,
+            probing=() if target.mixture else builtin_texts(),
             jobs=THREADS,
             replace=True,
         )

@@ -41,6 +41,7 @@ from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, existing, require_room
 from quant.preflight import require_memory, written_bytes
+from quant.probing import Probing
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.publication import publish_beside, save_imatrix
 from quant.request import QuantizeRequest
@@ -228,11 +229,11 @@ class _Run:
         if saved is not None and (known := saved.plan_for(self.source.tensors, measured)):
             return known
         work.forget_tensors()
-        plan = self._new_plan(digests, calibrated)
+        plan = self._new_plan(work, digests, calibrated)
         work.save(work.plan, plan.document(measured))
         return plan
 
-    def _new_plan(self, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
+    def _new_plan(self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
         request, source = self.request, self.source
         if request.target.mixture is not None:
             return Plan(assign(source.tensors, request.target.mixture, request.overrides))
@@ -248,6 +249,8 @@ class _Run:
             jobs=request.jobs,
             on_tensor=lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
         )
+        if request.probing:
+            measured = Probing(request, self.steps, calibrated, work, _probe, self.on_event).correct(measured)
         if (fit := request.target.fit) is not None:
             model = Model(source.model.headers, measured, settled.formats)
             machine = this_machine(ram=fit.memory_bytes)
@@ -309,6 +312,10 @@ class _Run:
             joules=self.energy.joules,
             isa=active_isa(),
         )
+
+
+def _probe(request: QuantizeRequest, steps: Steps, on_event: OnEvent) -> Certificate:
+    return quantize(request, steps=steps, on_event=on_event, publish=lambda _part, _found: None).certificate
 
 
 def _no_statistics(_name: str) -> InputStatistics | None:

@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias
 from quant.allocation.running import Running
 from quant.certificate.document import TensorFacts
 
-Phase: TypeAlias = Literal["hash", "check", "calibrate", "measure", "resume", "encode", "evaluate", "convert"]
+Phase: TypeAlias = Literal[
+    "hash", "check", "calibrate", "measure", "probe", "resume", "encode", "evaluate", "convert"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,9 @@ class QuantizeRequest:
     judge: bool = True
     """Whether the texts are read; if not, the file has room for the figures and none in it."""
     evaluation_chunks: int = 24
+    probing: tuple[EvaluationText, ...] = ()
+    """What tests how much each role of matrices counts before formats are chosen; without texts, that is
+    guessed. Not to be those of ``evaluation``."""
     context_tokens: int = 512
     """Length of a chunk, of calibration and of evaluation."""
     seed: int = 0
@@ -120,6 +123,7 @@ class QuantizeRequest:
             | {
                 "tool": self.tool,
                 "target": [self.target.mixture, self.target.bits_per_weight, self.target.size_bytes],
+                **({"probing": [text.sha256 for text in self.probing]} if self.probing else {}),
                 **({"fit": self.target.fit.deciding()} if self.target.fit else {}),
                 "overrides": [[choice.pattern, choice.format] for choice in self.overrides],
                 "calibration": [text.sha256 for text in self.calibration],

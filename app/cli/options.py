@@ -105,6 +105,16 @@ def ram_option(function: F) -> F:
     )(function)
 
 
+def measure_option(function: F) -> F:
+    """``--measure`` and ``--no-measure``."""
+    return click.option(
+        "--measure/--no-measure",
+        default=None,
+        help="Test how much each kind of matrix counts before formats are chosen.  "
+        "[default: up to 500 million weights]",
+    )(function)
+
+
 def device_options(function: F) -> F:
     """``--gpu-layers`` and ``--force``."""
     function = click.option(

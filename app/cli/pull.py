@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @context_option(multiple=False)
 @kv_option
 @fit_options
+@options.measure_option
 @click.option("--keep-source", is_flag=True, help="With --fit-ram: store what was fetched too.")
 @options.output_options
 @options.pass_front
@@ -63,6 +64,7 @@ def command(
     kv: KvType | None,
     keep_free: int | None,
     prefer: Prefer,
+    measure: bool | None,
     keep_source: bool,
 ) -> None:
     """Fetch the model REF from the Hugging Face Hub into the store.
@@ -94,7 +96,12 @@ def command(
     if isinstance(parsed, CatalogReference):
         name = name or (f"{parsed.name}:fit" if fit_ram else reference)
         parsed = original_of(parsed) if fit_ram else look_up(parsed)
-    others = {"--kv": kv, "--keep-free": keep_free, "--keep-source": keep_source or None}
+    others = {
+        "--kv": kv,
+        "--keep-free": keep_free,
+        "--measure": measure,
+        "--keep-source": keep_source or None,
+    }
     require_fit_ram(front, fit_ram, others)
     if fit_ram:
         fit = fit_of(front, True, ram, context, kv, keep_free, prefer)
@@ -104,7 +111,7 @@ def command(
             store,
             parsed,
             name,
-            partial(default_choices, fit=fit),
+            partial(default_choices, fit=fit, measure=measure),
             connections=connections,
             reuse=not no_reuse,
             keep_source=keep_source,

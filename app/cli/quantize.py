@@ -123,6 +123,7 @@ class Tensor(click.ParamType["Override"]):
     metavar="N",
     help="Decides which parts of the texts are read.",
 )
+@options.measure_option
 @click.option("--no-speed", is_flag=True, help="Do not run both models at the end to measure their speed.")
 @click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")
 @options.output_options
@@ -150,6 +151,7 @@ def command(
     jobs: int | None,
     mem: int | None,
     seed: int,
+    measure: bool | None,
     no_speed: bool,
     verbose: bool,
 ) -> None:
@@ -185,6 +187,7 @@ def command(
         overrides=overrides,
         jobs=jobs,
         seed=seed,
+        measure=measure,
     )
     target_of(choices)  # a wrong option is told before anything is converted
     with find_original(front, settings, source) as (store, found):

@@ -20,6 +20,7 @@ WORDS = {
     "check": "checking weights",
     "calibrate": "calibrating",
     "measure": "measuring formats",
+    "probe": "probing",
     "resume": "checking what is there",
     "encode": "encoding",
     "evaluate": "evaluating",

@@ -52,10 +52,12 @@ class Choices:
     overrides: tuple[Override, ...]
     jobs: int | None
     seed: int
+    measure: bool | None = None
+    """Whether probes test how much each kind of matrix counts; None: in models where that is soon done."""
     reuse: Path | None = None
 
 
-def default_choices(out: str, *, fit: Fit | None) -> Choices:
+def default_choices(out: str, *, fit: Fit | None, measure: bool | None = None) -> Choices:
     """What ``quantize`` takes where nothing is chosen, for the model ``out`` of the store."""
     return Choices(
         mixture=None,
@@ -72,6 +74,7 @@ def default_choices(out: str, *, fit: Fit | None) -> Choices:
         overrides=(),
         jobs=None,
         seed=0,
+        measure=measure,
     )
 
 
@@ -161,6 +164,7 @@ def plan_request(
         save_imatrix=imatrix_to_write(choices.save_imatrix, calibration),
         evaluation=evaluation,
         evaluation_chunks=choices.evaluation_chunks,
+        probing=_probing_texts(choices.measure, target, found),
         context_tokens=min(CONTEXT_TOKENS, trained),
         seed=choices.seed,
         moment_bytes=min(MOMENT_BYTES, (settings.ram or MOMENT_BYTES * 4) // 4),
@@ -252,6 +256,21 @@ def target_of(choices: Choices) -> Target:
             next_command="localq quantize --help",
         )
     return Target(mixture)
+
+
+def _probing_texts(measure: bool | None, target: Target, found: ResolvedModel) -> tuple[EvaluationText, ...]:
+    """None where formats are asked for by name, or the model is too large to be probed unasked."""
+    from math import prod
+
+    from quant.allocation.recipe import is_encoded
+    from quant.probing import MOST_WEIGHTS, builtin_texts
+    from runtime.gguf import open_model
+
+    if target.mixture is not None or measure is False:
+        return ()
+    headers = open_model(found.paths).headers
+    weights = sum(prod(tensor.shape) for each in headers for tensor in each.tensors if is_encoded(tensor))
+    return builtin_texts() if measure or weights <= MOST_WEIGHTS else ()
 
 
 def calibration_texts(

@@ -249,7 +249,7 @@ def _request(
     found = imatrix_again(front, certificate, imatrix)
     options = asked.options
     target, overrides = asked.target, asked.overrides
-    if target.fit is not None:  # the memory of another day, perhaps: what was chosen in it stands in the file
+    if target.mixture is None:  # chosen by measuring, in the memory of another day: it stands in the file
         target, overrides = Target(DEFAULT_TARGET), _as_stored(certificate)
     return QuantizeRequest(
         source=source,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Threads; the result is the same.  [default: one for each physical core]",
 )
+@options.measure_option
 @click.option("--no-speed", is_flag=True, help="Do not run the models at the end.")
 @click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")
 @options.output_options
@@ -56,6 +57,7 @@ def command(
     evaluation: str,
     out: str | None,
     jobs: int | None,
+    measure: bool | None,
     no_speed: bool,
     verbose: bool,
 ) -> None:
@@ -91,6 +93,7 @@ def command(
         overrides=asked.overrides,
         jobs=jobs,
         seed=certificate.seed,
+        measure=measure,
         reuse=found.paths[0],
     )
     with source_of(front, settings, store, found, certificate, source) as original:

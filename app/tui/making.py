@@ -27,6 +27,7 @@ PHASES: Final = {
     "convert": "convert",
     "calibrate": "calibrate",
     "measure": "measure",
+    "probe": "measure",
     "resume": "encode",
     "encode": "encode",
     "evaluate": "evaluate",

@@ -20,7 +20,7 @@ from quant.errors import InvalidText
 from quant.names import plain_name
 from runtime.units import format_bytes
 
-Split = Literal["calibration", "evaluation"]
+Split = Literal["calibration", "probing", "evaluation"]
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "texts"
 MOST_BYTES: Final = 64 << 20
@@ -89,7 +89,9 @@ def builtin(split: Split, folder: Path = FOLDER) -> tuple[CalibrationText, ...]:
     """
     chosen = [source for source in sources(folder) if source.split == split]
     if not chosen:
-        raise ValueError(f"no built-in texts are called {split!r}: there are calibration and evaluation")
+        raise ValueError(
+            f"no built-in texts are called {split!r}: there are calibration, probing and evaluation"
+        )
     return tuple(text for source in chosen for text in _read_builtin(source, folder))
 
 

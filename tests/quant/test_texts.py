@@ -8,6 +8,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from quant.calibration.texts import FOLDER, Split, builtin, read_texts, sources
 from quant.errors import InvalidText
 
 RUN = 13
-SPLITS: tuple[Split, ...] = ("calibration", "evaluation")
+SPLITS: tuple[Split, ...] = ("calibration", "probing", "evaluation")
 CONVERSATIONS: tuple[tuple[Split, int], ...] = (("calibration", 50), ("evaluation", 15))
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 """One character of Chinese, Japanese and Korean; a word elsewhere."""
@@ -65,8 +66,9 @@ def test_names_are_unique_within_and_across_the_splits() -> None:
     assert len(works) == len(set(works))
 
 
-def test_calibration_and_evaluation_share_no_run_of_thirteen_words() -> None:
-    assert shared(contents("calibration"), contents("evaluation")) == set()
+@pytest.mark.parametrize(("one", "other"), [*combinations(SPLITS, 2)])
+def test_no_two_splits_share_a_run_of_thirteen_words(one: Split, other: Split) -> None:
+    assert shared(contents(one), contents(other)) == set()
 
 
 def test_a_shared_run_of_words_would_be_found() -> None:
@@ -83,6 +85,8 @@ def test_the_sizes_allow_an_even_draw_from_each_domain() -> None:
     assert set(evaluation) == {"prose", "code", "dialogue", "unseen"}
     assert min(calibration.values()) > 30_000
     assert min(evaluation[domain] for domain in ("prose", "code", "unseen")) > 40_000
+    assert set(domains("probing")) == {"prose", "code", "dialogue"}
+    assert min(domains("probing").values()) > 5_000  # two chunks of 512 tokens
     assert 300_000 < sum(calibration.values()) < 500_000
     assert 150_000 < sum(evaluation.values()) < 250_000
 
@@ -151,7 +155,7 @@ def test_a_damaged_index_is_named(tmp_path: Path, index: str) -> None:
 
 
 def test_an_unknown_split_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="calibration and evaluation"):
+    with pytest.raises(ValueError, match="calibration, probing and evaluation"):
         builtin("validation")
 
 
