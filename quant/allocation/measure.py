@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
@@ -14,9 +14,9 @@ import numpy as np
 from quant.allocation.recipe import KEEP, Shaped
 from quant.allocation.solve import Option
 from quant.calibration.statistics import InputStatistics
-from quant.encoders.output_energy import OutputEnergy
+from quant.encoders.output_energy import OutputEnergy, of_rounded_inputs
 from quant.encoders.rows import MakeEncoder, RowEncoder
-from quant.encoders.tensor import EncodedRows, encode_rows, relative, spread_rows
+from quant.encoders.tensor import encode_rows, relative, spread_rows
 from quant.files.source import Source, SourceTensor
 from quant.formats.format import F32, Format
 from quant.formats.registry import FORMATS, best_fit
@@ -134,16 +134,17 @@ class _Sample:
         return [make_encoder(fmt, self.statistics, expert, self.columns) for expert in self.rows]
 
     def error(self, fmt: Format, encoders: Sequence[RowEncoder]) -> float:
-        """Relative to the sample's own output; an expert counts by the tokens that were routed to it."""
+        """Of the weights and of inputs that are rounded, relative to the sample's own output.
+
+        An expert counts by the tokens that were routed to it.
+        """
         errors: list[float] = []
         energies: list[float] = []
-        for share, encoded in self._encoded(fmt, encoders):
-            errors += (share * encoded.errors).tolist()
-            energies += (share * encoded.energies).tolist()
-        return relative(errors, energies)
-
-    def _encoded(self, fmt: Format, encoders: Sequence[RowEncoder]) -> Iterator[tuple[float, EncodedRows]]:
         for (expert, rows), encoder in zip(self.rows.items(), encoders, strict=True):
             energy = OutputEnergy(self.statistics, expert)
-            tokens = 1 if self.statistics is None else int(self.statistics.tokens[expert])
-            yield float(max(tokens, 1)), encode_rows(fmt, rows, encoder, energy, range(len(rows)))
+            encoded = encode_rows(fmt, rows, encoder, energy, range(len(rows)))
+            rounded = of_rounded_inputs(self.statistics, expert, rows, fmt.input_block)
+            share = 1 if self.statistics is None else max(int(self.statistics.tokens[expert]), 1)
+            errors += (share * (encoded.errors + rounded)).tolist()
+            energies += (share * encoded.energies).tolist()
+        return relative(errors, energies)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ class InputStatistics:
     gram: NDArray[np.float32] | None = None
     """[experts, blocks, size, size]: means of x x^T over ``size`` consecutive columns, a block-diagonal
     Hessian; one block of all columns is the full one. Symmetric. Missing where only the diagonal was kept."""
+    peaks: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    """Size of a block -> [experts, blocks]: mean of max |x_j|^2 over the block. Of the sizes in which inputs
+    are rounded to bytes, where these divide a row. Missing from importance matrices."""
 
     @property
     def columns(self) -> int:

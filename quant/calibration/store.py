@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
 from quant.errors import QuantError
+from runtime.engine.accumulator import input_bytes, peak_blocks
 from runtime.engine.observation import ObservedInput
 
 INDEX: Final = "index.json"
-VERSION: Final = 2
+VERSION: Final = 3
 HASH_BYTES: Final = 4 << 20
 
 
@@ -100,11 +101,16 @@ class Statistics(Mapping[str, InputStatistics]):
         found = self._inputs[name]
         values: NDArray[np.float32] = np.asarray(np.memmap(self.folder / found.file, "<f4", "r"))
         experts, columns, block = len(found.tokens), found.columns, found.block
-        squares, moments = values[: experts * columns], values[experts * columns :]
+        squares, values = values[: experts * columns], values[experts * columns :]
+        moments, values = values[: experts * columns * block], values[experts * columns * block :]
+        peaks = {}
+        for size, count in peak_blocks(columns):
+            peaks[size], values = values[: experts * count].reshape(experts, count), values[experts * count :]
         return InputStatistics(
             tokens=np.array(found.tokens, np.int64),
             mean_square=squares.reshape(experts, columns),
             gram=moments.reshape(experts, columns // block, block, block) if block else None,
+            peaks=peaks,
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -183,4 +189,4 @@ def publish(partial: Path, folder: Path, index: Index) -> Statistics:
 
 def file_bytes(found: ObservedInput) -> int:
     """Length of an input's file."""
-    return 4 * len(found.tokens) * found.columns * (1 + found.block)
+    return input_bytes(len(found.tokens), found.columns, found.block)

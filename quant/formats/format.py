@@ -70,6 +70,12 @@ class Format:
         return 8 * self.block_bytes / self.block
 
     @property
+    def input_block(self) -> int:
+        """Values of an input that share a scale where products with such weights round it to bytes, in ggml
+        and here: Q8_K for formats of 256, Q8_0 or Q8_1 for all others."""
+        return 256 if self.block == 256 else 32
+
+    @property
     def groups(self) -> int:
         """Groups in a block."""
         return self.block // self.group

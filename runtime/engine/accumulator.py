@@ -1,4 +1,4 @@
-"""Sums over the rows that a matrix multiplies: tokens, squares, second moments."""
+"""Sums over the rows that a matrix multiplies: tokens, squares, squared peaks of blocks, second moments."""
 
 from __future__ import annotations
 
@@ -14,9 +14,21 @@ SLICE = 256
 """Rows whose squares are summed in float32, before the sum goes on in float64."""
 THREADED = 1 << 18
 """Values from which on threads pay."""
+INPUT_BLOCKS = (32, 256)
+"""Values that share a scale where ggml rounds an input to bytes."""
 WRITE_BYTES = 8 << 20
 MOST = float(np.finfo(np.float32).max)
 """Of a sum of squares: second moments are summed in float32."""
+
+
+def peak_blocks(columns: int) -> list[tuple[int, int]]:
+    """The sizes of block in which a row of ``columns`` may be rounded to bytes, and how many it has."""
+    return [(size, columns // size) for size in INPUT_BLOCKS if columns % size == 0]
+
+
+def input_bytes(matrices: int, columns: int, block: int) -> int:
+    """Length of the file that :meth:`Accumulator.write` writes."""
+    return 4 * matrices * (columns * (1 + block) + sum(count for _, count in peak_blocks(columns)))
 
 
 class Accumulator:
@@ -29,6 +41,7 @@ class Accumulator:
     def __init__(self, columns: int, matrices: int, block: int, threads: int) -> None:
         self.tokens = np.zeros(matrices, np.int64)
         self.squares = np.zeros((matrices, columns), np.float64)
+        self.peaks = {size: np.zeros((matrices, count), np.float64) for size, count in peak_blocks(columns)}
         blocks = columns // block if block else 0
         self.moments = np.zeros((matrices, blocks, block, block), np.float32)
         self._threads = threads
@@ -48,6 +61,10 @@ class Accumulator:
                 self.squares[matrix, begin:end] += np.einsum("tc,tc->c", piece, piece)
 
         in_parts(add_squares, parts)
+        for size, sums in self.peaks.items():
+            blocks = rows.reshape(len(rows), -1, size)
+            peaks = np.maximum(blocks.max(axis=2), -blocks.min(axis=2))
+            sums[matrix] += np.einsum("tb,tb->b", peaks, peaks, dtype=np.float64)
         if self.moments.size:
             gram(np.ascontiguousarray(rows), self.moments[matrix], threads=parts)
 
@@ -85,7 +102,8 @@ class Accumulator:
                 mirror(moments)
         digest = hashlib.sha256()
         with path.open("xb") as file:
-            for array in (mean, self.moments.astype("<f4", copy=False)):
+            peaks = [(sums / count[:, None]).astype("<f4") for sums in self.peaks.values()]
+            for array in (mean, self.moments.astype("<f4", copy=False), *peaks):
                 data = array.reshape(-1).view(np.uint8)
                 for begin in range(0, len(data), WRITE_BYTES):
                     digest.update(data[begin : begin + WRITE_BYTES].data)

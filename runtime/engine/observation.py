@@ -51,7 +51,8 @@ class ObservedInput(msgspec.Struct, frozen=True, kw_only=True):
     """An input that one or more matrices share.
 
     ``file`` holds float32, little endian: mean squares [matrices, columns], then, where ``block`` is not 0,
-    second moments [matrices, columns / block, block, block].
+    second moments [matrices, columns / block, block, block], then, for blocks of 32 and of 256 where these
+    divide a row, mean squared peaks [matrices, columns / 32 or 256].
     """
 
     file: str

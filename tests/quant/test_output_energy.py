@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
-from quant.encoders.output_energy import OutputEnergy, product
+from quant.encoders.output_energy import OutputEnergy, of_rounded_inputs, product
 from quant.encoders.tensor import relative, spread_rows
 from tests.quant.stand_ins import made_up
 
@@ -68,6 +68,32 @@ def test_any_split_of_the_rows_gives_the_same_bits() -> None:
     parts = [energy(some[at : at + 37]) for at in range(0, 150, 37)]
     assert np.array_equal(np.concatenate(parts), whole)
     assert energy(some[:0]).shape == (0,)
+
+
+def rounded(inputs: NDArray[np.float64], block: int) -> NDArray[np.float64]:
+    """Inputs [tokens, columns] as bytes with a scale for each block."""
+    blocks = inputs.reshape(len(inputs), -1, block)
+    steps = np.abs(blocks).max(axis=2, keepdims=True) / 127
+    return (np.round(blocks / steps) * steps).reshape(inputs.shape)
+
+
+@pytest.mark.parametrize("block", [32, 256])
+def test_rounded_inputs_add_as_much_as_rounding_them_does(block: int) -> None:
+    dice = np.random.default_rng(6)
+    inputs = dice.standard_normal((400, 512)) * np.exp(dice.standard_normal(512))
+    peaks = (np.abs(inputs).reshape(400, -1, block).max(axis=2) ** 2).mean(axis=0, keepdims=True)
+    statistics = InputStatistics(
+        np.array([400]),
+        (inputs**2).mean(axis=0, keepdims=True).astype(np.float32),
+        None,
+        {block: np.float32(peaks)},
+    )
+    some = rows(50, 512)
+    found = of_rounded_inputs(statistics, 0, some, block)
+    right = (((inputs - rounded(inputs, block)) @ some.T.astype(np.float64)) ** 2).mean(axis=0)
+    assert found.sum() == pytest.approx(right.sum(), rel=0.05)
+    assert not of_rounded_inputs(statistics, 0, some, 288 - block).any()
+    assert not of_rounded_inputs(None, 0, some, block).any()
 
 
 def test_a_product_is_that_of_matrices() -> None:

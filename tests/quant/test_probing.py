@@ -1,4 +1,4 @@
-"""Probes in a run: made, judged and let go again, remembered over a kill, and left out where they cannot be."""
+"""Probes in a run: made, judged and let go again; remembered over a kill; left out where they cannot be."""
 
 from __future__ import annotations
 
@@ -72,12 +72,13 @@ def test_each_probe_has_one_role_encoded_and_is_judged_on_the_probing_texts(
 
 @pytest.mark.parametrize("dear", ["ffn_down", "attn_q"])
 def test_a_role_that_is_found_to_cost_more_gets_more_bits(source: Path, tmp_path: Path, dear: str) -> None:
-    out = {cost: tmp_path / f"{cost}.gguf" for cost in (0.001, 0.3)}
-    for cost, path in out.items():
-        quantize(
-            wanted(source, path), steps=judging(lambda _, file: cost if dear in encoded_roles(file) else 0.03)
-        )
-    assert bits_of(out[0.3], dear) > bits_of(out[0.001], dear) + 1
+    def bits(cost: float) -> float:
+        out = tmp_path / f"{cost}.gguf"
+        steps = judging(lambda _, file: cost if dear in encoded_roles(file) else 0.03)
+        quantize(wanted(source, out), steps=steps)
+        return bits_of(out, dear)
+
+    assert bits(0.3) > bits(0.001) + 1
 
 
 def test_what_was_measured_before_a_kill_is_not_measured_again(source: Path, tmp_path: Path) -> None:

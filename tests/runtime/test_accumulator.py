@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.engine.accumulator import THREADED, Accumulator
+from runtime.engine.accumulator import THREADED, Accumulator, input_bytes
 
 F32 = NDArray[np.float32]
 
@@ -21,7 +21,7 @@ def some_rows(tokens: int, columns: int, seed: int = 0) -> F32:
 
 def read(path: Path, matrices: int, columns: int, block: int) -> tuple[F32, F32]:
     values = np.fromfile(path, "<f4")
-    squares, gram = np.split(values, [matrices * columns])
+    squares, gram, _ = np.split(values, [matrices * columns, matrices * columns * (1 + block)])
     return squares.reshape(matrices, columns), gram.reshape(matrices, -1, block, block)
 
 
@@ -41,6 +41,25 @@ def test_means_are_those_of_float64(columns: int, block: int, tmp_path: Path) ->
         part = slice(index * block, (index + 1) * block)
         np.testing.assert_array_equal(gram[0, index], gram[0, index].T)
         assert (np.abs(gram[0, index] - whole[part, part]) / scale[part, part]).max() < 2e-6
+
+
+@pytest.mark.parametrize(("columns", "sizes"), [(512, (32, 256)), (96, (32,)), (33, ())])
+def test_peaks_are_those_of_each_block_and_matrix(
+    columns: int, sizes: tuple[int, ...], tmp_path: Path
+) -> None:
+    rows = some_rows(700, columns)
+    sums = Accumulator(columns, 2, 0, threads=2)
+    sums.add(rows[:300], 1)
+    sums.add(rows[300:], 1)
+    sums.write(tmp_path / "sums")
+    assert (tmp_path / "sums").stat().st_size == input_bytes(2, columns, 0)
+    values = np.fromfile(tmp_path / "sums", "<f4")[2 * columns :]
+    for size in sizes:
+        found, values = np.split(values, [2 * columns // size])
+        blocks = np.abs(rows.astype(np.float64)).reshape(700, -1, size).max(axis=2)
+        np.testing.assert_array_equal(found[: columns // size], 0)
+        np.testing.assert_allclose(found[columns // size :], (blocks**2).mean(axis=0), rtol=1e-6)
+    assert not values.size
 
 
 def test_a_view_with_gaps_is_summed_as_its_copy(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from runtime.engine.accumulator import input_bytes
 from runtime.engine.job import run_job
 from runtime.engine.messages import Prompt
 from runtime.engine.observation import (
