@@ -74,7 +74,8 @@ def rounded(inputs: NDArray[np.float64], block: int) -> NDArray[np.float64]:
     """Inputs [tokens, columns] as bytes with a scale for each block."""
     blocks = inputs.reshape(len(inputs), -1, block)
     steps = np.abs(blocks).max(axis=2, keepdims=True) / 127
-    return (np.round(blocks / steps) * steps).reshape(inputs.shape)
+    found: NDArray[np.float64] = (np.round(blocks / steps) * steps).reshape(inputs.shape)
+    return found
 
 
 @pytest.mark.parametrize("block", [32, 256])
@@ -86,7 +87,7 @@ def test_rounded_inputs_add_as_much_as_rounding_them_does(block: int) -> None:
         np.array([400]),
         (inputs**2).mean(axis=0, keepdims=True).astype(np.float32),
         None,
-        {block: np.float32(peaks)},
+        {block: peaks.astype(np.float32)},
     )
     some = rows(50, 512)
     found = of_rounded_inputs(statistics, 0, some, block)
