@@ -249,20 +249,22 @@ class _Run:
             jobs=request.jobs,
             on_tensor=lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
         )
+        probed: dict[str, float] = {}
         if request.probing:
-            measured = Probing(request, self.steps, calibrated, work, _probe, self.on_event).correct(measured)
+            probing = Probing(request, self.steps, calibrated, work, _probe, self.on_event)
+            measured, probed = probing.correct(measured)
         if (fit := request.target.fit) is not None:
             model = Model(source.model.headers, measured, settled.formats)
             machine = this_machine(ram=fit.memory_bytes)
             joint = plan_fit(model, fit, machine, threads=request.jobs)
-            return Plan(joint.formats, joint.running())
-        return best_within(source, settled, measured, self._room(digests))
+            return Plan(joint.formats, joint.running(), probed)
+        return replace(best_within(source, settled, measured, self._room(digests, probed)), probed=probed)
 
-    def _room(self, digests: tuple[str, ...]) -> int:
+    def _room(self, digests: tuple[str, ...], probed: dict[str, float]) -> int:
         """Bytes that the tensors may take with their padding."""
         request, source = self.request, self.source
         if request.target.size_bytes is not None:
-            header = len(lay_out_file(source, request, Plan({}), digests).header)
+            header = len(lay_out_file(source, request, Plan({}, None, probed), digests).header)
             if header > request.target.size_bytes:
                 raise CannotEncode(f"the header alone takes {header} bytes; ask for a larger file")
             return request.target.size_bytes - header

@@ -19,6 +19,7 @@ from quant.allocation.recipe import KEEP, Override, just
 from quant.calibration.domains import by_domain
 from quant.calibration.texts import builtin
 from quant.certificate.document import Certificate
+from quant.certificate.keys import read_certificate
 from quant.errors import NoRoom, TextsOverlap, TextTooShort
 from quant.evaluation.result import LEAST_CHUNKS, EvaluationText
 from quant.files.work import Work
@@ -27,6 +28,7 @@ from quant.progress import Event, OnEvent, PhaseEvent, WarningEvent
 from quant.request import QuantizeRequest, Target
 from quant.steps import Calibrated, Steps
 from runtime.errors import DoesNotFit
+from runtime.gguf import open_gguf
 
 MOST_WEIGHTS: Final = 500_000_000
 """A model with more is probed only if asked: it takes as many passes over the texts as there are roles."""
@@ -61,9 +63,11 @@ class Probing:
     make: Make
     on_event: OnEvent
 
-    def correct(self, measured: Measured) -> Measured:
-        """``measured`` with sensitivities that were tested; as it was, with a warning, where the texts, the
-        memory or the disk do not allow that."""
+    def correct(self, measured: Measured) -> tuple[Measured, dict[str, float]]:
+        """``measured`` with sensitivities that were tested, and what each role was found to cost.
+
+        As it was, with a warning, where the texts, the memory or the disk do not allow that.
+        """
         probes = choose(measured)
         known = self._known()
         nats = dict(known.nats)
@@ -74,18 +78,22 @@ class Probing:
                 except (TextsOverlap, TextTooShort, DoesNotFit, NoRoom) as error:
                     reason = str(error).splitlines()[0]
                     self.on_event(WarningEvent(f"how much each matrix counts is guessed: {reason}"))
-                    return measured
+                    return measured, {}
                 self.work.save(self._path, Probed(known.statistics_sha256, nats))
-        return corrected(measured, probes, nats)
+        nats = {probe.role: nats[probe.role] for probe in probes}
+        return corrected(measured, probes, nats), nats
 
     @property
     def _path(self) -> Path:
         return self.work.folder / "probes.json"
 
     def _known(self) -> Probed:
-        """What an earlier run measured under the same statistics."""
+        """What an earlier run, or that of the file to reuse, measured under the same statistics."""
         statistics = self.calibrated.sha256 if self.calibrated else None
         saved = self.work.load(self._path, Probed)
+        if saved is None and self.request.reuse is not None:
+            earlier = read_certificate(open_gguf(self.request.reuse))
+            saved = Probed(earlier.statistics_sha256, earlier.probed) if earlier else None
         return saved if saved and saved.statistics_sha256 == statistics else Probed(statistics, {})
 
     def _measure(self, probe: Probe, number: int, count: int) -> float:

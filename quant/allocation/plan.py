@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -25,6 +25,7 @@ class PlanDocument(msgspec.Struct, frozen=True):
     formats: dict[str, str]
     """Names of tensors -> names of formats."""
     running: Running | None = None
+    probed: dict[str, float] = {}
 
     def plan_for(self, tensors: Sequence[SourceTensor], statistics_sha256: str | None) -> Plan | None:
         """The plan, if it is one for ``tensors`` and these statistics."""
@@ -33,7 +34,8 @@ class PlanDocument(msgspec.Struct, frozen=True):
             return None
         if not set(self.formats.values()) <= BY_NAME.keys():
             return None
-        return Plan({name: BY_NAME[fmt] for name, fmt in self.formats.items()}, self.running)
+        formats = {name: BY_NAME[fmt] for name, fmt in self.formats.items()}
+        return Plan(formats, self.running, self.probed)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,13 @@ class Plan:
     formats: Mapping[str, Format]
     running: Running | None = None
     """Where the formats were chosen for a memory."""
+    probed: Mapping[str, float] = field(default_factory=dict)
+    """Divergence that each probed role was found to cost (``quant.allocation.probes``)."""
 
     def document(self, statistics_sha256: str | None) -> PlanDocument:
         """For the folder of work under way."""
         formats = {name: fmt.name for name, fmt in self.formats.items()}
-        return PlanDocument(statistics_sha256, formats, self.running)
+        return PlanDocument(statistics_sha256, formats, self.running, dict(self.probed))
 
 
 def entries(tensors: Sequence[SourceTensor], plan: Plan) -> list[TensorEntry]:

@@ -155,6 +155,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     by_text: tuple[TextFigures, ...] = ()
     running: Running | None = None
     """Where the formats were chosen for a memory: how the file is meant to be run, and what was foreseen."""
+    probed: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
+    """Where formats were chosen with probes: the divergence that each role of matrices was found to cost."""
     tensors: tuple[TensorFacts, ...] = ()
     data_sha256: Sha256 = UNKNOWN_SHA256
     """See :func:`data_digest`."""

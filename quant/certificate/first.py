@@ -68,6 +68,7 @@ def first_certificate(
             TextFacts(name=text.name, sha256=text.sha256, tokens=0) for text in request.evaluation
         ),
         running=plan.running,
+        probed=dict(plan.probed),
         tensors=tuple(tensors),
     )
 

@@ -48,6 +48,8 @@ def to_keys(certificate: Certificate) -> list[Key]:
         Key("localq.calibration.statistics_sha256", ValueType.STRING, certificate.statistics_sha256 or ""),
         *_imatrix_keys(certificate.imatrix),
         *_running_keys(certificate.running),
+        Key("localq.probed.roles", ValueType.STRING, tuple(certificate.probed), array=True),
+        Key("localq.probed.nats", ValueType.F64, tuple(certificate.probed.values()), array=True),
         *_text_keys("localq.evaluation", texts),
         *(_figure_key(f"localq.{name}", name, certificate.figures) for name in FIGURES if texts),
         *([Key("localq.kl_kind", ValueType.STRING, certificate.kl_kind.ljust(KIND_LENGTH))] if texts else []),
@@ -194,6 +196,7 @@ def _document(reader: _Reader) -> dict[str, Any]:
         "kl_kind": str(reader.scalar("kl_kind")).strip() if evaluation else "",
         "by_text": by_text,
         "running": _running(reader),
+        "probed": dict(zip(reader.array("probed.roles"), reader.array("probed.nats"), strict=True)),
         "tensors": _tensors(reader, header),
         "data_sha256": reader.scalar("data_sha256"),
     }

@@ -719,7 +719,8 @@ class TestRebuild:
         cli.run("quantize", str(source), "--size", size, "--out", "sized")
         ran = cli.run("verify", "sized", "--rebuild", "--json")
         assert ran.exit_code == 0, ran.stdout
-        assert judged == ["calibrate", "evaluate", "calibrate"]
+        assert judged[-1] == "calibrate"
+        assert judged.count("calibrate") == 2
 
     def test_other_weights_are_named_with_a_reason(
         self, cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch

@@ -67,7 +67,8 @@ def test_under_other_statistics_everything_is_made_anew(
     steps = stand_ins()
     other = replace(steps, calibrate=lambda *words: replace(steps.calibrate(*words), sha256="6" * 64))
     monkeypatch.setattr(pipeline, "real_steps", lambda: other)
-    cli.run("refit", "tiny:fit-81m", "--ram", "81M", "--ctx", "512", "--out", "own", *QUICK)
+    own = ("--ram", "81M", "--ctx", "512", "--out", "own", "--no-measure")
+    cli.run("refit", "tiny:fit-81m", *own, *QUICK)
     assert set(encoded) == {name for name, kind in types(cli, "own").items() if kind not in ("F16", "F32")}
     assert len(encoded) > 10
 

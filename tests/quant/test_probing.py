@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from quant.allocation.recipe import role_of
+from quant.certificate.keys import read_certificate
 from quant.errors import NoRoom, TextTooShort
 from quant.evaluation.result import LEAST_CHUNKS, Evaluation, EvaluationText
 from quant.files.work import PREFIX
@@ -104,6 +106,26 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(source: Path, tmp
     run(tmp_path / "again.gguf", None)
     assert judged == whole
     assert tensors(tmp_path / "again.gguf") == tensors(tmp_path / "whole.gguf")
+
+
+def test_what_was_found_stands_in_the_certificate_and_is_taken_from_a_file_to_reuse(
+    source: Path, tmp_path: Path
+) -> None:
+    judged: list[Path] = []
+
+    def note(_asked: QuantizeRequest, path: Path) -> float:
+        judged.append(path)
+        return 0.02 + 0.01 * len(encoded_roles(path))
+
+    first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
+    made = quantize(wanted(source, first), steps=judging(note)).certificate
+    assert made.probed["attn_q"] == made.probed["token_embd"] == pytest.approx(0.03)
+    assert read_certificate(open_gguf(first)) == msgspec.structs.replace(made, making=None)
+    judged.clear()
+    again = quantize(replace(wanted(source, second), reuse=first), steps=judging(note))
+    assert len(judged) == 1, "the result alone"
+    assert again.certificate.probed == made.probed
+    assert again.certificate.data_sha256 == made.data_sha256
 
 
 def tensors(path: Path) -> list[tuple[str, int]]:
