@@ -255,6 +255,8 @@ class _Run:
             measured, probed = probing.correct(measured)
         if (fit := request.target.fit) is not None:
             model = Model(source.model.headers, measured, settled.formats)
+            if probed:  # what other models taught of such sensitivities is of no use where they were tested
+                fit = replace(fit, learned=msgspec.structs.replace(fit.learned, nats=1.0))
             machine = this_machine(ram=fit.memory_bytes)
             joint = plan_fit(model, fit, machine, threads=request.jobs)
             return Plan(joint.formats, joint.running(), probed)

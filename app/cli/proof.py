@@ -56,13 +56,16 @@ def prove(front: Front, store: Store, settings: Settings, made: Made, fit: Fit) 
 
 
 def _nats_ratio(running: Running, made: Made) -> float | None:
-    """Of the weights alone: the cache was f16 where they were judged. None where too little was foreseen."""
+    """Of the weights alone: the cache was f16 where they were judged.
+
+    None where too little was foreseen, or with probes: that teaches nothing of models without.
+    """
     from quant.allocation.joint import CACHE_NATS
     from quant.allocation.learned import LEAST_NATS
 
     foreseen = running.kl - CACHE_NATS[running.kv_type]
     figures = made.certificate.figures
-    if figures is None or min(foreseen, figures.kl_mean) < LEAST_NATS:
+    if made.certificate.probed or figures is None or min(foreseen, figures.kl_mean) < LEAST_NATS:
         return None
     return figures.kl_mean / foreseen
 

@@ -16,7 +16,7 @@ from app.cli.text import format_bytes, format_duration
 from app.hub.pull import FileEvent, FoundEvent, ReadingEvent, WaitingEvent
 from app.hub.pull import PlannedEvent as FetchPlanned
 from quant.certificate.document import TensorFacts
-from quant.progress import PhaseEvent, PlannedEvent, TensorEvent, WarningEvent
+from quant.progress import PhaseEvent, TensorEvent, WarningEvent
 from runtime.errors import LocalqError
 
 State = Literal["now", "done"]
@@ -103,11 +103,6 @@ class Making:
                     self._fetched(event.done_bytes, event.total_bytes)
                 case PhaseEvent():
                     self._phase(event)
-                case PlannedEvent():
-                    self.say(
-                        f"Making {format_bytes(event.nbytes)} at {event.bits_per_weight:.2f} bits a weight: "
-                        f"{event.encoded} tensors to encode, {event.copied} to copy."
-                    )
                 case TensorEvent():
                     self._tensor(event)
                 case WarningEvent():

@@ -69,13 +69,30 @@ async def test_a_model_of_the_hub_is_fetched_made_and_answers(
         await pilot.press("enter")  # the model
         await until(pilot, lambda: "Make the best file for this memory" in text_of(app))
         await pilot.press("enter")  # how
-        await until(pilot, lambda: app.host.loaded is not None and app.host.loaded.name == "small:fit")
+        await until(pilot, lambda: app.host.loaded and app.host.loaded.name == "small:fit", seconds=60)
         await until(pilot, lambda: chat_of(app).editor.text == FIRST_QUESTION)
         await pilot.press("enter")  # the question
         await answered(pilot)
     assert {"FileEvent", "PhaseEvent"} <= set(heard)
     assert [model.name for model in stage.store.list()] == ["small:fit"]
     assert not list(stage.store.work.iterdir())
+
+
+async def test_what_nobody_expected_is_said_and_the_screen_closes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(pipeline, "real_steps", broken)
+    async with stage.open(LARGE) as (app, pilot):
+        await until(pilot, lambda: isinstance(app.screen, Adding) and "as original" in text_of(app))
+        app.screen.action_move(2)  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        await until(pilot, lambda: "Make the best file for this memory" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.failures and isinstance(app.screen, Adding), seconds=30)
+        assert str(app.failures.pop()) == "broken"
 
 
 async def test_typing_searches_the_hub_and_a_finished_file_is_fetched(stage: Stage) -> None:

@@ -22,7 +22,6 @@ from app.tui.palette import palette_of
 from app.tui.screens.choose import confirm
 from app.tui.screens.reporting import Reporting
 from app.tui.sources import Work
-from runtime.errors import LocalqError
 from runtime.units import format_bytes
 
 REDRAW_SECONDS = 0.15
@@ -65,7 +64,7 @@ class MakingModel(Reporting, Screen[str | None]):
         except Stopped:
             self.app.notify(f"Stopped. {KEPT}")
             self.dismiss(None)
-        except LocalqError as error:
+        except Exception as error:  # a bug in localq too: else the screen would wait for ever
             self.app.fail(error)
             self.dismiss(None)
         else:
