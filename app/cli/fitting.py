@@ -46,7 +46,7 @@ def fit_options(function: F) -> F:
         type=click.Choice(PREFERENCES),
         default="balanced",
         show_default=True,
-        help="What to give up for speed: nothing, a thousandth of a nat, or a quarter of the divergence.",
+        help="What to give up for speed: nothing, 0.006 nats, or a quarter of the divergence.",
     )(function)
     return click.option(
         "--keep-free",

@@ -125,14 +125,14 @@ def test_the_caches_cost_is_in_the_prediction(kind: str) -> None:
     assert plan.predicted_kl == plan.weight_nats + CACHE_NATS[plan.config.kv_type]
 
 
-def test_a_thousandth_of_a_nat_is_given_up_for_speed_and_no_more() -> None:
+def test_a_few_thousandths_of_a_nat_are_given_up_for_speed_and_no_more() -> None:
     plans = {
         prefer: Planner(model(), machine(GIB, features=AVX2), threads=2, prefer=prefer).best(context=2048)
         for prefer in get_args(Prefer)
     }
     quality, balanced, speed = plans["quality"], plans["balanced"], plans["speed"]
     assert quality and balanced and speed
-    assert 0 < balanced.predicted_kl - quality.predicted_kl <= 0.001
+    assert 0 < balanced.predicted_kl - quality.predicted_kl <= 0.006
     assert balanced.predicted_kl < speed.predicted_kl <= quality.predicted_kl * 1.25 + 0.01
     times = [Speeds().token_seconds([plan.header], 0) for plan in (quality, balanced, speed)]
     assert times[0] > times[1] > times[2]
