@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,9 +144,23 @@ def test_a_reply_that_came_with_the_alarm_counts_and_the_process_is_replaced(
         return frame
 
     monkeypatch.setattr(wire, "read_frame", read_and_wait)
-    assert child.ask(request("x"), 0.2) == b"x"
+    monkeypatch.setattr(wire, "WALL_SECONDS", 0.2)
+    assert child.ask(request("x"), 5) == b"x"
     assert child.dead
     assert not psutil.pid_exists(child.pid)
+
+
+def test_a_process_that_gets_no_processor_is_not_late_until_the_clock_says_so(
+    monkeypatch: pytest.MonkeyPatch, child: TemplateChild
+) -> None:
+    os.kill(child.pid, signal.SIGSTOP)
+    threading.Timer(0.8, os.kill, (child.pid, signal.SIGCONT)).start()
+    assert child.ask(request("x"), 0.2) == b"x"
+    os.kill(child.pid, signal.SIGSTOP)
+    monkeypatch.setattr(wire, "WALL_SECONDS", 0.4)
+    with pytest.raises(TemplateTimeout):
+        child.ask(request("x"), 0.2)
+    assert child.dead
 
 
 def test_a_want_of_memory_is_told_from_a_want_of_time(child: TemplateChild) -> None:
@@ -182,7 +197,7 @@ def test_the_process_outlives_its_front_by_seconds_at_most(source: str) -> None:
         "import sys, threading, time\n"
         "from runtime.engine.templates import wire\n"
         "from runtime.engine.templates.renderer import ChatTemplate, TemplateRenderer\n"
-        "wire.WALL_SECONDS = 600.0\n"
+        "wire.RENDER_SECONDS = wire.WALL_SECONDS = 600.0\n"
         "renderer = TemplateRenderer()\n"
         "hello = [{'role': 'user', 'content': 'Hello'}]\n"
         "renderer.render(ChatTemplate('{{ messages[0].content }}'), hello)\n"

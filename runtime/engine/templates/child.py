@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO, cast
+
+import psutil
 
 import runtime
 from runtime.engine.templates import wire
 from runtime.errors import EngineError, TemplateError, TemplateTimeout
 
 MODULE = "runtime.engine.templates.process"
+LEAST_WAIT = 0.02
 START_SECONDS = 30.0
 """Importing jinja2 takes 0.1 s on a quiet machine, and much longer from a cold disk."""
 
@@ -47,7 +52,8 @@ class TemplateChild:
             for pipe in (self._process.stdin, self._process.stdout, self._process.stderr)
         )
         self.dead = False
-        reply = self._exchange(None, START_SECONDS)
+        self._usage, self._seconds = psutil.Process(self._process.pid), 0.0
+        reply = self._exchange(None, math.inf, START_SECONDS)
         if reply != wire.READY:
             if self._late:
                 reason = f"it was not ready after {START_SECONDS:g} s"
@@ -60,13 +66,21 @@ class TemplateChild:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def seconds(self) -> float:
+        """Processor time that the process has used; the last that was known of one that has ended."""
+        with contextlib.suppress(psutil.Error):
+            times = self._usage.cpu_times()
+            self._seconds = times.user + times.system
+        return self._seconds
+
     def ask(self, request: bytes, seconds: float) -> bytes:
-        """The payload of the reply to ``request``, which must come within ``seconds``.
+        """The payload of the reply to ``request``, which must take at most ``seconds`` of processor time.
 
         Raises TemplateError with what the template did wrong, TemplateTimeout when it was too slow or too
         large.
         """
-        reply = self._exchange(request, seconds)
+        reply = self._exchange(request, seconds, wire.WALL_SECONDS)
         kind, payload = reply[:1], reply[1:]
         match kind:
             case wire.TEXT | wire.NAMES:
@@ -81,7 +95,7 @@ class TemplateChild:
                 )
             case _ if self._late:
                 raise TemplateTimeout(
-                    f"the chat template ran for more than {wire.WALL_SECONDS:g} s and was stopped; "
+                    f"the chat template ran for more than {wire.RENDER_SECONDS:g} s and was stopped; "
                     "shorten the conversation, or use another template"
                 )
             case _:
@@ -107,15 +121,16 @@ class TemplateChild:
             self._process.wait(1)
         self.kill()
 
-    def _exchange(self, request: bytes | None, seconds: float) -> bytes:
+    def _exchange(self, request: bytes | None, seconds: float, wall_seconds: float) -> bytes:
         """Send a request and wait for the reply, which is empty if the process ended instead.
 
         ``_late`` says whether it was killed for being late; the alarm is a thread because no pipe can be read
         with a time limit on every system.
         """
         self._late = False
-        alarm = threading.Timer(max(seconds, 0.0), self._ring)
-        alarm.daemon = True
+        over = threading.Event()
+        most, deadline = self.seconds + seconds, time.monotonic() + wall_seconds
+        alarm = threading.Thread(target=self._watch, args=(over, most, deadline), daemon=True)
         alarm.start()
         try:
             if request is not None:
@@ -124,12 +139,16 @@ class TemplateChild:
         except OSError:
             return b""
         finally:
-            alarm.cancel()
+            over.set()
             alarm.join()
             if self._late:
                 self.kill()
 
-    def _ring(self) -> None:
+    def _watch(self, over: threading.Event, most: float, deadline: float) -> None:
+        """Ends the process when it has used ``most`` seconds, or at ``deadline``, unless ``over`` then."""
+        while (left := min(most - self.seconds, deadline - time.monotonic())) > 0:
+            if over.wait(max(left, LEAST_WAIT)):
+                return
         self._late = True
         self._process.kill()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ class TemplateRenderer:
         """The prompt for a conversation of OpenAI's shape; ``kwargs`` are more variables for the template.
 
         Raises InvalidRequest for what is no conversation, TemplateError when the template fails or has no
-        place for a part of it, TemplateTimeout when it needs more than ``WALL_SECONDS`` or ``MEMORY_BYTES``.
+        place for a part of it, TemplateTimeout for more than ``RENDER_SECONDS`` or ``MEMORY_BYTES``.
         Tools and their results are never dropped silently, and nothing of the user's becomes a control token.
         """
         turns, definitions = read_messages(messages), read_tools(tools)
@@ -144,10 +143,10 @@ class TemplateRenderer:
 
     @contextmanager
     def _one_call(self) -> Iterator[None]:
-        """Have the child to oneself, alive, for ``WALL_SECONDS`` of its time."""
+        """Have the child to oneself, alive, for ``RENDER_SECONDS`` of its processor time."""
         with self._lock:
             self._living_child()
-            self._seconds_left = wire.WALL_SECONDS
+            self._seconds_left = wire.RENDER_SECONDS
             yield
 
     def _living_child(self) -> TemplateChild:
@@ -194,11 +193,11 @@ class TemplateRenderer:
 
     def _ask(self, request: dict[str, Any]) -> bytes:
         child, frame = self._living_child(), _json(request).encode()
-        start = time.monotonic()
+        start = child.seconds
         try:
             return child.ask(frame, self._seconds_left)
         finally:
-            self._seconds_left -= time.monotonic() - start
+            self._seconds_left -= child.seconds - start
 
 
 def _tool_variables(tools: list[dict[str, Any]], names: frozenset[str], now: datetime) -> dict[str, Any]:

@@ -33,7 +33,10 @@ MAX_FRAME_BYTES: Final = 64 << 20
 """Of the child: sealed texts take three bytes a character."""
 MEMORY_BYTES: Final = 224 << 20
 """Address space of the child beyond what it has when it is ready (25 MiB of it resident)."""
-WALL_SECONDS: Final = 1.0
+RENDER_SECONDS: Final = 1.0
+"""Of the child's processor time, for one call: that a machine is busy makes no template late."""
+WALL_SECONDS: Final = 15.0
+"""By the clock, for one reply."""
 CPU_SECONDS: Final = 2
 """The child's own limit for one request: it ends a busy child whose front is gone."""
 
