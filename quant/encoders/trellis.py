@@ -53,7 +53,7 @@ def encode(
 
     ``factors`` are those of the rows' input for ``fmt``. Deterministic for any ``threads`` and ``isa``, and
     strip by strip: rows that begin at a multiple of 64 get what they get within the whole. Raises
-    :class:`CannotEncode` when shapes do not fit together.
+    :class:`CannotEncode` when shapes do not fit together, and for weights that are no numbers or too large.
     """
     options = options or LtOptions()
     count, columns = rows.shape
@@ -99,7 +99,12 @@ def _encode(
 ) -> LtRows:
     weights = turned_tiles(rows, given)
     root = np.sqrt(np.square(weights, dtype=np.float64).mean(axis=1))  # [tiles, 64]
-    scale = (root * (options.spread / table.deviation)).astype(np.float16)
+    with np.errstate(over="ignore"):
+        scale = (root * (options.spread / table.deviation)).astype(np.float16)
+    if not np.isfinite(scale).all():
+        raise CannotEncode(
+            f"{fmt.name}: a row has a root mean square of {root.max():g}, which no scale in fp16 can hold"
+        )
     states = np.empty(weights.shape, np.uint8)
     along = across = np.zeros(scale.shape)
     for factor in factors:

@@ -170,6 +170,14 @@ def test_rows_of_zeros_stay_zeros() -> None:
     assert values[8].any()
 
 
+@pytest.mark.parametrize("wrong", [np.nan, 1e9])
+def test_weights_that_no_scale_can_hold_are_refused(wrong: float) -> None:
+    weights = weights_of(20, COLUMNS)
+    weights[4, 7] = wrong
+    with pytest.raises(CannotEncode, match="no scale in fp16 can hold"):
+        encoded("lt2", weights, statistics_of(correlated(COLUMNS)))
+
+
 def test_experts_share_an_input_and_have_a_hessian_each() -> None:
     one, other = statistics_of(correlated(128)), statistics_of(correlated(128, seed=5))
     assert one.gram is not None
