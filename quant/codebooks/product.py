@@ -2,8 +2,8 @@
 codebook.
 
 Jegou, Douze and Schmid 2011, with a codebook for a matrix, and a scale for a row. The error counts as the
-diagonal of the inputs' Hessian says, not alike for all columns. Rows in fp16 and indices of 4, 5 or 8 bits
-make 2, 2.5 and 2 bits a weight, beside the codebook's own bytes:
+diagonal of the inputs' Hessian says, not alike for all columns. Scales in fp16 and indices of 4, 5 or 8
+bits make 2, 2.5 and 2 bits a weight, beside the codebook's own bytes:
 
     pairs of 16 points, pairs of 32, fours of 256
 """
