@@ -81,8 +81,8 @@ def learn_codebook(scheme: ProductScheme, rows: F32, importance: F32 | None = No
         return np.zeros((scheme.points, scheme.dimensions), np.int8)
     some = np.unique(np.linspace(0, len(vectors) - 1, min(len(vectors), LEARNING_VECTORS)).astype(np.intp))
     centres = kmeans(vectors[some], weights[some], scheme.points, seed=seed).centres
-    scaled = centres * (REACH / np.abs(centres).max())
-    return np.rint(scaled).astype(np.int8)
+    points: I8 = np.rint(centres * (REACH / np.abs(centres).max())).astype(np.int8)
+    return points
 
 
 def encode(scheme: ProductScheme, codebook: I8, rows: F32, importance: F32 | None = None) -> ProductRows:
@@ -120,14 +120,16 @@ def decode(found: ProductRows) -> F32:
 def _importance(columns: int, importance: F32 | None) -> F32:
     if importance is None or not importance.any():
         return np.ones(columns, np.float32)
-    return (importance / importance.mean(dtype=np.float64)).astype(np.float32)
+    relative: F32 = (importance / importance.mean(dtype=np.float64)).astype(np.float32)
+    return relative
 
 
 def _first_scales(codebook: I8, rows: F32) -> F16:
     """[rows]: at which the points spread as the row's weights do."""
     root = np.sqrt(np.square(rows, dtype=np.float64).mean(axis=1))
     spread = np.sqrt(np.square(codebook, dtype=np.float64).mean())
-    return (root / spread if spread > 0 else root).astype(np.float16)
+    scales: F16 = (root / spread if spread > 0 else root).astype(np.float16)
+    return scales
 
 
 def _vectors(scheme: ProductScheme, rows: F32, importance: F32 | None) -> tuple[F32, F32]:
