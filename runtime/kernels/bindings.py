@@ -24,6 +24,7 @@ from runtime.kernels.signatures import (
     GramF32,
     MultiplyOf,
     QuantizeInput,
+    TrellisRoundF32,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class _Backend(ctypes.Structure):
         ("feedback_round_f32", FeedbackRoundF32),
         ("feedback_refine_f32", FeedbackRefineF32),
         ("fit_f32", FitF32),
+        ("trellis_round_f32", TrellisRoundF32),
         ("multiply_of", MultiplyOf),
         ("quantize_input", QuantizeInput),
     )

@@ -70,6 +70,14 @@ void feedback_refine_f32_avx2 LOCALQ_FEEDBACK_REFINE_F32;
 void feedback_refine_f32_avx512vnni LOCALQ_FEEDBACK_REFINE_F32;
 void feedback_refine_f32_neon_dotprod LOCALQ_FEEDBACK_REFINE_F32;
 
+#define LOCALQ_TRELLIS_ROUND_F32                                                                              \
+  (const localq_feedback* feedback, const localq_trellis* trellis, size_t first, size_t last, float* targets, \
+   float* workspace)
+void trellis_round_f32_scalar LOCALQ_TRELLIS_ROUND_F32;
+void trellis_round_f32_avx2 LOCALQ_TRELLIS_ROUND_F32;
+void trellis_round_f32_avx512vnni LOCALQ_TRELLIS_ROUND_F32;
+void trellis_round_f32_neon_dotprod LOCALQ_TRELLIS_ROUND_F32;
+
 #define LOCALQ_FIT_F32                                                                                       \
   (const localq_format* format, const float* weights, size_t rows, size_t columns, const float* importance, \
    const localq_blocks* blocks)

@@ -8,13 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 7
+#define LOCALQ_ABI_VERSION 8
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
 #define LOCALQ_TILE_ROWS 64
 #define LOCALQ_REFINE_COLUMNS 256
 #define LOCALQ_REFINE_WORKSPACE 65536
+#define LOCALQ_TRELLIS_WORKSPACE 65536
 #define LOCALQ_STRIP_ROWS 16
 #define LOCALQ_FROM_TARGETS 0
 #define LOCALQ_FROM_WEIGHTS 1
@@ -72,6 +73,14 @@ typedef struct localq_refinement {
   float ridge;         // what is added to the Hessian's diagonal
   uint32_t passes;
 } localq_refinement;
+
+// A trellis of words, each a ring of steps (docs/formats.md): a step adds symbol_bits bits to the state's, which then
+// names a value of the table.
+typedef struct localq_trellis {
+  uint32_t symbol_bits;  // 1, 2, 3 or 4
+  uint32_t state_bits;   // 4, 6 or 8
+  float table[256];      // 2^state_bits of them
+} localq_trellis;
 
 // A column of a product: an input as quantize_input writes it, and where the results of all rows go.
 typedef struct localq_column {
@@ -148,6 +157,13 @@ typedef struct localq_backend {
   // below 0, and only their ratios within a block count: all 0 is as all 1.
   void (*fit_f32)(const localq_format* format, const float* weights, size_t rows, size_t columns,
                   const float* importance, const localq_blocks* blocks);
+
+  // Rounds columns [first, last), one word's columns after the other, to the words with the least squared error from
+  // their targets, to which the errors of the words before them within the block are added. `codes` become states;
+  // a row has one scale. first and last are multiples of 4, with one bit a weight of 8. `workspace`:
+  // LOCALQ_TRELLIS_WORKSPACE floats, 64-byte aligned.
+  void (*trellis_round_f32)(const localq_feedback* feedback, const localq_trellis* trellis, size_t first, size_t last,
+                            float* targets, float* workspace);
 
   // The product for matrices of a ggml type; NULL for a type without one.
   localq_multiply* (*multiply_of)(uint32_t ggml_type);

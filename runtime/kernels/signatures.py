@@ -51,6 +51,16 @@ class FeedbackData(ctypes.Structure):
     )
 
 
+class TrellisData(ctypes.Structure):
+    """``localq_trellis``: bits of a symbol and of a state, and the values of states."""
+
+    _fields_ = (
+        ("symbol_bits", ctypes.c_uint32),
+        ("state_bits", ctypes.c_uint32),
+        ("table", ctypes.c_float * 256),
+    )
+
+
 class RefinementData(ctypes.Structure):
     """``localq_refinement``: what refinement changes beside the tiles."""
 
@@ -123,6 +133,16 @@ FitF32 = ctypes.CFUNCTYPE(
     *_SIZES[:2],
     ctypes.c_void_p,
     ctypes.POINTER(BlocksData),
+)
+# void trellis_round_f32(const localq_feedback* feedback, const localq_trellis* trellis, size_t first,
+#                        size_t last, float* targets, float* workspace);
+TrellisRoundF32 = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(FeedbackData),
+    ctypes.POINTER(TrellisData),
+    *_SIZES[:2],
+    ctypes.c_void_p,
+    ctypes.c_void_p,
 )
 # void localq_multiply(const localq_product* product, size_t first_strip, size_t last_strip, uint8_t*
 # workspace);

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.kernels.bindings import backend, plain_library
 from runtime.kernels.moments import aligned
-from runtime.kernels.signatures import FeedbackData, FormatData, RefinementData
+from runtime.kernels.signatures import FeedbackData, FormatData, RefinementData, TrellisData
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -29,6 +29,8 @@ REFINE_COLUMNS = 256
 """``LOCALQ_REFINE_COLUMNS``: columns that are refined together at most."""
 REFINE_WORKSPACE = 65536
 """``LOCALQ_REFINE_WORKSPACE``"""
+TRELLIS_WORKSPACE = 65536
+"""``LOCALQ_TRELLIS_WORKSPACE``"""
 
 
 class Start(IntEnum):
@@ -203,6 +205,31 @@ class FeedbackTiles:
             raise ValueError(f"columns {first} to {last} of {self.weights.shape[1]}: not a block of fours")
         self._kernels.feedback_round_f32(
             ctypes.byref(self._data()), ctypes.byref(fmt), first, last, targets.ctypes.data
+        )
+
+    def round_words(self, trellis: TrellisData, first: int, targets: F32) -> None:
+        """As :meth:`round`, to words of a trellis; codes become states. Rows have one scale and no minimum.
+
+        Columns are whole words: multiples of 4, of 8 where a symbol has one bit.
+        """
+        last, unit = first + targets.shape[1], 8 if trellis.symbol_bits == 1 else 4
+        if first % unit or last % unit or last > self.weights.shape[1] or not targets.flags.c_contiguous:
+            raise ValueError(f"columns {first} to {last} of {self.weights.shape[1]}: not words of {unit}")
+        if not 1 <= trellis.symbol_bits <= 4 or trellis.state_bits not in (4, 6, 8):
+            raise ValueError(
+                f"symbols of {trellis.symbol_bits} and states of {trellis.state_bits} bits: must be"
+                " 1 to 4, and 4, 6 or 8"
+            )
+        if self.scales.shape[1] != 1 or self.minima is not None:
+            raise ValueError("rows in words of a trellis have one scale and no minimum")
+        workspace = aligned(TRELLIS_WORKSPACE)
+        self._kernels.trellis_round_f32(
+            ctypes.byref(self._data()),
+            ctypes.byref(trellis),
+            first,
+            last,
+            targets.ctypes.data,
+            workspace.ctypes.data,
         )
 
     def refine(self, fmt: FormatData, stored: StoredGrid, step: Descent, first: int, outside: F32) -> None:

@@ -18,6 +18,7 @@
 bool check_blocks();                           // kernels_check_blocks.cpp
 bool check_fit(const localq_backend& backend);  // kernels_check_fit.cpp
 bool check_feedback(const localq_backend& backend);  // kernels_check_feedback.cpp
+bool check_trellis(const localq_backend& backend);   // kernels_check_trellis.cpp
 bool check_products(size_t cases, uint64_t seed);     // kernels_check_products.cpp
 
 namespace {
@@ -147,6 +148,7 @@ int main(int count, char** words) {
     check_read(*backend);
     if (!check_fit(*backend)) ++failures;
     if (!check_feedback(*backend)) ++failures;
+    if (!check_trellis(*backend)) ++failures;
     printf("%s: %s\n", backend->name, failures == before ? "ok" : "FAILED");
   }
   if (!check_blocks()) ++failures;

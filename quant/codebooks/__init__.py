@@ -1,0 +1,1 @@
+"""Learned values: tables of the LT formats' trellis, and product quantization."""
