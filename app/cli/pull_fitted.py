@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
     from app.store import Manifest, Store
+    from quant.allocation.fit import Fit
     from quant.convert.convert import OutType
 
 
@@ -51,9 +53,11 @@ def pull_fitted(
         with front.out.progress(f"asking for {reference}"):
             original = find_original(hub, reference)
         name = check_name(name or f"{original.repo.repo}:fit".lower())
-        require_free(store, name)
         chosen = choices(name)
         assert chosen.fit is not None
+        if (made := _interrupted(store, name, original.repo.repo, chosen.fit)) is not None:
+            return _proved(front, settings, store, made, chosen.fit, no_speed=no_speed)
+        require_free(store, name)
         with store.scratch() as scratch:
             with front.out.progress("reading its header"):
                 sketch = outline(hub, original, scratch)
@@ -69,6 +73,48 @@ def pull_fitted(
             if keep_source:
                 found = _kept(store, found)
             return make(front, settings, store, found, chosen, no_speed=no_speed, verbose=False)
+
+
+def _interrupted(store: Store, name: str, repo: str, fit: Fit) -> Made | None:
+    """What an earlier call for the same memory had published when it was interrupted before its proof."""
+    from app.cli.quality import certificate_of
+    from app.cli.quantizing import Made
+    from app.errors import NoSuchModel
+    from app.models import ResolvedModel
+
+    try:
+        manifest = store.get(name)
+    except NoSuchModel:
+        return None
+    paths = store.paths(manifest)
+    certificate = certificate_of(store, ResolvedModel(name, paths, manifest))
+    running = certificate and certificate.running
+    if certificate is None or not running or certificate.proof is not None or manifest.source.origin != repo:
+        return None
+    if fit.memory_bytes not in (None, running.budget_bytes):
+        return None
+    return Made(name, paths, certificate, manifest.size_bytes, 0, stored=True, imatrix=None)
+
+
+def _proved(front: Front, settings: Settings, store: Store, made: Made, fit: Fit, *, no_speed: bool) -> Made:
+    """Does what was left to do, and says what is there."""
+    import msgspec
+
+    from app.cli.proof import prove
+    from quant.allocation.learned import read_learned
+    from runtime.gguf import open_model
+
+    if not no_speed:
+        architecture = open_model(made.paths).header.architecture
+        fit = replace(fit, learned=read_learned(store.home, architecture))
+        made = prove(front, store, settings, made, fit)
+    document = {"name": made.name, "certificate": msgspec.to_builtins(made.certificate)}
+    front.out.result(
+        document,
+        f"{made.name} was made by a call that was interrupted; see localq show {made.name} --quality",
+        quiet=[made.name],
+    )
+    return made
 
 
 def pull_converted(

@@ -94,6 +94,28 @@ def test_an_interrupted_one_goes_on_without_fetching_anything_again(
     assert cli.store.get(NAME)
 
 
+def test_one_that_was_interrupted_before_its_proof_is_proved_by_the_next_call(
+    cli: Cli, fake_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_words: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.cli.proof.prove", interrupt)
+        assert cli.run("pull", "org/Tiny-Llama", "--fit-ram", *MEMORY).exit_code == 130
+    stored = cli.store.get(NAME)
+    fake_hub.forget()
+    other = cli.run("pull", "org/Tiny-Llama", "--fit-ram", "--ram", "85M", "--ctx", "512")
+    assert other.exit_code == 1
+    assert "is taken" in other.stderr
+    ran = cli.run("pull", "org/Tiny-Llama", "--fit-ram", *MEMORY, "--json")
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.json()["certificate"]["proof"] is not None
+    assert cli.store.get(NAME).files == stored.files
+    assert fake_hub.bytes_sent < 2 << 20, "nothing is fetched"
+    assert cli.run("pull", "org/Tiny-Llama", "--fit-ram", *MEMORY).exit_code == 1
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_fetched(cli: Cli, fake_hub: FakeHub) -> None:
     ran = cli.run("pull", "org/Tiny-Llama", "--fit-ram", "--ram", "60M")
     assert ran.exit_code == 3
