@@ -22,6 +22,8 @@ from runtime.kernels.signatures import (
     FeedbackTargetsF32,
     FitF32,
     GramF32,
+    LtMultiplyOf,
+    LtTransformInput,
     MultiplyOf,
     QuantizeInput,
 )
@@ -59,6 +61,8 @@ class _Backend(ctypes.Structure):
         ("fit_f32", FitF32),
         ("multiply_of", MultiplyOf),
         ("quantize_input", QuantizeInput),
+        ("lt_multiply_of", LtMultiplyOf),
+        ("lt_transform_input", LtTransformInput),
     )
 
 
