@@ -2,7 +2,7 @@
 benchmarks.bench_hook``.
 
     python -m benchmarks.bench_hook MODEL.gguf... [--threads 2] [--rounds 15]
-    python -m benchmarks.bench_hook LT2.gguf --other IQ2_XXS.gguf   (formats of localq's own have no other side)
+    python -m benchmarks.bench_hook LT2.gguf --other IQ2_XXS.gguf   (formats of localq's own)
     ... --isa avx2 --against LOCALQ_GGML=off PYTHONPATH=DIR   (a llama.cpp that was built for AVX2)
 
 For each model two workers hold it, one with the hook and one without; they take turns, each round a few

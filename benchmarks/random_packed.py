@@ -1,4 +1,4 @@
-"""Models with random weights in formats of localq's own, or in codebooks of ggml's, for measuring memory and speed.
+"""Models with random weights in formats of localq's own, or codebooks of ggml's, to measure memory and speed.
 
     python -m benchmarks.random_packed SOURCE.gguf OUT.gguf --format lt2 --states 6 [--output lt4]
     python -m benchmarks.random_packed SOURCE.gguf OUT.gguf --format iq2_xxs
@@ -100,7 +100,7 @@ class Section:
 def write_packed(
     source: Path, target: Path, form: str, states: int, output: str | None = None, output_states: int = 6
 ) -> Path:
-    """``source`` with its matrices drawn anew in ``form``; the output's in ``output``, where that is given."""
+    """``source`` with its matrices drawn anew in ``form``; the output's in ``output``, where it is given."""
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
     section = Section()
@@ -165,7 +165,9 @@ def _add_array(writer: gguf.GGUFWriter, key: str, values: list[int | str]) -> No
     kind = (
         gguf.GGUFValueType.STRING
         if isinstance(values[0], str)
-        else gguf.GGUFValueType.UINT32 if key.endswith(small) else gguf.GGUFValueType.UINT64
+        else gguf.GGUFValueType.UINT32
+        if key.endswith(small)
+        else gguf.GGUFValueType.UINT64
     )
     writer.add_key_value(key, values, gguf.GGUFValueType.ARRAY, sub_type=kind)
 

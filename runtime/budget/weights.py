@@ -104,7 +104,8 @@ def weight_size(
         if header.packed is not None:
             # llama.cpp reads the rest; inputs and tables are copied, for they are checked first
             packed_pages += header.packed.nbytes
-            packed_beside += sum(piece.nbytes for piece in (*header.packed.inputs, *header.packed.tables))
+            packed_beside += sum(entry.nbytes for entry in header.packed.inputs)
+            packed_beside += sum(table.nbytes for table in header.packed.tables)
         elif bounds:
             first, last = min(start for start, _ in bounds), max(end for _, end in bounds)
             pages += last - first - sum(each.nbytes for each in packed if first < each.offset < last)
@@ -127,8 +128,8 @@ def best_mmap(
 ) -> bool:
     """Whether to map the file: not when llama.cpp would keep a repacked copy of most of it beside the map.
 
-    Reading costs a copy at load (0.1 to 0.5 s a GB from a warm page cache) and nothing afterwards. Matrices in
-    formats of localq's own are multiplied where they are mapped.
+    Reading costs a copy at load (0.1 to 0.5 s a GB from a warm page cache) and nothing afterwards. Matrices
+    in formats of localq's own are multiplied where they are mapped.
     """
     if isinstance(headers, GgufHeader):
         headers = (headers,)

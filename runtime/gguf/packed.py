@@ -1,8 +1,8 @@
 """The packed section: matrices in localq's own formats, behind the tensors of an otherwise ordinary GGUF.
 
 ``docs/formats.md`` specifies it to the byte. Its directory is in the metadata, as arrays of one length; here
-it is held against the file before anything else sees it. llama.cpp does not know the section, and refuses such
-a file because tensors are missing.
+it is held against the file before anything else sees it. llama.cpp does not know the section, and refuses
+such a file because tensors are missing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Final
+from typing import Any, Final, TypeAlias
 
+from runtime.errors import GgufError
 from runtime.gguf import limits
 from runtime.gguf.metadata import PACKED_PREFIX, RawMetadata
 from runtime.gguf.source import Source
@@ -133,9 +134,7 @@ def matrix_bytes(bits: int, rows: int, columns: int) -> int:
     return -(-rows // STRIP_ROWS) * (2 * STRIP_ROWS + 8 * bits * columns)
 
 
-def read_packed(
-    source: Source, raw: RawMetadata, end: int, names: Collection[str]
-) -> PackedSection | None:
+def read_packed(source: Source, raw: RawMetadata, end: int, names: Collection[str]) -> PackedSection | None:
     """The section of a file whose tensors, named ``names``, end at byte ``end``; None for a file without one.
 
     Raises :class:`GgufError` for a directory that contradicts itself or the file. The contents of inputs and
@@ -146,7 +145,8 @@ def read_packed(
     version = raw.values.get(f"{PACKED_PREFIX}version")
     if version != VERSION:
         raise source.refuse(
-            "packed-version", f"has packed matrices of version {version}; this localq reads {VERSION}: update it"
+            "packed-version",
+            f"has packed matrices of version {version}; this localq reads {VERSION}: update it",
         )
     split = raw.values.get("split.count", 0)
     if isinstance(split, int) and split > 1:
@@ -161,23 +161,25 @@ def read_packed(
             f"has {source.size} bytes; its packed section ends at {offset + nbytes}",
         )
     directory = _Directory(source, raw)
-    inputs = tuple(_read_input(source, *row) for row in directory.rows("inputs", _INPUT_KEYS))
-    tables = tuple(_read_table(source, *row) for row in directory.rows("tables", _TABLE_KEYS))
-    tensors = tuple(
-        _read_tensor(source, inputs, tables, *row) for row in directory.rows("tensors", _TENSOR_KEYS)
-    )
+    inputs = tuple(_read_input(source, row) for row in directory.rows("inputs", _INPUT_KEYS))
+    tables = tuple(_read_table(source, row) for row in directory.rows("tables", _TABLE_KEYS))
+    rows = directory.rows("tensors", _TENSOR_KEYS)
+    tensors = tuple(_read_tensor(source, inputs, tables, row) for row in rows)
     _check_names(source, tensors, names)
     _check_places(source, nbytes, (*tensors, *inputs, *tables))
     return PackedSection(offset, nbytes, tensors, inputs, tables)
 
 
+Row: TypeAlias = dict[str, Any]
+
+
 class _Directory:
-    """The arrays of the metadata, as rows of tables."""
+    """The arrays of the metadata, as rows: texts or whole numbers by key."""
 
     def __init__(self, source: Source, raw: RawMetadata) -> None:
         self._source, self._arrays = source, raw.packed
 
-    def rows(self, kind: str, keys: Sequence[str]) -> list[tuple[int | str, ...]]:
+    def rows(self, kind: str, keys: Sequence[str]) -> list[Row]:
         columns = []
         for key in keys:
             found = self._arrays.get(f"{PACKED_PREFIX}{kind}.{key}")
@@ -193,37 +195,29 @@ class _Directory:
             raise self._source.refuse(
                 "bad-packed", f"the arrays {PACKED_PREFIX}{kind}.* have {sorted(lengths)} elements"
             )
-        return list(zip(*columns, strict=True))
+        return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _read_input(source: Source, columns: int, block: int, offset: int) -> PackedInput:
+def _read_input(source: Source, row: Row) -> PackedInput:
+    columns, block = row["columns"], row["block"]
     if not 0 < columns <= MOST_COLUMNS or columns % 64 or block != input_block(columns):
         raise source.refuse("bad-packed", f"an input has {columns} columns in blocks of {block}")
-    return PackedInput(columns, offset)
+    return PackedInput(columns, row["offset"])
 
 
-def _read_table(source: Source, states: int, offset: int) -> PackedTable:
-    if states not in STATES:
-        raise source.refuse("bad-packed", f"a table is of states of {states} bits; known are {STATES}")
-    return PackedTable(states, offset)
+def _read_table(source: Source, row: Row) -> PackedTable:
+    if row["states"] not in STATES:
+        raise source.refuse("bad-packed", f"a table is of states of {row['states']} bits; known are {STATES}")
+    return PackedTable(row["states"], row["offset"])
 
 
 def _read_tensor(
-    source: Source,
-    inputs: Sequence[PackedInput],
-    tables: Sequence[PackedTable],
-    name: str,
-    form: str,
-    states: int,
-    rows: int,
-    columns: int,
-    experts: int,
-    offset: int,
-    size: int,
-    input_index: int,
-    table_index: int,
+    source: Source, inputs: Sequence[PackedInput], tables: Sequence[PackedTable], row: Row
 ) -> PackedTensor:
-    def wrong(reason: str) -> Exception:
+    name, form, states, size = row["name"], row["format"], row["states"], row["size"]
+    rows, columns, experts = row["rows"], row["columns"], row["experts"]
+
+    def wrong(reason: str) -> GgufError:
         return source.refuse("bad-packed", f"the packed matrix {name!r} {reason}")
 
     if not (0 < len(name) <= limits.TENSOR_NAME_BYTES and name.isascii() and name.isprintable()):
@@ -234,18 +228,20 @@ def _read_tensor(
             f"the packed matrix {name!r} is in the format {form!r} with states of {states} bits; this localq"
             f" knows {', '.join(FORMATS)} with {', '.join(map(str, STATES))}: update it",
         )
-    if not 0 <= input_index < len(inputs) or inputs[input_index].columns != columns:
-        raise wrong(f"of {columns} columns has the input {input_index}, which is not one of so many")
-    if not 0 <= table_index < len(tables) or tables[table_index].states != states:
-        raise wrong(f"with states of {states} bits has the table {table_index}, which is not one of such")
+    input_ = inputs[row["input"]] if row["input"] < len(inputs) else None
+    if input_ is None or input_.columns != columns:
+        raise wrong(f"of {columns} columns has the input {row['input']}, which is not one of so many")
+    table = tables[row["table"]] if row["table"] < len(tables) else None
+    if table is None or table.states != states:
+        raise wrong(f"with states of {states} bits has the table {row['table']}, which is not one of such")
     if not (0 < rows <= limits.VOCABULARY * 4 and 0 < experts <= limits.EXPERTS):
         raise wrong(f"has {rows} rows and {experts} experts")
     if size != experts * matrix_bytes(FORMATS[form], rows, columns):
         raise wrong(f"takes {size} bytes; {experts} x {rows} x {columns} in {form} take others")
-    shape = (columns, rows) if experts == 1 and not name.endswith("_exps.weight") else (columns, rows, experts)
-    return PackedTensor(
-        name, form, states, shape, offset, size, inputs[input_index], tables[table_index]
+    shape = (
+        (columns, rows) if experts == 1 and not name.endswith("_exps.weight") else (columns, rows, experts)
     )
+    return PackedTensor(name, form, states, shape, row["offset"], size, input_, table)
 
 
 def _check_names(source: Source, tensors: Sequence[PackedTensor], names: Collection[str]) -> None:

@@ -57,7 +57,8 @@ def _read_input(
     order = np.frombuffer(source.take(2 * entry.columns, "an input's order"), "<u2").astype(np.uint16)
     if not np.array_equal(np.sort(order), np.arange(entry.columns)):
         raise source.refuse(
-            "bad-packed", f"the order at byte {entry.offset} does not name each of {entry.columns} columns once"
+            "bad-packed",
+            f"the order at byte {entry.offset} does not name each of {entry.columns} columns once",
         )
     return signs, order
 

@@ -29,7 +29,7 @@ def split_keys(header: GgufHeader, section: PackedSection) -> dict[str, int]:
 
 
 def nominal_type(tensor: PackedTensor) -> GgmlType:
-    """The smallest of ggml's types that can have the tensor's rows: llama.cpp may map the hole for a moment."""
+    """The smallest of ggml's types that can have the tensor's rows: llama.cpp reads the hole once."""
     return GGML_TYPES_BY_NAME["Q1_0" if tensor.shape[0] % 128 == 0 else "Q2_0"]
 
 

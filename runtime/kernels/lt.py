@@ -29,7 +29,7 @@ STATE_BITS = (4, 6, 8)
 
 @dataclass(frozen=True, slots=True)
 class LtMatrix:
-    """A matrix of [rows, depth] in strips of 64 rows: ``data`` has them one behind the other, 64-byte aligned.
+    """A matrix of [rows, depth]: ``data`` has its strips of 64 rows one behind the other, 64-byte aligned.
 
     ``table`` int8 [2^state_bits] holds the states' values.
     """

@@ -46,7 +46,7 @@ def weights(matrix: LtMatrix) -> NDArray[np.float64]:
     strips = matrix.data.reshape(matrix.count, -1)
     scales = strips[:, : 2 * LT_ROWS].copy().view(np.float16).astype(np.float64)
     states = np.stack([_states(matrix, strip[2 * LT_ROWS :]) for strip in strips])
-    values = matrix.table[states].astype(np.float64) * scales[:, :, None]
+    values: NDArray[np.float64] = matrix.table[states].astype(np.float64) * scales[:, :, None]
     return values.reshape(-1, matrix.depth)[: matrix.rows]
 
 
@@ -56,7 +56,13 @@ def _states(matrix: LtMatrix, codes: NDArray[np.uint8]) -> NDArray[np.int64]:
     states = np.zeros((LT_ROWS, depth), np.int64)
     words = np.unpackbits(codes.reshape(-1, 8, 8), axis=2, bitorder="little")  # [lines, qwords, bits]
     if bits == 1:
-        _unroll(states, words[:, :, None], matrix, 8, lambda t: (2 * (t % 8 % 4) + t // 8 // 4, 4 * (t % 8 // 4) + t // 8 % 4))
+        _unroll(
+            states,
+            words[:, :, None],
+            matrix,
+            8,
+            lambda t: (2 * (t % 8 % 4) + t // 8 // 4, 4 * (t % 8 // 4) + t // 8 % 4),
+        )
     elif bits == 2:
         _unroll(states, words[:, :, None], matrix, 4, lambda t: (2 * (t % 4) + t // 4 // 4, t // 4 % 4))
     elif bits == 4:
@@ -106,7 +112,8 @@ def transformed(transform: LtInput, columns: NDArray[np.float32]) -> NDArray[np.
     block = block_of(depth)
     signs = 1.0 - 2.0 * np.unpackbits(transform.signs, bitorder="little").astype(np.float64)
     blocks = (columns.astype(np.float64) * signs).reshape(len(columns), -1, block)
-    return (blocks @ hadamard(block) / np.sqrt(block)).reshape(len(columns), -1)[:, transform.order]
+    turned: NDArray[np.float64] = (blocks @ hadamard(block) / np.sqrt(block)).reshape(len(columns), -1)
+    return turned[:, transform.order]
 
 
 @dataclass(frozen=True)

@@ -198,9 +198,7 @@ class TestRegistered:
         columns = values(4, 1, depth)
         ids = np.array([[2, 0], [1, 2], [0, 1], [2, 1]], dtype=np.int32)
         own = np.concatenate([each.matrix.data for each in made])
-        case = self.case(
-            made[0], (depth, rows, experts), own, operation="mul_mat_id", input=columns, ids=ids
-        )
+        case = self.case(made[0], (depth, rows, experts), own, operation="mul_mat_id", input=columns, ids=ids)
         (got,) = run(tmp_path, [case])
         for token in range(4):
             for place in range(2):
@@ -211,5 +209,7 @@ class TestRegistered:
     def test_data_of_another_size_is_refused(self, tmp_path: Path) -> None:
         made = make_lt(2, 6, 40, 512, 1)
         case = self.case(made, (512, 40), made.matrix.data[:-64], input=made.columns)
-        with pytest.raises(AssertionError, match=r"weights: 8256 bytes .* are no 1 matrices of 40 x 512 in LT2"):
+        with pytest.raises(
+            AssertionError, match=r"weights: 8256 bytes .* are no 1 matrices of 40 x 512 in LT2"
+        ):
             run(tmp_path, [case])

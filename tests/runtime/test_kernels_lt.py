@@ -104,9 +104,7 @@ def test_a_column_s_results_do_not_depend_on_its_neighbours(fmt: tuple[int, int]
 
 
 @pytest.mark.parametrize("columns", [1, 20])
-def test_strips_that_are_not_asked_for_stay_as_they_are(
-    fmt: tuple[int, int], isa: str, columns: int
-) -> None:
+def test_strips_that_are_not_asked_for_stay_as_they_are(fmt: tuple[int, int], isa: str, columns: int) -> None:
     case = make_case(*fmt, 150, 64, columns)
     product = LtProduct(case.matrix, transform_input(case.transform, case.columns, isa), isa)
     whole = product.compute().copy()

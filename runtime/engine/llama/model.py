@@ -72,7 +72,9 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
     """
     opened = opened_model(config.model_paths)
     packed = opened is not None and opened.packed is not None
-    mapped = config.mmap and not packed  # or llama.cpp would map what declares packed matrices, and touch it all
+    mapped = (
+        config.mmap and not packed
+    )  # or llama.cpp would map what declares packed matrices, and touch it all
     if repack or packed:
         use_own_kernels(config, opened, mapped=mapped)
     params = native.llama_model_default_params()

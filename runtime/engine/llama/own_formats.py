@@ -1,7 +1,7 @@
-"""Loading models with matrices in localq's own formats (``runtime.gguf.packed``), which llama.cpp does not know.
+"""Loading models with matrices in localq's own formats (``runtime.gguf.packed``), unknown to llama.cpp.
 
-llama.cpp gets a second part that declares these matrices (``runtime.gguf.skeleton``), in a temporary file that
-is gone once the model is loaded; the hook multiplies from a mapping of the model's file.
+It gets a second part that declares these matrices (``runtime.gguf.skeleton``), in a temporary file that is
+gone once the model is loaded; the hook multiplies from a mapping of the model's file.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def _open(header: GgufHeader) -> int:
 
 def _overrides(values: dict[str, int]) -> ctypes.Array[native.llama_model_kv_override]:
     """An array that ends with an empty key."""
-    overrides = (native.llama_model_kv_override * (len(values) + 1))()
+    overrides: ctypes.Array[native.llama_model_kv_override] = (
+        native.llama_model_kv_override * (len(values) + 1)
+    )()
     for override, (key, value) in zip(overrides, values.items(), strict=False):
         override.tag = native.LLAMA_KV_OVERRIDE_TYPE_INT
         override.key = key.encode()
