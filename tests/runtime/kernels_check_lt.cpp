@@ -1,8 +1,5 @@
 // Products with LT matrices: every instruction set against the reference, bit for bit, on random shapes, with strips,
 // inputs and outputs that end at a page that may not be touched.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "guarded.h"
 #include "localq_kernels.h"
 
 namespace {
@@ -21,28 +19,6 @@ constexpr size_t kMostColumns = 20, kMostDepth = 1024, kMostRows = 150;
 std::mt19937_64 random_bits;
 
 size_t below(size_t limit) { return static_cast<size_t>(random_bits() % limit); }
-
-// Memory that ends at a page that faults.
-class Guarded {
- public:
-  explicit Guarded(size_t bytes) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    size_ = (bytes + page - 1) / page * page;
-    void* mapped = mmap(nullptr, size_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped == MAP_FAILED) abort();
-    begin_ = static_cast<uint8_t*>(mapped);
-    if (mprotect(begin_ + size_, page, PROT_NONE) != 0) abort();
-  }
-  // The last `bytes` bytes.
-  uint8_t* last(size_t bytes) {
-    if (bytes > size_) abort();
-    return begin_ + size_ - bytes;
-  }
-
- private:
-  uint8_t* begin_;
-  size_t size_;
-};
 
 struct Memory {
   Guarded strips{3 * (128 + 32 * kMostDepth)}, inputs{kMostColumns * (kMostDepth + 1024)}, signs{kMostDepth / 8},

@@ -19,6 +19,7 @@ from tests.runtime.lt_cases import (
     transformed,
     with_other_bit,
 )
+from tests.runtime.product_cases import require_near
 
 FORMATS = [(bits, state_bits) for bits in BITS for state_bits in STATE_BITS]
 ROWS = [1, 7, 64, 97, 130]
@@ -44,13 +45,7 @@ def check(case: Case, isa: str) -> None:
     inputs = transform_input(case.transform, case.columns, isa)
     wanted, tolerance = exact_product(case, parts_of(inputs, case.matrix.depth))
     got = LtProduct(case.matrix, inputs, isa).compute()
-    wrong = np.abs(got - wanted) > tolerance
-    if wrong.any():
-        column, row = np.unravel_index(np.argmax(np.abs(got - wanted) / tolerance), got.shape)
-        raise AssertionError(
-            f"row {row}, column {column}: {got[column, row]}, wanted {wanted[column, row]}"
-            f" +- {tolerance[column, row]}; {wrong.sum()} of {wrong.size} are wrong"
-        )
+    require_near(got, wanted, tolerance)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -74,14 +75,14 @@ def config(path: Path, **changes: object) -> EngineConfig:
 @pytest.mark.parametrize("mmap", [True, False])
 def test_the_worker_loads_such_a_file_as_any_other(tmp_path: Path, mmap: bool) -> None:
     own, _ = write_pair(tmp_path, llama(), "lt2", 6)
-    temporary = set(Path("/tmp").glob("localq-*/packed.gguf"))
+    temporary = set(Path(tempfile.gettempdir()).glob("localq-*/packed.gguf"))
     with Engine(config(own, mmap=mmap)) as engine:
         assert engine.info.kernels
         opened = open_model(own)
         assert engine.info.size_bytes == sum(tensor.nbytes for tensor in opened.all_tensors)
         _, finished = engine.submit([5, 6, 7], max_tokens=8, ignore_eos=True).result()
         assert finished.usage.output_tokens == 8
-        assert set(Path("/tmp").glob("localq-*/packed.gguf")) <= temporary
+        assert set(Path(tempfile.gettempdir()).glob("localq-*/packed.gguf")) <= temporary
 
 
 def test_without_the_kernels_it_is_told_what_the_file_needs(

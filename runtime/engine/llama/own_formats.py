@@ -47,12 +47,13 @@ def declared(header: GgufHeader, config: EngineConfig, params: native.llama_mode
     assert section is not None
     _require_kernels(header, section, config)
     data = read_packed_data(header, section)
-    _register(section, data, _map(header, section) if config.mmap else _read(header, section))
+    packed = _map(header, section) if config.mmap else _read(header, section)
     _kept.append(data)
     overrides = _overrides(split_keys(header, section))
     params.kv_overrides = overrides
     params.use_extra_bufts = True
     try:
+        _register(section, data, packed)
         with tempfile.TemporaryDirectory(prefix="localq-") as folder:
             part = Path(folder) / "packed.gguf"
             write_skeleton(header, section, part)
