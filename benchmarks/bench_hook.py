@@ -2,6 +2,7 @@
 benchmarks.bench_hook``.
 
     python -m benchmarks.bench_hook MODEL.gguf... [--threads 2] [--rounds 15]
+    python -m benchmarks.bench_hook LT2.gguf --other IQ2_XXS.gguf   (formats of localq's own)
     ... --isa avx2 --against LOCALQ_GGML=off PYTHONPATH=DIR   (a llama.cpp that was built for AVX2)
 
 For each model two workers hold it, one with the hook and one without; they take turns, each round a few
@@ -184,6 +185,7 @@ def main() -> None:
         metavar="NAME=VALUE",
         help="what is other on the second side; PYTHONPATH=DIR: another llama.cpp",
     )
+    parser.add_argument("--other", type=Path, help="the second side's model, where it is another file")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker is not None:
@@ -196,7 +198,7 @@ def main() -> None:
     for model in given.models:
         sides = (
             Side(model, given.threads, on),
-            Side(model, given.threads, dict(name.split("=", 1) for name in given.against)),
+            Side(given.other or model, given.threads, dict(name.split("=", 1) for name in given.against)),
         )
         bandwidth = [read_bandwidth(given.threads, seconds=0.4)]
         decode = measure(sides, "decode", given.tokens, given.rounds)

@@ -3,7 +3,8 @@
 Every available instruction set, interleaved, medians of ``--rounds``. Length 0 is the price of a call
 from Python; data is in cache unless the row says memory. Then products with cold weights, of every type or
 of ``--types``, with 1 to ``--threads`` threads and ``--columns`` columns, beside ggml's kernel for the type
-(``runtime/engine/kernel_speed.py``): GB/s of weights, share of the read bandwidth, ratio.
+(``runtime/engine/kernel_speed.py``): GB/s of weights, share of the read bandwidth, ratio. At last LT formats,
+which ggml has not: the kernels alone, in the instruction sets of ``--isas`` (none: the active one).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +23,21 @@ from numpy.typing import NDArray
 from runtime.engine.job import run_job
 from runtime.engine.kernel_speed import MODULE, KernelSpeeds, SpeedProgress, SpeedRequest
 from runtime.hardware import usable_cores
-from runtime.kernels import Kernels, available_isas, read_bandwidth
+from runtime.kernels import Kernels, active_isa, available_isas, read_bandwidth
+from runtime.kernels.lt import (
+    BITS,
+    LT_ROWS,
+    STATE_BITS,
+    LtInput,
+    LtMatrix,
+    LtProduct,
+    strip_bytes,
+    transform_input,
+)
+from runtime.kernels.products import aligned
 
 REPEATS = 200
+LT_BYTES, LT_CHUNKS = 192 << 20, 16
 BIG = 1 << 27
 """Two rows of this are read from memory, once in a timing."""
 
@@ -85,13 +99,79 @@ def print_products(types: list[str], threads: int, columns: int, rounds: int) ->
         )
 
 
+def lt_matrix(bits: int, state_bits: int, depth: int = 2048) -> LtMatrix:
+    """Random codes, more than the caches hold."""
+    rows = LT_BYTES // strip_bytes(bits, depth) * LT_ROWS
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, 256, 1 << 20, dtype=np.uint8)
+    data = aligned(rows // LT_ROWS * strip_bytes(bits, depth))
+    data[:] = np.resize(drawn, data.shape)
+    data.reshape(-1, strip_bytes(bits, depth))[:, : 2 * LT_ROWS] = 0  # the bits of scales do not matter
+    table = rng.integers(-64, 65, 1 << state_bits, dtype=np.int8)
+    return LtMatrix(bits, state_bits, rows, depth, table, data)
+
+
+def lt_seconds(products: list[LtProduct], strips: int) -> float:
+    """Of one product, its strips shared out in chunks among as many threads as there are ``products``."""
+    chunks = iter([(strips * i // LT_CHUNKS, strips * (i + 1) // LT_CHUNKS) for i in range(LT_CHUNKS)])
+    lock = threading.Lock()
+
+    def work(product: LtProduct) -> None:
+        while True:
+            with lock:
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            product.compute(*chunk)
+
+    begin = time.perf_counter()
+    helpers = [threading.Thread(target=work, args=(product,)) for product in products[1:]]
+    for helper in helpers:
+        helper.start()
+    work(products[0])
+    for helper in helpers:
+        helper.join()
+    return time.perf_counter() - begin
+
+
+def print_lt(isas: list[str], threads: int, columns: int, rounds: int) -> None:
+    """One table: medians over the rounds, of the shares too."""
+    print(f"\nLT formats, {threads} thread(s), {columns} column(s)")
+    print(f"{'':8}{'states':>8}" + "".join(f"{isa:>24}" for isa in isas))
+    values = np.random.default_rng(1).normal(0, 1, (columns, 2048)).astype(np.float32)
+    transform = LtInput(np.zeros(256, np.uint8), np.arange(2048, dtype=np.uint16))
+    for bits in BITS:
+        for state_bits in STATE_BITS:
+            matrix = lt_matrix(bits, state_bits)
+            found: dict[str, list[tuple[float, float]]] = {isa: [] for isa in isas}
+            for _ in range(rounds):
+                read = read_bandwidth(threads, seconds=0.1)
+                for isa in isas:
+                    inputs = transform_input(transform, values, isa)
+                    products = [LtProduct(matrix, inputs, isa) for _ in range(threads)]
+                    rate = matrix.data.nbytes / lt_seconds(products, matrix.count)
+                    found[isa].append((rate / 1e9, rate / read))
+            cells = (
+                f"{statistics.median(rate for rate, _ in each):14.1f} GB/s"
+                f"{statistics.median(share for _, share in each):5.0%}"
+                for each in found.values()
+            )
+            print(f"LT{bits:<6}{state_bits:8}" + "".join(cells), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--types", nargs="*", default=[], help="ggml types; none: all")
     parser.add_argument("--threads", type=int, default=usable_cores().physical)
     parser.add_argument("--columns", type=int, nargs="*", default=[1], help="0: no products")
+    parser.add_argument("--isas", nargs="*", default=[], help="of the LT formats")
+    parser.add_argument("--only", choices=["lt"], help="nothing else")
     given = parser.parse_args()
+    if given.only == "lt":
+        for threads in range(1, given.threads + 1):
+            print_lt(given.isas or [active_isa()], threads, given.columns[0], given.rounds)
+        return
     rounds = given.rounds
     print(f"{processor()}; {platform.system()} {platform.machine()}; median of {rounds} interleaved rounds")
     print(f"{'us a call':28}" + "".join(f"{isa:>14}" for isa in available_isas()))
@@ -102,6 +182,7 @@ def main() -> None:
     for columns in filter(None, given.columns):
         for threads in range(1, given.threads + 1):
             print_products(given.types, threads, columns, rounds)
+            print_lt(given.isas or [active_isa()], threads, columns, rounds)
 
 
 if __name__ == "__main__":

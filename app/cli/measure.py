@@ -56,7 +56,7 @@ def prompts(engine: EngineLike, tokens: int, count: int) -> Iterator[tuple[int, 
 def weight_bytes_per_token(model: GgufModel) -> int:
     """Bytes of weights that one decode step reads: see :func:`runtime.budget.reading.read_shares`."""
     shares = read_shares(model.headers)
-    return int(sum(tensor.nbytes * shares[tensor.name] for tensor in model.tensors))
+    return int(sum(tensor.nbytes * shares[tensor.name] for tensor in model.all_tensors))
 
 
 def cache_bytes_per_token(plan: MemoryPlan, prompt_tokens: int, output_tokens: int) -> int:

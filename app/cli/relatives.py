@@ -38,7 +38,7 @@ def proposing(
     from quant.errors import QuantError
     from runtime.errors import DoesNotFit
 
-    weights = sum(tensor.elements for header in headers for tensor in header.tensors)
+    weights = sum(tensor.elements for header in headers for tensor in header.all_tensors)
     for entry in smaller_relatives(name, weights)[:MOST_ASKED]:
         try:
             with front.out.progress(f"looking at {entry.name}"), store.scratch() as scratch:

@@ -91,7 +91,7 @@ def layers_of(model: GgufModel, certificate: Certificate | None) -> tuple[Layer,
     from app.cli.quality import layer_of, layer_place, mean_error
 
     bits: dict[str, list[int]] = {}
-    for tensor in model.tensors:
+    for tensor in model.all_tensors:
         if len(tensor.shape) > 1:  # norms and biases say nothing
             sums = bits.setdefault(layer_of(tensor.name), [0, 0])
             sums[0] += 8 * tensor.nbytes

@@ -30,7 +30,7 @@ def process_size(header: GgufHeader, shape: Shape, config: EngineConfig, cache: 
     token = UNIGRAM_TOKEN if kind == "t5" else TOKEN
     vocabulary = token * shape.vocabulary + MERGE * _count(header, "tokenizer.ggml.merges")
     candidates = CANDIDATE * shape.vocabulary * config.slots
-    records = TENSOR * len(header.tensors)
+    records = TENSOR * len(header.all_tensors)
     return BASE + vocabulary + candidates + records + cache.record_bytes
 
 

@@ -20,7 +20,7 @@ def read_shares(headers: Sequence[GgufHeader]) -> dict[str, float]:
     the share counts that a token uses; draft heads are not loaded.
     """
     first = headers[0]
-    tensors = [tensor for header in headers for tensor in header.tensors]
+    tensors = [tensor for header in headers for tensor in header.all_tensors]
     tied = all(tensor.name != "output.weight" for tensor in tensors)
     experts = first.hyper_int("expert_count") or 0
     used = (first.hyper_int("expert_used_count") or 0) / experts if experts else 1.0

@@ -152,7 +152,7 @@ def read_shape(header: GgufHeader) -> Shape:
     inner, state_size = (header.hyper_int(f"ssm.{key}", 0) or 0 for key in ("inner_size", "state_size"))
     group = header.hyper_int("ssm.group_count", 0) or 0
     convolved = inner + 2 * group * state_size
-    names = {tensor.name.partition(".weight")[0].split(".")[-1] for tensor in header.tensors}
+    names = {tensor.name.partition(".weight")[0].split(".")[-1] for tensor in header.all_tensors}
     used = header.hyper_int("expert_used_count", 0) or 0
     gated = bool(names & _GATES) or architecture in _FUSED_GATES
     return Shape(

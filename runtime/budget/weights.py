@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from runtime.gguf import GgufHeader, TensorInfo
+from runtime.gguf.packed import LOOKED_UP, PackedTensor
 
 STRIP_ROWS = 16
 """localq's kernels pack matrices in as many rows, the last ones filled up."""
@@ -27,7 +28,6 @@ AMX_GROWTH = 9 / 8
 _X86 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 _ARM = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"})
 _AMX = frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
-_LOOKED_UP = re.compile(r"^(token_embd|per_layer_token_embd|position_embd|token_types)\.")
 _LAYER = re.compile(r"^blk\.(\d+)\.")
 
 
@@ -65,7 +65,8 @@ def weight_size(
     """
     per_layer, output, host = [0] * layers, 0, 0
     repacked, plain, pages = 0, 0, 0
-    has_output = any(tensor.name == "output.weight" for header in headers for tensor in header.tensors)
+    packed_pages, packed_beside = 0, 0
+    has_output = any(tensor.name == "output.weight" for header in headers for tensor in header.all_tensors)
     for header in headers:
         bounds: list[tuple[int, int]] = []
         packed: list[TensorInfo] = []
@@ -79,7 +80,7 @@ def weight_size(
             size = growth or tensor.nbytes
             if layer is not None:
                 per_layer[layer] += size
-            elif _LOOKED_UP.match(tensor.name):
+            elif LOOKED_UP.match(tensor.name):
                 host += size
             else:
                 output += size
@@ -94,16 +95,31 @@ def weight_size(
                 twin = _repacked_bytes(tensor, features, packs, looked_up=False)
                 output += twin
                 repacked += twin
-        if bounds:
+        for own in header.packed.tensors if header.packed else ():
+            layer = layer_of(own)
+            if layer is None:
+                output += own.nbytes
+            elif layer < layers:
+                per_layer[layer] += own.nbytes
+        if header.packed is not None:
+            # llama.cpp reads the rest; inputs and tables are copied, for they are checked first
+            packed_pages += header.packed.nbytes
+            packed_beside += sum(entry.nbytes for entry in header.packed.inputs)
+            packed_beside += sum(table.nbytes for table in header.packed.tables)
+        elif bounds:
             first, last = min(start for start, _ in bounds), max(end for _, end in bounds)
             pages += last - first - sum(each.nbytes for each in packed if first < each.offset < last)
+    if packed_pages:
+        loaded = repacked + plain + packed_beside + (0 if mapped else packed_pages)
+    else:
+        loaded = repacked if mapped else repacked + plain
     return WeightSize(
         layers=tuple(per_layer),
         output=output,
-        host=host,
+        host=host + packed_beside,
         repacked=repacked,
-        mapped=pages if mapped else 0,
-        loaded=repacked if mapped else repacked + plain,
+        mapped=pages + packed_pages if mapped else 0,
+        loaded=loaded,
     )
 
 
@@ -112,10 +128,13 @@ def best_mmap(
 ) -> bool:
     """Whether to map the file: not when llama.cpp would keep a repacked copy of most of it beside the map.
 
-    Reading costs a copy at load (0.1 to 0.5 s a GB from a warm page cache) and nothing afterwards.
+    Reading costs a copy at load (0.1 to 0.5 s a GB from a warm page cache) and nothing afterwards. Matrices
+    in formats of localq's own are multiplied where they are mapped.
     """
     if isinstance(headers, GgufHeader):
         headers = (headers,)
+    if any(header.packed is not None for header in headers):
+        return True
     total = sum(tensor.nbytes for header in headers for tensor in header.tensors)
     repacked = sum(
         _repacked_bytes(tensor, features, packs)
@@ -126,7 +145,7 @@ def best_mmap(
     return repacked <= WORTH_MAPPING * total
 
 
-def layer_of(tensor: TensorInfo) -> int | None:
+def layer_of(tensor: TensorInfo | PackedTensor) -> int | None:
     """The layer that a tensor belongs to; None for those before and behind all layers."""
     match = _LAYER.match(tensor.name)
     return int(match[1]) if match else None
@@ -146,7 +165,7 @@ def _repacked_bytes(
     """Bytes of what is rewritten or taken; 0 when it stays as it is."""
     if _is_plain(tensor, packs):
         return tensor.nbytes
-    if looked_up and _LOOKED_UP.match(tensor.name):
+    if looked_up and LOOKED_UP.match(tensor.name):
         return 0
     experts = len(tensor.shape) == 3 and tensor.name.split(".")[-2].endswith("_exps")
     if len(tensor.shape) != 2 and not experts:

@@ -48,7 +48,7 @@ from runtime.engine.reports import cancelled_in_queue, failed
 from runtime.engine.scheduler import Scheduler
 from runtime.engine.slot import common_prefix
 from runtime.engine.wire import Channel, encode
-from runtime.errors import EngineError, LocalqError, ModelLoadFailed
+from runtime.errors import EngineError, GgufError, KernelError, LocalqError, ModelLoadFailed
 
 
 class Ready(NamedTuple):
@@ -296,7 +296,7 @@ def main(descriptor: int) -> None:
     config = first[0].config
     try:
         loaded = load_model(config, lambda fraction: channel.send(encode([LoadProgress(fraction)])))
-    except ModelLoadFailed as error:
+    except (ModelLoadFailed, GgufError, KernelError) as error:
         channel.send(encode([LoadFailed(message=str(error))]))
         return
     channel.send(encode([loaded.info]))

@@ -6,7 +6,24 @@ multiplies with kernels of its own: every file in a ggml type runs either way. I
 
 from __future__ import annotations
 
-from runtime.ggml.attach import Attached, attach, load_with, packed_bytes, register
+from runtime.ggml.attach import (
+    Attached,
+    MatrixData,
+    attach,
+    forget_all,
+    load_with,
+    packed_bytes,
+    register,
+)
 from runtime.ggml.expected import packed_types
 
-__all__ = ["Attached", "attach", "load_with", "packed_bytes", "packed_types", "register"]
+__all__ = [
+    "Attached",
+    "MatrixData",
+    "attach",
+    "forget_all",
+    "load_with",
+    "packed_bytes",
+    "packed_types",
+    "register",
+]

@@ -14,7 +14,7 @@ from runtime.errors import KernelError
 from runtime.kernels import active_isa
 from runtime.kernels.library import load as load_kernels
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """``LOCALQ_GGML_ABI_VERSION`` of ``localq_ggml.h``."""
 
 FILE_NAME = "liblocalq_ggml.dylib" if sys.platform == "darwin" else "liblocalq_ggml.so"
@@ -83,18 +83,40 @@ def packed_bytes() -> int:
     return found
 
 
-def register(
-    name: str, ggml_type: int, rows: int, depth: int, experts: int, address: int, nbytes: int
-) -> None:
-    """Multiply the tensor ``name`` from packed data at ``address``, which outlives the model.
+class MatrixData(ctypes.Structure):
+    """``localq_ggml_matrix``: a matrix in an LT format, or one for each expert; addresses as integers."""
 
-    Raises KernelError where the kernels cannot: no such product, or a size that the shape does not have.
+    _fields_ = (
+        ("bits", ctypes.c_uint32),
+        ("state_bits", ctypes.c_uint32),
+        ("rows", ctypes.c_uint64),
+        ("depth", ctypes.c_uint64),
+        ("experts", ctypes.c_uint64),
+        ("strips", ctypes.c_void_p),
+        ("bytes", ctypes.c_uint64),
+        ("signs", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
+        ("table", ctypes.c_void_p),
+    )
+
+
+def register(name: str, matrix: MatrixData) -> None:
+    """Multiply the tensor ``name`` of models that are loaded from now on with ``matrix``, whose memory
+    outlives them.
+
+    Raises KernelError where the kernels cannot: no such format, or a size that the shape does not have.
     """
-    if not _library().localq_ggml_register(name.encode(), ggml_type, rows, depth, experts, address, nbytes):
+    if not _library().localq_ggml_register(name.encode(), ctypes.byref(matrix)):
         raise KernelError(
-            f"{name}: {nbytes} bytes at {address:#x} are no {experts} packed matrices of {rows} x {depth} "
-            f"in ggml type {ggml_type}"
+            f"{name}: {matrix.bytes} bytes at {matrix.strips:#x} are no {matrix.experts} matrices of"
+            f" {matrix.rows} x {matrix.depth} in LT{matrix.bits} with states of {matrix.state_bits} bits"
         )
+
+
+def forget_all() -> int:
+    """Models loaded from now on have no registered matrices. How many of them models have taken."""
+    taken: int = _library().localq_ggml_forget_all()
+    return taken
 
 
 @functools.cache
@@ -126,18 +148,12 @@ def _library() -> ctypes.CDLL:
         # uint64_t localq_ggml_packed_bytes(void);
         library.localq_ggml_packed_bytes.argtypes = ()
         library.localq_ggml_packed_bytes.restype = ctypes.c_uint64
-        # bool localq_ggml_register(const char* name, uint32_t ggml_type, uint64_t rows, uint64_t depth,
-        #                           uint64_t experts, const void* strips, uint64_t bytes);
-        library.localq_ggml_register.argtypes = (
-            ctypes.c_char_p,
-            ctypes.c_uint32,
-            ctypes.c_uint64,
-            ctypes.c_uint64,
-            ctypes.c_uint64,
-            ctypes.c_void_p,
-            ctypes.c_uint64,
-        )
+        # bool localq_ggml_register(const char* name, const localq_ggml_matrix* matrix);
+        library.localq_ggml_register.argtypes = (ctypes.c_char_p, ctypes.POINTER(MatrixData))
         library.localq_ggml_register.restype = ctypes.c_bool
+        # uint64_t localq_ggml_forget_all(void);
+        library.localq_ggml_forget_all.argtypes = ()
+        library.localq_ggml_forget_all.restype = ctypes.c_uint64
     except (OSError, AttributeError) as error:
         raise KernelError(f"{path} cannot be loaded: {error}; run `make rebuild`") from error
     return library

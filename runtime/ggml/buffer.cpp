@@ -53,16 +53,25 @@ void* get_base(ggml_backend_buffer_t buffer) {
   return of(buffer).bytes > 0 ? of(buffer).memory : nowhere;
 }
 
+Matrix& matrix_of(const ggml_tensor* tensor) {
+  return *static_cast<Matrix*>(static_cast<ggml::cpu::tensor_traits*>(tensor->extra));
+}
+
+// Whether a tensor's matrix is in a format of our own; before it has memory, by its name.
+bool is_own(const ggml_tensor* tensor) {
+  return tensor->extra ? matrix_of(tensor).layout == nullptr : is_registered(tensor);
+}
+
 // Norms, biases, a router: ggml computes with them as they are. They are here so that nothing of a mapped file is read
 // once it is loaded, for Linux maps the whole large folio around a page that is read, and the matrices beside it.
 bool is_plain(const ggml_tensor* tensor) {
-  return tensor->type == GGML_TYPE_F32 && ggml_nbytes(tensor) <= kPlainBytes && !is_registered(tensor);
+  return tensor->type == GGML_TYPE_F32 && ggml_nbytes(tensor) <= kPlainBytes && !is_own(tensor);
 }
 
 ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor* tensor) {
   // supports() declines views of matrices
   if (tensor->view_src != nullptr || is_plain(tensor)) return GGML_STATUS_SUCCESS;
-  std::unique_ptr<Matrix> matrix = find_registered(tensor);
+  std::unique_ptr<Matrix> matrix = take_registered(tensor);
   if (matrix != nullptr && !matrix->has_shape(tensor)) return GGML_STATUS_FAILED;
   if (matrix == nullptr) {
     matrix = std::make_unique<Matrix>(
@@ -72,10 +81,6 @@ ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor* tensor) {
   tensor->extra = static_cast<ggml::cpu::tensor_traits*>(matrix.get());
   of(buffer).matrices.push_back(std::move(matrix));
   return GGML_STATUS_SUCCESS;
-}
-
-Matrix& matrix_of(const ggml_tensor* tensor) {
-  return *static_cast<Matrix*>(static_cast<ggml::cpu::tensor_traits*>(tensor->extra));
 }
 
 void pack(const Matrix& matrix, const uint8_t* rows, size_t first, size_t last, uint8_t* strips) {
@@ -111,7 +116,7 @@ void set_tensor(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, si
     return;
   }
   const Matrix& matrix = matrix_of(tensor);
-  if (matrix.strips != tensor->data) return;  // packed before, and elsewhere
+  if (matrix.layout == nullptr) return;  // its data lies elsewhere
   const size_t plain = matrix.rows * matrix.row_bytes();
   // llama.cpp sets whole tensors, or whole experts
   GGML_ASSERT(offset % plain == 0 && size % plain == 0);
@@ -127,6 +132,7 @@ void get_tensor(ggml_backend_buffer_t, const ggml_tensor* tensor, void* data, si
     return;
   }
   const Matrix& matrix = matrix_of(tensor);
+  GGML_ASSERT(matrix.layout != nullptr);  // ggml has no type for its rows
   const size_t row_bytes = matrix.row_bytes();
   GGML_ASSERT(offset % row_bytes == 0 && size % row_bytes == 0);
   uint8_t* to = static_cast<uint8_t*>(data);
@@ -164,7 +170,7 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
 size_t get_alignment(ggml_backend_buffer_type_t) { return 64; }
 
 size_t get_alloc_size(ggml_backend_buffer_type_t, const ggml_tensor* tensor) {
-  if (is_registered(tensor)) return 64;  // ggml wants an address of its own for each
+  if (is_own(tensor)) return 64;  // ggml wants an address of its own for each
   if (is_plain(tensor)) return ggml_nbytes(tensor);
   const size_t rows = (static_cast<size_t>(tensor->ne[1]) + LOCALQ_STRIP_ROWS - 1) / LOCALQ_STRIP_ROWS *
                       LOCALQ_STRIP_ROWS;
@@ -182,7 +188,9 @@ struct ExtraType final : ggml::cpu::extra_buffer_type {
     }
     const ggml_tensor* weights = op->src[0];
     if (!is_here(weights)) return false;
-    if (!is_registered(weights)) {
+    if (is_own(weights)) {
+      if (op->op == GGML_OP_GET_ROWS) return false;
+    } else {
       if (kernels->multiply_of(static_cast<uint32_t>(weights->type)) == nullptr) return false;
       if (op->op == GGML_OP_GET_ROWS && !packs_embeddings) return false;
     }

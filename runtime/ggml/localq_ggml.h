@@ -1,11 +1,11 @@
-// The C ABI of liblocalq_ggml. runtime/ggml/bindings.py mirrors it: change both, and the ABI version.
+// The C ABI of liblocalq_ggml. runtime/ggml/attach.py mirrors it: change both, and the ABI version.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_GGML_ABI_VERSION 1
+#define LOCALQ_GGML_ABI_VERSION 2
 #define LOCALQ_GGML_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
@@ -27,13 +27,26 @@ LOCALQ_GGML_API void localq_ggml_load_with(bool embeddings, bool mapped);
 // Bytes that packed matrices take now, in all.
 LOCALQ_GGML_API uint64_t localq_ggml_packed_bytes(void);
 
-// A matrix whose packed data lies elsewhere, in the caller's own mapping of a file: for models loaded from now on, the
-// tensor of that name is multiplied from there, whatever its type and bytes in the model are. `experts` matrices of
-// [rows, depth] lie one behind the other, each a whole number of strips. The memory stays the caller's, as long as the
-// model lives. False for a type without a kernel, a depth that its blocks do not divide, or data not 64-byte aligned.
-LOCALQ_GGML_API bool localq_ggml_register(const char* name, uint32_t ggml_type, uint64_t rows, uint64_t depth,
-                                          uint64_t experts, const void* strips, uint64_t bytes);
-LOCALQ_GGML_API void localq_ggml_forget_all(void);
+// A matrix in an LT format, its data in the caller's own mapping of a file: for models loaded from now on, the tensor
+// of that name is multiplied from there, whatever its type and bytes in the model are. `experts` matrices of [rows,
+// depth] lie one behind the other, each a whole number of strips. All memory stays the caller's, as long as the model
+// lives. False for no LT format, a depth that is no multiple of 64, or strips of another size or not 64-byte aligned.
+typedef struct localq_ggml_matrix {
+  uint32_t bits, state_bits;
+  uint64_t rows, depth, experts;
+  const void* strips;
+  uint64_t bytes;
+  const void* signs;  // as localq_lt_input has them
+  const void* order;
+  const void* table;
+} localq_ggml_matrix;
+
+LOCALQ_GGML_API bool localq_ggml_register(const char* name, const localq_ggml_matrix* matrix);
+
+// Models loaded from now on have no such matrices; those that were loaded keep theirs. How many of the registered ones
+// models have taken: a tensor whose operations no kernel of ours computes stays with llama.cpp, which knows no LT
+// format.
+LOCALQ_GGML_API uint64_t localq_ggml_forget_all(void);
 
 #ifdef __cplusplus
 }

@@ -52,11 +52,11 @@ struct Columns {
   Columns(const Matrix& matrix, const ggml_tensor* op_) : op(op_), input(op_->src[1]) {
     count = static_cast<size_t>(ggml_nrows(input));
     products = static_cast<size_t>(ggml_nrows(op));
-    input_bytes = localq_input_bytes(matrix.depth, matrix.layout->weights);
+    input_bytes = matrix.input_bytes;
     alone = count * matrix.depth <= kAloneAtMost;
     list_bytes_ = up_to_line(products * sizeof(localq_column)) +
                   up_to_line(op->op == GGML_OP_MUL_MAT_ID ? (matrix.experts + 1) * sizeof(uint32_t) : 0);
-    thread_bytes_ = list_bytes_ + up_to_line(localq_workspace_bytes(matrix.layout, matrix.depth, products)) +
+    thread_bytes_ = list_bytes_ + up_to_line(matrix.workspace_bytes(products)) +
                     (alone ? count * input_bytes : 0);
     shared_bytes_ = alone ? 0 : count * input_bytes;
   }
@@ -84,8 +84,7 @@ struct Columns {
       const size_t i1 = c % ne(1), i2 = c / ne(1) % ne(2), i3 = c / ne(1) / ne(2);
       const char* at = static_cast<const char*>(input->data) + i1 * input->nb[1] + i2 * input->nb[2] +
                        i3 * input->nb[3];
-      kernels->quantize_input(reinterpret_cast<const float*>(at), matrix.depth, matrix.layout->weights,
-                              inputs(params) + c * input_bytes);
+      matrix.quantize(reinterpret_cast<const float*>(at), inputs(params) + c * input_bytes, workspace(params));
     }
     if (!alone) ggml_barrier(params.threadpool);
   }
@@ -117,7 +116,8 @@ void multiply_chunks(const Matrix& matrix, const Assignment& assignment, const C
   for (size_t e = 0, begin = 0; e < assignment.experts; begin = assignment.ends[e++]) {
     const size_t count = assignment.ends[e] - begin;
     if (count == 0) continue;
-    const localq_product product{matrix.expert(e), matrix.rows, matrix.depth, assignment.list + begin, count};
+    const localq_product product{matrix.expert(e), matrix.rows, matrix.depth, assignment.list + begin, count,
+                                 matrix.table};
     for (; chunk < passed + chunks; chunk = next(chunk)) {
       const Share share(strips, chunk - passed, chunks);
       matrix.multiply(&product, share.first, share.last, columns.workspace(params));
@@ -191,7 +191,35 @@ Matrix::Matrix(const localq_strip_layout* layout_, size_t depth_, size_t rows_, 
       depth(depth_),
       rows(rows_),
       experts(experts_),
-      strips(strips_) {}
+      strips(strips_),
+      strip_rows(LOCALQ_STRIP_ROWS),
+      strip_bytes(LOCALQ_STRIP_ROWS * (depth_ / layout_->weights * layout_->bytes)),
+      input_bytes(localq_input_bytes(depth_, layout_->weights)) {}
+
+Matrix::Matrix(const localq_ggml_matrix& own)
+    : layout(nullptr),
+      multiply(kernels->lt_multiply_of(own.bits, own.state_bits)),
+      depth(own.depth),
+      rows(own.rows),
+      experts(own.experts),
+      strips(static_cast<const uint8_t*>(own.strips)),
+      strip_rows(LOCALQ_LT_ROWS),
+      strip_bytes(localq_lt_strip_bytes(own.bits, own.depth)),
+      input_bytes(localq_lt_input_bytes(own.depth)),
+      transform{static_cast<const uint8_t*>(own.signs), static_cast<const uint16_t*>(own.order)},
+      table(static_cast<const int8_t*>(own.table)) {}
+
+size_t Matrix::workspace_bytes(size_t columns) const {
+  return layout ? localq_workspace_bytes(layout, depth, columns) : localq_lt_workspace_bytes(depth, columns);
+}
+
+void Matrix::quantize(const float* values, uint8_t* input, uint8_t* workspace) const {
+  if (layout) {
+    kernels->quantize_input(values, depth, layout->weights, input);
+  } else {
+    kernels->lt_transform_input(&transform, values, depth, input, reinterpret_cast<float*>(workspace));
+  }
+}
 
 bool Matrix::work_size(int threads, const ggml_tensor* op, size_t& size) {
   if (op->op != GGML_OP_GET_ROWS) chunks_taken(op) = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ggml_private.h"
+#include "localq_ggml.h"
 #include "localq_kernels.h"
 
 namespace localq::hook {
@@ -10,17 +11,24 @@ namespace localq::hook {
 extern const localq_backend* kernels;
 
 struct Matrix final : ggml::cpu::tensor_traits {
-  const localq_strip_layout* layout;
+  const localq_strip_layout* layout;  // NULL: in an LT format
   localq_multiply* multiply;
   size_t depth, rows, experts;
   const uint8_t* strips;  // of all experts, one behind the other
+  size_t strip_rows, strip_bytes, input_bytes;
+  localq_lt_input transform{};  // of LT formats, as the table
+  const int8_t* table = nullptr;
 
   Matrix(const localq_strip_layout* layout, size_t depth, size_t rows, size_t experts, const uint8_t* strips);
+  explicit Matrix(const localq_ggml_matrix& own);
 
-  size_t strip_count() const { return (rows + LOCALQ_STRIP_ROWS - 1) / LOCALQ_STRIP_ROWS; }
-  size_t row_bytes() const { return depth / layout->weights * layout->bytes; }
-  size_t expert_bytes() const { return strip_count() * LOCALQ_STRIP_ROWS * row_bytes(); }
+  size_t strip_count() const { return (rows + strip_rows - 1) / strip_rows; }
+  size_t row_bytes() const { return strip_bytes / strip_rows; }  // not of LT formats, where strips have scales
+  size_t expert_bytes() const { return strip_count() * strip_bytes; }
   const uint8_t* expert(size_t number) const { return strips + number * expert_bytes(); }
+  size_t workspace_bytes(size_t columns) const;
+  // `workspace`: of workspace_bytes() for any number of columns
+  void quantize(const float* values, uint8_t* input, uint8_t* workspace) const;
 
   bool has_shape(const ggml_tensor* tensor) const {
     return static_cast<size_t>(tensor->ne[0]) == depth && static_cast<size_t>(tensor->ne[1]) == rows &&

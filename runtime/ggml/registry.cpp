@@ -1,6 +1,7 @@
 #include "registry.h"
 
 #include <mutex>
+#include <string>
 #include <unordered_map>
 
 #include "localq_ggml.h"
@@ -10,9 +11,8 @@ namespace localq::hook {
 namespace {
 
 struct Registered {
-  const localq_strip_layout* layout;
-  size_t rows, depth, experts;
-  const uint8_t* strips;
+  localq_ggml_matrix matrix;
+  bool taken;
 };
 
 std::mutex mutex;
@@ -25,30 +25,31 @@ bool is_registered(const ggml_tensor* tensor) {
   return registered.count(tensor->name) > 0;
 }
 
-std::unique_ptr<Matrix> find_registered(const ggml_tensor* tensor) {
+std::unique_ptr<Matrix> take_registered(const ggml_tensor* tensor) {
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = registered.find(tensor->name);
   if (found == registered.end()) return nullptr;
-  const Registered& own = found->second;
-  return std::make_unique<Matrix>(own.layout, own.depth, own.rows, own.experts, own.strips);
+  found->second.taken = true;
+  return std::make_unique<Matrix>(found->second.matrix);
 }
 
 }  // namespace localq::hook
 
-bool localq_ggml_register(const char* name, uint32_t ggml_type, uint64_t rows, uint64_t depth, uint64_t experts,
-                          const void* strips, uint64_t bytes) {
+bool localq_ggml_register(const char* name, const localq_ggml_matrix* own) {
   using namespace localq::hook;
-  const localq_strip_layout* layout = localq_strip_layout_of(ggml_type);
-  if (layout == nullptr || kernels == nullptr || kernels->multiply_of(ggml_type) == nullptr) return false;
-  if (rows == 0 || depth == 0 || depth % layout->weights != 0 || experts == 0) return false;
-  const Matrix matrix(layout, depth, rows, experts, static_cast<const uint8_t*>(strips));
-  if (reinterpret_cast<uintptr_t>(strips) % 64 != 0 || bytes != matrix.expert_bytes() * experts) return false;
+  if (kernels == nullptr || kernels->lt_multiply_of(own->bits, own->state_bits) == nullptr) return false;
+  if (own->rows == 0 || own->depth == 0 || own->depth % 64 != 0 || own->experts == 0) return false;
+  if (reinterpret_cast<uintptr_t>(own->strips) % 64 != 0) return false;
+  if (own->bytes != Matrix(*own).expert_bytes() * own->experts) return false;
   const std::lock_guard<std::mutex> lock(mutex);
-  registered[name] = {layout, rows, depth, experts, matrix.strips};
+  registered[name] = {*own, false};
   return true;
 }
 
-void localq_ggml_forget_all(void) {
+uint64_t localq_ggml_forget_all(void) {
   const std::lock_guard<std::mutex> lock(localq::hook::mutex);
+  uint64_t taken = 0;
+  for (const auto& each : localq::hook::registered) taken += each.second.taken;
   localq::hook::registered.clear();
+  return taken;
 }

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from runtime.errors import GgufError
 from runtime.gguf.limits import METADATA_BYTES
+from runtime.gguf.packed import PackedSection, PackedTensor
 from runtime.gguf.roles import Role, find_role
 from runtime.gguf.source import open_source
 from runtime.gguf.tensor_info import TensorInfo
@@ -41,6 +42,13 @@ class GgufHeader:
     tensors: tuple[TensorInfo, ...] = field(repr=False)
     identity: tuple[int, int, int, int] = field(repr=False)
     """Device, inode, size and modification time (ns) of the file that was read."""
+    packed: PackedSection | None = field(default=None, repr=False)
+    """Matrices in formats of localq's own, behind the tensors."""
+
+    @property
+    def all_tensors(self) -> tuple[TensorInfo | PackedTensor, ...]:
+        """With the packed ones."""
+        return (*self.tensors, *self.packed.tensors) if self.packed else self.tensors
 
     @property
     def role(self) -> Role:

@@ -10,7 +10,7 @@ from runtime.gguf import limits
 from runtime.gguf.merges import read_merges
 from runtime.gguf.source import Source
 from runtime.gguf.tokens import read_tokens
-from runtime.gguf.values import SCALARS, ArrayRef, Scalar, Value, ValueType
+from runtime.gguf.values import SCALARS, ArrayRef, Scalar, Value, ValueType, decode_numbers
 
 KEY_PATTERN: Final = re.compile(rb"[!-~]+")
 """Visible ASCII. The specification asks for lower snake case with dots; real files have more signs."""
@@ -18,6 +18,8 @@ KEY_PATTERN: Final = re.compile(rb"[!-~]+")
 TOKENS_KEY: Final = "tokenizer.ggml.tokens"
 MERGES_KEY: Final = "tokenizer.ggml.merges"
 TEMPLATE_KEY: Final = "tokenizer.chat_template"
+PACKED_PREFIX: Final = "localq.packed."
+"""The directory of packed matrices (``packed``)."""
 
 _MIN_PAIR_BYTES = 8 + 1 + 4 + 1
 _LENGTH_BYTES = 8
@@ -32,6 +34,8 @@ class RawMetadata:
     counts: dict[str, int] = field(default_factory=dict)
     """Elements of every array, known before they are read."""
     tokens: list[bytes] | None = None
+    packed: dict[str, list[int] | list[str]] = field(default_factory=dict)
+    """The arrays of the directory of packed matrices."""
     text_bytes: int = 0
     array_strings: int = 0
     templates: int = 0
@@ -125,6 +129,8 @@ def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
     if kind is ValueType.ARRAY:
         raise source.refuse("nested-array", f"{key} is an array of arrays, which llama.cpp does not read")
     offset = source.position
+    if key.startswith(PACKED_PREFIX):
+        return _read_packed(source, raw, key, kind, count)
     if kind is ValueType.STRING:
         _read_strings(source, raw, key, count)
         return ArrayRef(kind, count, offset, source.position - offset)
@@ -133,6 +139,27 @@ def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
         return ArrayRef(kind, count, offset, nbytes, source.take(nbytes, f"the elements of {key}"))
     source.skip(nbytes, f"the {count} elements of {key}")
     return ArrayRef(kind, count, offset, nbytes)
+
+
+def _read_packed(source: Source, raw: RawMetadata, key: str, kind: ValueType, count: int) -> ArrayRef:
+    """An array of the directory of packed matrices, which is kept."""
+    offset = source.position
+    if count > limits.TENSORS:
+        raise source.refuse(
+            "array-too-long", f"{key} has {count} elements; at most {limits.TENSORS} are accepted"
+        )
+    if kind is ValueType.STRING:
+        source.require(count * _LENGTH_BYTES, f"the {count} strings of {key}")
+        parts = source.strings(count, limits.TENSOR_NAME_BYTES, f"a string of {key}")
+        raw.packed[key] = [text.decode("ascii", "replace") for part in parts for text in part]
+    elif kind in (ValueType.U32, ValueType.U64):
+        data = source.take(count * SCALARS[kind].size, f"the elements of {key}")
+        raw.packed[key] = [int(number) for number in decode_numbers(kind, data)]
+    else:
+        raise source.refuse(
+            "wrong-type", f"{key} is an array of {kind.name}; it must be one of STRING, U32 or U64"
+        )
+    return ArrayRef(kind, count, offset, source.position - offset)
 
 
 def _read_strings(source: Source, raw: RawMetadata, key: str, count: int) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from runtime.errors import GgufError
 from runtime.gguf.header import GgufHeader
+from runtime.gguf.packed import PackedSection, PackedTensor
 from runtime.gguf.reader import open_gguf
 from runtime.gguf.roles import DESCRIPTIONS, Role
 from runtime.gguf.tensor_info import TensorInfo
@@ -41,8 +42,18 @@ class GgufModel:
 
     @property
     def tensors(self) -> Iterator[TensorInfo]:
-        """Of all parts; an offset counts from its own part's data section."""
+        """Of all parts, in ggml's types; an offset counts from its own part's data section."""
         return (tensor for header in self.headers for tensor in header.tensors)
+
+    @property
+    def all_tensors(self) -> Iterator[TensorInfo | PackedTensor]:
+        """With the packed ones."""
+        return (tensor for header in self.headers for tensor in header.all_tensors)
+
+    @property
+    def packed(self) -> PackedSection | None:
+        """Matrices in formats of localq's own; only a model in one file has any."""
+        return self.header.packed
 
 
 def open_model(paths: Path | str | Sequence[Path | str], *, role: Role = "model") -> GgufModel:

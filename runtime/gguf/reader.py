@@ -11,7 +11,8 @@ from runtime.gguf import limits
 from runtime.gguf.header import GgufHeader, file_identity
 from runtime.gguf.hyperparameters import check_hyperparameters
 from runtime.gguf.magic import read_version
-from runtime.gguf.metadata import RawMetadata, read_metadata
+from runtime.gguf.metadata import PACKED_PREFIX, RawMetadata, read_metadata
+from runtime.gguf.packed import read_packed
 from runtime.gguf.roles import check_role, find_role
 from runtime.gguf.schema import check_schema
 from runtime.gguf.source import Source, open_source
@@ -50,7 +51,9 @@ def read_gguf(source: Source, identity: tuple[int, int, int, int] = (0, 0, 0, 0)
     source.limit_to(source.remaining)
     alignment = _find_alignment(source, raw)
     tensors = read_tensors(source, tensor_count)
-    data_offset = find_data_section(source, tensors, alignment)
+    packs = any(key.startswith(PACKED_PREFIX) for key in raw.values)
+    data_offset, end = find_data_section(source, tensors, alignment, more=packs)
+    packed = read_packed(source, raw, end, [tensor.name for tensor in tensors])
     _check_meaning(source, raw, tensors)
     return GgufHeader(
         path=source.path,
@@ -61,6 +64,7 @@ def read_gguf(source: Source, identity: tuple[int, int, int, int] = (0, 0, 0, 0)
         metadata=MappingProxyType(raw.values),
         tensors=tensors,
         identity=identity,
+        packed=packed,
     )
 
 

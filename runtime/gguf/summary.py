@@ -49,6 +49,10 @@ def summarize(model: GgufModel | GgufHeader) -> ModelSummary:
         data_bytes += tensor.nbytes
         types[tensor.type.name] += 1
         weights[tensor.type.name] += tensor.elements
+    for packed in header.packed.tensors if header.packed else ():
+        data_bytes += packed.nbytes
+        types[packed.format.upper()] += 1
+        weights[packed.format.upper()] += packed.elements
     elements = weights.total()
     template = _text(header, "tokenizer.chat_template")
     return ModelSummary(
@@ -76,7 +80,7 @@ def _text(header: GgufHeader, key: str) -> str:
 
 def _file_type(header: GgufHeader, weights: Counter[str]) -> str:
     number = header.get("general.file_type", int, -1)
-    if number >= 0 and number & ~_GUESSED in FILE_TYPES:
+    if number >= 0 and number & ~_GUESSED in FILE_TYPES and header.packed is None:
         return FILE_TYPES[number & ~_GUESSED]
     return weights.most_common(1)[0][0] if weights else "none"
 

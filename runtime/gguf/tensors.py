@@ -94,15 +94,17 @@ def _find_type(source: Source, name: str, number: int) -> GgmlType:
     raise source.refuse("bad-tensor-type", f"the tensor {name} has the unknown type {number}")
 
 
-def find_data_section(source: Source, tensors: tuple[TensorInfo, ...], alignment: int) -> int:
-    """Where the data section starts, after holding every tensor's place against the file's length.
+def find_data_section(
+    source: Source, tensors: tuple[TensorInfo, ...], alignment: int, *, more: bool = False
+) -> tuple[int, int]:
+    """Where the data section starts and ends, after holding every tensor's place against the file's length.
 
-    Raises :class:`GgufError` for a gap, an overlap, an end past the file's, or bytes after the last tensor.
-    A format that keeps data of its own behind the section, with its place in ``localq.*`` keys, would have to
-    account for those bytes here; no file may have any today.
+    Raises :class:`GgufError` for a gap, an overlap, an end past the file's, or bytes after the last tensor,
+    which ``more`` alone explains: a packed section (``packed``), held against the file there.
     """
     if not tensors:
-        return _end_without_tensors(source, alignment)
+        end = source.position if more else _end_without_tensors(source, alignment)
+        return end, end
     data_offset = pad(source.position, alignment)
     end = 0
     for tensor in tensors:
@@ -122,12 +124,12 @@ def find_data_section(source: Source, tensors: tuple[TensorInfo, ...], alignment
             "truncated",
             f"has {source.size} bytes; its tensors need {unpadded}, and {cut.name} is cut off",
         )
-    if source.size not in (unpadded, padded):
+    if source.size not in (unpadded, padded) and not more:
         raise source.refuse(
             "trailing-bytes",
             f"has {source.size} bytes; its tensors end at {padded}, and nothing may follow them",
         )
-    return data_offset
+    return data_offset, padded
 
 
 def _end_without_tensors(source: Source, alignment: int) -> int:

@@ -22,6 +22,8 @@ from runtime.kernels.signatures import (
     FeedbackTargetsF32,
     FitF32,
     GramF32,
+    LtMultiplyOf,
+    LtTransformInput,
     MultiplyOf,
     QuantizeInput,
     TrellisRoundF32,
@@ -61,6 +63,8 @@ class _Backend(ctypes.Structure):
         ("trellis_round_f32", TrellisRoundF32),
         ("multiply_of", MultiplyOf),
         ("quantize_input", QuantizeInput),
+        ("lt_multiply_of", LtMultiplyOf),
+        ("lt_transform_input", LtTransformInput),
     )
 
 

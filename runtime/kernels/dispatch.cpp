@@ -16,42 +16,61 @@ namespace {
 
 // Best first; the last one runs everywhere.
 const localq_backend kBackends[] = {
+#if LOCALQ_BUILT_AVX512VBMI
+    {"avx512vbmi", "AVX-512 with VNNI and VBMI (Ice Lake, Zen 4 and later)",
+     bits(kAvx512f, kAvx512bw, kAvx512vl, kAvx512Vnni, kAvx512Vbmi), dot_i8_avx512vnni, argmax_f32_avx512vnni,
+     read_stream_avx512vnni, gram_f32_avx512vnni, cholesky_step_f32_avx512vnni,
+     feedback_targets_f32_avx512vnni, feedback_round_f32_avx512vnni,
+     feedback_refine_f32_avx512vnni, fit_f32_avx512vnni, trellis_round_f32_avx512vnni,
+     multiply_of_avx512vnni, quantize_input_avx512vnni,
+     lt_multiply_of_avx512vbmi, lt_transform_input_avx512vbmi},
+#endif
 #if LOCALQ_BUILT_AVX512VNNI
     {"avx512vnni", "AVX-512 with VNNI (Cascade Lake and later)",
      bits(kAvx512f, kAvx512bw, kAvx512vl, kAvx512Vnni), dot_i8_avx512vnni, argmax_f32_avx512vnni,
      read_stream_avx512vnni, gram_f32_avx512vnni, cholesky_step_f32_avx512vnni,
      feedback_targets_f32_avx512vnni, feedback_round_f32_avx512vnni,
-     feedback_refine_f32_avx512vnni, fit_f32_avx512vnni, trellis_round_f32_avx512vnni, multiply_of_avx512vnni, quantize_input_avx512vnni},
+     feedback_refine_f32_avx512vnni, fit_f32_avx512vnni, trellis_round_f32_avx512vnni,
+     multiply_of_avx512vnni, quantize_input_avx512vnni,
+     lt_multiply_of_avx512vnni, lt_transform_input_avx512vnni},
 #endif
 #if LOCALQ_BUILT_AVX_VNNI
     {"avx_vnni", "AVX2 with VNNI (Alder Lake, Zen 5 and later)", bits(kAvx2, kFma, kF16c, kAvxVnni),
      dot_i8_avx_vnni, argmax_f32_avx2, read_stream_avx2, gram_f32_avx2, cholesky_step_f32_avx2,
      feedback_targets_f32_avx2, feedback_round_f32_avx2,
-     feedback_refine_f32_avx2, fit_f32_avx2, trellis_round_f32_avx2, multiply_of_avx_vnni, quantize_input_avx_vnni},
+     feedback_refine_f32_avx2, fit_f32_avx2, trellis_round_f32_avx2,
+     multiply_of_avx_vnni, quantize_input_avx_vnni,
+     lt_multiply_of_avx_vnni, lt_transform_input_avx_vnni},
 #endif
 #if LOCALQ_BUILT_AVX2
     {"avx2", "AVX2 (Haswell, Zen and later)", bits(kAvx2, kFma, kF16c), dot_i8_avx2, argmax_f32_avx2,
      read_stream_avx2, gram_f32_avx2, cholesky_step_f32_avx2,
      feedback_targets_f32_avx2, feedback_round_f32_avx2,
-     feedback_refine_f32_avx2, fit_f32_avx2, trellis_round_f32_avx2, multiply_of_avx2, quantize_input_avx2},
+     feedback_refine_f32_avx2, fit_f32_avx2, trellis_round_f32_avx2,
+     multiply_of_avx2, quantize_input_avx2,
+     lt_multiply_of_avx2, lt_transform_input_avx2},
 #endif
 #if LOCALQ_BUILT_NEON_I8MM
     {"neon_i8mm", "NEON with products of 8-bit matrices (Armv8.6 and later)", bits(kNeon, kDotprod, kI8mm),
      dot_i8_neon_dotprod, argmax_f32_neon_dotprod, read_stream_neon_dotprod, gram_f32_neon_dotprod,
      cholesky_step_f32_neon_dotprod, feedback_targets_f32_neon_dotprod, feedback_round_f32_neon_dotprod,
-     feedback_refine_f32_neon_dotprod, fit_f32_neon_dotprod, trellis_round_f32_neon_dotprod, multiply_of_neon_i8mm, quantize_input_neon_i8mm},
+     feedback_refine_f32_neon_dotprod, fit_f32_neon_dotprod, trellis_round_f32_neon_dotprod,
+     multiply_of_neon_i8mm, quantize_input_neon_i8mm,
+     lt_multiply_of_neon_dotprod, lt_transform_input_neon_dotprod},
 #endif
 #if LOCALQ_BUILT_NEON_DOTPROD
     {"neon_dotprod", "NEON with dot product (Armv8.2 and later)", bits(kNeon, kDotprod), dot_i8_neon_dotprod,
      argmax_f32_neon_dotprod, read_stream_neon_dotprod, gram_f32_neon_dotprod, cholesky_step_f32_neon_dotprod,
      feedback_targets_f32_neon_dotprod, feedback_round_f32_neon_dotprod,
-     feedback_refine_f32_neon_dotprod, fit_f32_neon_dotprod, trellis_round_f32_neon_dotprod, multiply_of_neon_dotprod,
-     quantize_input_neon_dotprod},
+     feedback_refine_f32_neon_dotprod, fit_f32_neon_dotprod, trellis_round_f32_neon_dotprod,
+     multiply_of_neon_dotprod, quantize_input_neon_dotprod,
+     lt_multiply_of_neon_dotprod, lt_transform_input_neon_dotprod},
 #endif
     {"scalar", "Portable C++, the reference", 0, dot_i8_scalar, argmax_f32_scalar, read_stream_scalar,
      gram_f32_scalar, cholesky_step_f32_scalar,
      feedback_targets_f32_scalar, feedback_round_f32_scalar,
-     feedback_refine_f32_scalar, fit_f32_scalar, trellis_round_f32_scalar, multiply_of_scalar, quantize_input_scalar},
+     feedback_refine_f32_scalar, fit_f32_scalar, trellis_round_f32_scalar, multiply_of_scalar, quantize_input_scalar,
+     lt_multiply_of_scalar, lt_transform_input_scalar},
 };
 
 bool runs_on(const localq_backend& backend, uint64_t features) {

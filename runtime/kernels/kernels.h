@@ -101,4 +101,20 @@ void quantize_input_avx512vnni LOCALQ_QUANTIZE_INPUT;
 void quantize_input_neon_dotprod LOCALQ_QUANTIZE_INPUT;
 void quantize_input_neon_i8mm LOCALQ_QUANTIZE_INPUT;
 
+localq_multiply* lt_multiply_of_scalar(uint32_t bits, uint32_t state_bits);
+localq_multiply* lt_multiply_of_avx2(uint32_t bits, uint32_t state_bits);
+localq_multiply* lt_multiply_of_avx_vnni(uint32_t bits, uint32_t state_bits);
+localq_multiply* lt_multiply_of_avx512vnni(uint32_t bits, uint32_t state_bits);
+localq_multiply* lt_multiply_of_avx512vbmi(uint32_t bits, uint32_t state_bits);
+localq_multiply* lt_multiply_of_neon_dotprod(uint32_t bits, uint32_t state_bits);
+
+#define LOCALQ_LT_TRANSFORM_INPUT                                                                            \
+  (const localq_lt_input* transform, const float* values, size_t depth, uint8_t* input, float* workspace)
+void lt_transform_input_scalar LOCALQ_LT_TRANSFORM_INPUT;
+void lt_transform_input_avx2 LOCALQ_LT_TRANSFORM_INPUT;
+void lt_transform_input_avx_vnni LOCALQ_LT_TRANSFORM_INPUT;
+void lt_transform_input_avx512vnni LOCALQ_LT_TRANSFORM_INPUT;
+void lt_transform_input_avx512vbmi LOCALQ_LT_TRANSFORM_INPUT;
+void lt_transform_input_neon_dotprod LOCALQ_LT_TRANSFORM_INPUT;
+
 }  // namespace localq

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 8
+#define LOCALQ_ABI_VERSION 9
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
@@ -17,6 +17,7 @@
 #define LOCALQ_REFINE_WORKSPACE 65536
 #define LOCALQ_TRELLIS_WORKSPACE 65536
 #define LOCALQ_STRIP_ROWS 16
+#define LOCALQ_LT_ROWS 64
 #define LOCALQ_FROM_TARGETS 0
 #define LOCALQ_FROM_WEIGHTS 1
 #define LOCALQ_FROM_ZERO 2
@@ -88,14 +89,22 @@ typedef struct localq_column {
   float* output;  // [rows]
 } localq_column;
 
-// A matrix of [rows, depth] in strips (localq_pack_strips) times columns.
+// A matrix of [rows, depth] in strips (localq_pack_strips, or an LT format's: docs/formats.md) times columns.
 typedef struct localq_product {
   const uint8_t* strips;
   size_t rows;
-  size_t depth;  // a multiple of the format's block
+  size_t depth;  // a multiple of the format's block; of LT formats, of 64
   const localq_column* column;
-  size_t columns;  // at least 1
+  size_t columns;       // at least 1
+  const int8_t* table;  // of LT formats: the values of 2^L states, -127 to 127 (L = 4: -64 to 64); else NULL
 } localq_product;
+
+// How a column becomes the input of an LT matrix: block by block (128 where that divides the depth, else 64) its signs
+// are turned, the block goes through a Hadamard transform, and the whole is gathered.
+typedef struct localq_lt_input {
+  const uint8_t* signs;   // [depth / 8], the lowest bit first: 1 is minus
+  const uint16_t* order;  // [depth]: where each value comes from
+} localq_lt_input;
 
 // The results of the rows of strips [first_strip, last_strip). `workspace`: 64-byte aligned, of
 // localq_workspace_bytes(), the caller's alone. The bits depend neither on how strips and columns are split among
@@ -171,6 +180,16 @@ typedef struct localq_backend {
   // Floats of a column -> an input of localq_input_bytes(depth, block), 64-byte aligned, for matrices whose blocks
   // have `block` weights: 32, 64, 128 or 256, a divisor of depth. A block with NaN or infinity gives such results.
   void (*quantize_input)(const float* values, size_t depth, size_t block, uint8_t* input);
+
+  // The product for matrices with codes of `bits` bits and states of `state_bits`; NULL for what is no LT format. Its
+  // inputs are those of lt_transform_input, its strips have LOCALQ_LT_ROWS rows, its workspace
+  // localq_lt_workspace_bytes().
+  localq_multiply* (*lt_multiply_of)(uint32_t bits, uint32_t state_bits);
+
+  // Floats of a column -> an input of localq_lt_input_bytes(depth), 64-byte aligned. A column with NaN or infinity
+  // gives such results. `workspace`: [depth].
+  void (*lt_transform_input)(const localq_lt_input* transform, const float* values, size_t depth, uint8_t* input,
+                             float* workspace);
 } localq_backend;
 
 LOCALQ_API uint32_t localq_abi_version(void);
@@ -245,6 +264,12 @@ LOCALQ_API bool localq_unpack_row(uint32_t ggml_type, const uint8_t* strips, siz
 
 LOCALQ_API size_t localq_input_bytes(size_t depth, size_t block);
 LOCALQ_API size_t localq_workspace_bytes(const localq_strip_layout* layout, size_t depth, size_t columns);
+
+// Bytes of a strip of LOCALQ_LT_ROWS rows in an LT format, of an input, and of what a product with `columns` columns or
+// a transform needs for itself.
+LOCALQ_API size_t localq_lt_strip_bytes(uint32_t bits, size_t depth);
+LOCALQ_API size_t localq_lt_input_bytes(size_t depth);
+LOCALQ_API size_t localq_lt_workspace_bytes(size_t depth, size_t columns);
 
 // Rows of a matrix, `stride` values apart -> tiles, and back. order[k] is where column k of the tiles is in a row.
 LOCALQ_API void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,

@@ -90,7 +90,14 @@ class ProductData(ctypes.Structure):
         ("depth", ctypes.c_size_t),
         ("column", ctypes.POINTER(ColumnData)),
         ("columns", ctypes.c_size_t),
+        ("table", ctypes.c_void_p),
     )
+
+
+class LtInputData(ctypes.Structure):
+    """``localq_lt_input``: how a column becomes the input of an LT matrix."""
+
+    _fields_ = (("signs", ctypes.c_void_p), ("order", ctypes.c_void_p))
 
 
 # void gram_f32(const float* x, size_t tokens, size_t stride, size_t blocks, size_t size, float sign,
@@ -151,6 +158,18 @@ Multiply = ctypes.CFUNCTYPE(None, ctypes.POINTER(ProductData), *_SIZES[:2], ctyp
 MultiplyOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
 # void quantize_input(const float* values, size_t depth, size_t block, uint8_t* input);
 QuantizeInput = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
+# localq_multiply* lt_multiply_of(uint32_t bits, uint32_t state_bits);
+LtMultiplyOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
+# void lt_transform_input(const localq_lt_input* transform, const float* values, size_t depth,
+#                         uint8_t* input, float* workspace);
+LtTransformInput = ctypes.CFUNCTYPE(
+    None,
+    ctypes.POINTER(LtInputData),
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+)
 # void localq_tiles_load_f32(const float* from, size_t rows, size_t stride, const uint32_t* order,
 #                            size_t columns, float* tiles);
 # void localq_tiles_store_f32(const float* tiles, size_t rows, size_t stride, const uint32_t* order,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import ggml
-from runtime.ggml.graph import F16, F32, I32, Ggml
+from runtime.ggml.graph import F32, I32, Ggml
 
 Operation = Literal["mul_mat", "mul_mat_id", "get_rows", "get_tensor"]
 
@@ -32,7 +32,13 @@ class GraphCase:
     ids: NDArray[np.int32] | None = None
     name: str = "weights"
     own: NDArray[np.uint8] | None = None
-    """Strips that are registered for ``name``; the tensor itself is F16 then."""
+    """Strips in an LT format that are registered for ``name``; the tensor itself is Q1_0 then. The next ones
+    go with them."""
+    own_format: tuple[int, int] | None = None
+    """Bits of a code and of a state."""
+    signs: NDArray[np.uint8] | None = None
+    order: NDArray[np.uint16] | None = None
+    table: NDArray[np.int8] | None = None
     times: int = 1
     """How often the graph is computed; the last result counts."""
     ours: bool = True
@@ -42,15 +48,10 @@ class GraphCase:
 def compute(library: Ggml, case: GraphCase, threads: int) -> NDArray[Any]:
     """The operation's result, flat: float32, or the bytes that ``get_tensor`` reads back."""
     with library.context() as weights_context, library.context() as context:
-        kind = case.ggml_type if case.own is None else F16
-        weights = library.tensor(weights_context, kind, case.shape)
+        weights = library.tensor(weights_context, case.ggml_type, case.shape)
         library.call("ggml_set_name", weights, case.name.encode())
         if case.own is not None:
-            depth, rows, *experts = case.shape
-            count = experts[0] if experts else 1
-            ggml.register(
-                case.name, case.ggml_type, rows, depth, count, case.own.ctypes.data, case.own.nbytes
-            )
+            register(case)
         memory = library.place(weights_context, library.extra_buffer_types()[0] if case.ours else None)
         library.set(weights, case.data)
         if case.operation == "get_tensor":
@@ -59,6 +60,28 @@ def compute(library: Ggml, case: GraphCase, threads: int) -> NDArray[Any]:
             result = _compute(library, context, case, weights, threads)
         library.call("ggml_backend_buffer_free", memory, answer=None)
     return result
+
+
+def register(case: GraphCase) -> None:
+    depth, rows, *experts = case.shape
+    assert case.own is not None
+    assert case.own_format is not None
+    assert case.signs is not None
+    assert case.order is not None
+    assert case.table is not None
+    matrix = ggml.MatrixData(
+        bits=case.own_format[0],
+        state_bits=case.own_format[1],
+        rows=rows,
+        depth=depth,
+        experts=experts[0] if experts else 1,
+        strips=case.own.ctypes.data,
+        bytes=case.own.nbytes,
+        signs=case.signs.ctypes.data,
+        order=case.order.ctypes.data,
+        table=case.table.ctypes.data,
+    )
+    ggml.register(case.name, matrix)
 
 
 def _compute(
@@ -105,7 +128,7 @@ def load(path: Path) -> list[GraphCase]:
                 strips = aligned(value.nbytes)
                 strips[:] = value
                 value = strips
-            elif key == "shape":
+            elif key in ("shape", "own_format"):
                 value = tuple(int(size) for size in value)
             elif value.ndim == 0:
                 value = value.item()

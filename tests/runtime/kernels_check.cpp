@@ -20,6 +20,7 @@ bool check_fit(const localq_backend& backend);  // kernels_check_fit.cpp
 bool check_feedback(const localq_backend& backend);  // kernels_check_feedback.cpp
 bool check_trellis(const localq_backend& backend);   // kernels_check_trellis.cpp
 bool check_products(size_t cases, uint64_t seed);     // kernels_check_products.cpp
+bool check_lt(size_t cases, uint64_t seed);           // kernels_check_lt.cpp
 
 namespace {
 
@@ -153,6 +154,7 @@ int main(int count, char** words) {
   }
   if (!check_blocks()) ++failures;
   if (!check_products(200, 0)) ++failures;
+  if (!check_lt(40, 0)) ++failures;
   int32_t flag = 0;
   if (localq_abort_requested(&flag) || localq_abort_requested(nullptr)) ++failures;
   flag = 1;

@@ -1,8 +1,5 @@
 // Products of matrices in strips: every instruction set against the reference, bit for bit, on random shapes, with
 // strips, inputs and outputs that end at a page that may not be touched.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "guarded.h"
 #include "localq_kernels.h"
 
 namespace {
@@ -21,28 +19,6 @@ constexpr size_t kMostColumns = 20;
 std::mt19937_64 random_bits;
 
 size_t below(size_t limit) { return static_cast<size_t>(random_bits() % limit); }
-
-// Memory that ends at a page that faults; its end is a multiple of 64 bytes.
-class Guarded {
- public:
-  explicit Guarded(size_t bytes) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    size_ = (bytes + page - 1) / page * page;
-    void* mapped = mmap(nullptr, size_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped == MAP_FAILED) abort();
-    begin_ = static_cast<uint8_t*>(mapped);
-    if (mprotect(begin_ + size_, page, PROT_NONE) != 0) abort();
-  }
-  // The last `bytes` bytes.
-  uint8_t* last(size_t bytes) {
-    if (bytes > size_) abort();
-    return begin_ + size_ - bytes;
-  }
-
- private:
-  uint8_t* begin_;
-  size_t size_;
-};
 
 // Any bytes for codes, and now and then for scales too; otherwise scales are small.
 void fill(uint8_t* rows, size_t blocks, const localq_strip_layout& layout) {
@@ -97,7 +73,7 @@ int check_case(const localq_strip_layout& layout, const Shape& shape, Memory& me
     localq_active_backend()->quantize_input(values.data(), depth, layout.weights, input);
     columns.push_back({input, output + c * shape.rows});
   }
-  const localq_product product{packed, shape.rows, depth, columns.data(), shape.columns};
+  const localq_product product{packed, shape.rows, depth, columns.data(), shape.columns, nullptr};
   std::vector<uint8_t> workspace(localq_workspace_bytes(&layout, depth, shape.columns) + 64);
   uint8_t* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
   std::vector<float> wanted;

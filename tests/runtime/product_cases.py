@@ -101,6 +101,19 @@ def exact_product(case: Case) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return wanted, (operations + 2 * fmt.groups + 6) * EPSILON * size
 
 
+def require_near(
+    got: NDArray[np.float32], wanted: NDArray[np.float64], tolerance: NDArray[np.float64]
+) -> None:
+    """Raises AssertionError, naming the worst of the results [columns, rows], where some are further off."""
+    wrong = np.abs(got - wanted) > tolerance
+    if wrong.any():
+        column, row = np.unravel_index(np.argmax(np.abs(got - wanted) / tolerance), got.shape)
+        raise AssertionError(
+            f"row {row}, column {column}: {got[column, row]}, wanted {wanted[column, row]}"
+            f" +- {tolerance[column, row]}; {wrong.sum()} of {wrong.size} are wrong"
+        )
+
+
 def magnitudes(case: Case) -> NDArray[np.float64]:
     """[rows, depth]: sizes of the parts that a weight is made of, before they cancel."""
     blocks = case.fmt.unpack(case.rows.reshape(-1, case.fmt.block_bytes))

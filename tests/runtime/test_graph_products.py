@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ import pytest
 from numpy.typing import NDArray
 
 from quant.formats.format import Format
+from runtime.kernels.lt import BITS
+from runtime.kernels.lt import multiply as multiply_lt
 from runtime.kernels.packing import dequantize_blocks
 from runtime.kernels.products import multiply, pack_strips
 from tests.quant.random_blocks import random_blocks
 from tests.runtime.graph_products import GraphCase, save
+from tests.runtime.lt_cases import Case
+from tests.runtime.lt_cases import make_case as make_lt
 from tests.runtime.product_cases import exact_product, formats, make_case
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Q8_0 = next(fmt for fmt in formats() if fmt.name == "q8_0")
+Q1_0 = next(fmt for fmt in formats() if fmt.name == "q1_0")
 TQ2_0 = next(fmt for fmt in formats() if fmt.name == "tq2_0")
 
 
@@ -154,33 +160,56 @@ def test_rows_are_looked_up_and_read_back_as_the_file_has_them(tmp_path: Path, f
 
 
 class TestRegistered:
-    """Matrices of formats that no file of ggml has: packed before, mapped by the caller, known by name."""
+    """Matrices in LT formats: mapped by the caller, known by name, whatever type the tensor has."""
 
-    def test_a_registered_matrix_is_multiplied_where_it_lies(self, tmp_path: Path) -> None:
-        rows, depth = 40, 512
-        data, columns = blocks(TQ2_0, rows, depth), values(3, depth)
-        strips = pack_strips(TQ2_0.ggml_type, data)
-        hole = np.zeros(rows * depth * 2, dtype=np.uint8)
-        case = GraphCase("mul_mat", TQ2_0.ggml_type, (depth, rows), hole, columns, own=strips.data)
-        (got,) = run(tmp_path, [case])
-        assert got.tobytes() == product(TQ2_0, data, columns).tobytes()
+    def case(self, made: Case, shape: tuple[int, ...], own: NDArray[np.uint8], **rest: Any) -> GraphCase:
+        matrix, transform = made.matrix, made.transform
+        return GraphCase(
+            rest.pop("operation", "mul_mat"),
+            Q1_0.ggml_type,
+            shape,
+            np.zeros(int(np.prod(shape)) // 128 * 18, dtype=np.uint8),
+            own=own,
+            own_format=(matrix.bits, matrix.state_bits),
+            signs=transform.signs,
+            order=transform.order,
+            table=matrix.table,
+            **rest,
+        )
+
+    @pytest.mark.parametrize("threads", [1, 2, 3])
+    def test_a_registered_matrix_is_multiplied_where_it_lies(self, tmp_path: Path, threads: int) -> None:
+        made = [make_lt(bits, 6, 300, 512, columns) for bits in BITS for columns in (1, 3, 40)]
+        cases = [
+            self.case(each, (512, 300), each.matrix.data, input=each.columns, name=f"weights{number}")
+            for number, each in enumerate(made)
+        ]
+        for got, each in zip(run(tmp_path, cases, threads), made, strict=True):
+            assert got.tobytes() == multiply_lt(each.matrix, each.transform, each.columns).tobytes()
+
+    def test_a_large_one_is_shared_out_in_chunks(self, tmp_path: Path) -> None:
+        made = make_lt(4, 6, 2048, 2048, 2)
+        (got,) = run(tmp_path, [self.case(made, (2048, 2048), made.matrix.data, input=made.columns, times=4)])
+        assert got.tobytes() == multiply_lt(made.matrix, made.transform, made.columns).tobytes()
 
     def test_registered_experts_are_too(self, tmp_path: Path) -> None:
         experts, rows, depth = 3, 40, 256
-        data, columns = blocks(TQ2_0, experts * rows, depth).reshape(experts, rows, -1), values(4, 1, depth)
+        made = [make_lt(2, 6, rows, depth, 1, seed=expert) for expert in range(experts)]
+        columns = values(4, 1, depth)
         ids = np.array([[2, 0], [1, 2], [0, 1], [2, 1]], dtype=np.int32)
-        own = np.concatenate([pack_strips(TQ2_0.ggml_type, expert).data for expert in data])
-        hole = np.zeros(experts * rows * depth * 2, dtype=np.uint8)
-        shape = (depth, rows, experts)
-        (got,) = run(tmp_path, [GraphCase("mul_mat_id", TQ2_0.ggml_type, shape, hole, columns, ids, own=own)])
+        own = np.concatenate([each.matrix.data for each in made])
+        case = self.case(made[0], (depth, rows, experts), own, operation="mul_mat_id", input=columns, ids=ids)
+        (got,) = run(tmp_path, [case])
         for token in range(4):
             for place in range(2):
-                right = product(TQ2_0, data[ids[token, place]], columns[token])
+                matrix = replace(made[ids[token, place]].matrix, table=made[0].matrix.table)
+                right = multiply_lt(matrix, made[0].transform, columns[token])
                 assert got.reshape(4, 2, rows)[token, place].tobytes() == right.tobytes()
 
     def test_data_of_another_size_is_refused(self, tmp_path: Path) -> None:
-        strips = pack_strips(TQ2_0.ggml_type, blocks(TQ2_0, 40, 512))
-        hole = np.zeros(40 * 512 * 2, dtype=np.uint8)
-        case = GraphCase("mul_mat", TQ2_0.ggml_type, (512, 40), hole, values(1, 512), own=strips.data[:-66])
-        with pytest.raises(AssertionError, match=r"weights: 6270 bytes .* no 1 packed matrices of 40 x 512"):
+        made = make_lt(2, 6, 40, 512, 1)
+        case = self.case(made, (512, 40), made.matrix.data[:-64], input=made.columns)
+        with pytest.raises(
+            AssertionError, match=r"weights: 8256 bytes .* are no 1 matrices of 40 x 512 in LT2"
+        ):
             run(tmp_path, [case])

@@ -25,7 +25,15 @@ from runtime.kernels.products import (
 )
 from tests.quant.random_blocks import random_bytes
 from tests.runtime import ggml_inputs
-from tests.runtime.product_cases import Case, Inputs, exact_inputs, exact_product, formats, make_case
+from tests.runtime.product_cases import (
+    Case,
+    Inputs,
+    exact_inputs,
+    exact_product,
+    formats,
+    make_case,
+    require_near,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -58,13 +66,7 @@ def depths_of(fmt: Format) -> list[int]:
 def check(case: Case, isa: str) -> None:
     wanted, tolerance = exact_product(case)
     got = multiply(case.strips, case.columns, isa)
-    wrong = np.abs(got - wanted) > tolerance
-    if wrong.any():
-        column, row = np.unravel_index(np.argmax(np.abs(got - wanted) / tolerance), got.shape)
-        raise AssertionError(
-            f"row {row}, column {column}: {got[column, row]}, wanted {wanted[column, row]}"
-            f" +- {tolerance[column, row]}; {wrong.sum()} of {wrong.size} are wrong"
-        )
+    require_near(got, wanted, tolerance)
 
 
 @pytest.mark.parametrize("rows", ROWS)

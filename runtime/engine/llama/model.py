@@ -12,10 +12,12 @@ from llama_cpp import llama_cpp as native
 from runtime import ggml
 from runtime.engine.config import EngineConfig, KvType
 from runtime.engine.llama.embedder import ENCODERS, embedding_tokens, pooling_of
+from runtime.engine.llama.own_formats import declared
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import ModelInfo
 from runtime.errors import GgufError, ModelLoadFailed
-from runtime.gguf import open_model
+from runtime.gguf import GgufModel, open_model
+from runtime.gguf.packed import PACKED_RULES
 from runtime.kernels import abort_callback_address
 
 KV_TYPES: dict[KvType, int] = {
@@ -65,14 +67,20 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
 def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, repack: bool = True) -> int:
     """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle.
 
-    With it localq's kernels multiply, where they can; without it llama.cpp's plain ones do.
+    With it localq's kernels multiply, where they can; without it llama.cpp's plain ones do. Matrices in
+    formats of localq's own are multiplied by its kernels alone, and with them all others.
     """
-    if repack:
-        use_own_kernels(config)
+    opened = opened_model(config.model_paths)
+    packed = opened is not None and opened.packed is not None
+    mapped = (
+        config.mmap and not packed
+    )  # or llama.cpp would map what declares packed matrices, and touch it all
+    if repack or packed:
+        use_own_kernels(config, opened, mapped=mapped)
     params = native.llama_model_default_params()
     params.use_extra_bufts = repack
     params.n_gpu_layers = config.gpu_layers
-    params.load_mode = native.LLAMA_LOAD_MODE_MMAP if config.mmap else native.LLAMA_LOAD_MODE_NONE
+    params.load_mode = native.LLAMA_LOAD_MODE_MMAP if mapped else native.LLAMA_LOAD_MODE_NONE
     reported = 0.0
 
     def report(fraction: float, _: object) -> bool:
@@ -83,7 +91,15 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
         return True
 
     params.progress_callback = native.llama_progress_callback(report)
-    names = [path.encode() for path in config.model_paths]
+    if opened is None or not packed:
+        return load_parts(config.model_paths, params)
+    with declared(opened.header, config, params) as part:
+        return load_parts((*config.model_paths, str(part)), params)
+
+
+def load_parts(paths: Sequence[str], params: native.llama_model_params) -> int:
+    """llama.cpp's handle of the model in ``paths``; raises ModelLoadFailed."""
+    names = [path.encode() for path in paths]
     if len(names) == 1:
         model = native.llama_model_load_from_file(names[0], params)
     else:
@@ -91,22 +107,29 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
             (ctypes.c_char_p * len(names))(*names), len(names), params
         )
     if not model:
-        raise ModelLoadFailed(f"llama.cpp could not load {config.model_paths[0]}")
+        raise ModelLoadFailed(f"llama.cpp could not load {paths[0]}")
     return int(model)
 
 
-def use_own_kernels(config: EngineConfig) -> None:
+def use_own_kernels(config: EngineConfig, opened: GgufModel | None, *, mapped: bool) -> None:
     """Attach localq's kernels, where they can be: before llama.cpp loads its first model."""
     if ggml.attach(config.threads).isa:
-        ggml.load_with(embeddings=ties_embeddings(config.model_paths), mapped=config.mmap)
+        ggml.load_with(embeddings=opened is not None and ties_embeddings(opened), mapped=mapped)
 
 
-def ties_embeddings(paths: Sequence[str]) -> bool:
-    """Whether one matrix is both looked up in and the output's; False for what llama.cpp will refuse."""
+def opened_model(paths: Sequence[str]) -> GgufModel | None:
+    """The headers of a model's files; None for what llama.cpp will refuse."""
     try:
-        return all(tensor.name != "output.weight" for tensor in open_model(paths).tensors)
-    except GgufError:
-        return False
+        return open_model(paths)
+    except GgufError as error:
+        if error.rule in PACKED_RULES:
+            raise
+        return None
+
+
+def ties_embeddings(opened: GgufModel) -> bool:
+    """Whether one matrix is both looked up in and the output's."""
+    return all(tensor.name != "output.weight" for tensor in opened.all_tensors)
 
 
 def context_params(config: EngineConfig) -> native.llama_context_params:
@@ -156,7 +179,7 @@ def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, started: 
         description=buffer.value.decode("utf-8", "replace"),
         architecture=architecture,
         parameters=native.llama_model_n_params(model),
-        size_bytes=native.llama_model_size(model),
+        size_bytes=model_bytes(config, model),
         trained_context_tokens=trained,
         context_tokens=config.context_tokens,
         slots=config.slots,
@@ -175,6 +198,14 @@ def describe(config: EngineConfig, model: int, vocabulary: Vocabulary, started: 
         kernels=attached.isa,
         kernels_reason=attached.reason,
     )
+
+
+def model_bytes(config: EngineConfig, model: int) -> int:
+    """Of all tensors; llama.cpp knows of a nominal type for those in formats of localq's own."""
+    opened = opened_model(config.model_paths)
+    if opened is None or opened.packed is None:
+        return int(native.llama_model_size(model))
+    return sum(tensor.nbytes for tensor in opened.all_tensors)
 
 
 def metadata(model: int, key: str) -> str:
