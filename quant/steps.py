@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quant.calibration.imatrix import ImatrixFile, read_again
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
+from quant.encoders.rotation import rotates
 from quant.encoders.rows import EncoderMaker, MakeEncoder
 from quant.errors import QuantError
 from quant.evaluation.result import Evaluation
@@ -25,6 +26,8 @@ class Calibrated:
     sha256: str
     """Of all statistics, or of the importance matrix that they come from."""
     domain_tokens: Mapping[str, int]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Names of matrices whose inputs can be rotated -> those of the inputs, which several may share."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,13 @@ def from_statistics(measured: Statistics) -> Calibrated:
             last[file] = measured[name]
         return last[file]
 
-    return Calibrated(statistics, measured.digest, measured.domain_tokens)
+    inputs = {
+        name: found.file
+        for found in measured.index.inputs
+        if rotates(found.columns, found.block) and all(found.tokens)
+        for name in found.tensors
+    }
+    return Calibrated(statistics, measured.digest, measured.domain_tokens, inputs)
 
 
 def from_imatrix(file: ImatrixFile, model: GgufModel) -> Calibrated:
