@@ -116,7 +116,7 @@ class _Run:
                     "stays, and the figures compare with it, not with the model that it was made of"
                 )
             )
-        require_words(request)
+        require_words(source, request)
         characters = request.evaluation_chunks * request.context_tokens * CHARACTERS_A_TOKEN
         require_disjoint(request.evaluation, request.calibration, characters)
         require_memory(source, request)

@@ -82,8 +82,14 @@ def _moments(source: Source, request: QuantizeRequest) -> int:
     )
 
 
-def require_words(request: QuantizeRequest) -> None:
-    """Raises :class:`CannotEncode` where an LT format is asked for that nothing can be encoded in."""
+def require_words(source: Source, request: QuantizeRequest) -> None:
+    """Raises :class:`CannotEncode` where an LT format is asked for that nothing can be encoded in, or where
+    calibration would have to run one."""
+    if source.model.packed is not None and request.calibration:
+        raise CannotEncode(
+            f"{source.header.path.name} holds matrices in LT formats, which calibration does not run; take "
+            "--calib none, or export it to F16 first: localq export MODEL --to gguf:f16"
+        )
     target = request.target
     if not uses_words(target.mixture, request.overrides):
         return
