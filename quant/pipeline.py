@@ -24,7 +24,7 @@ from quant.allocation.fit import plan_fit
 from quant.allocation.joint import Model
 from quant.allocation.measure import measure
 from quant.allocation.plan import Plan, PlanDocument, best_within, settle
-from quant.allocation.recipe import OUTER_ROLES, assign, role_of, uses_words
+from quant.allocation.recipe import KEEP, OUTER_ROLES, assign, role_of, uses_words
 from quant.allocation.sensitivity import sensitivities
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
@@ -284,7 +284,7 @@ class _Run:
 
     def _warn(self, plan: Plan, calibrated: Calibrated | None) -> None:
         """Says what the plan leaves out."""
-        if not plan.formats:
+        if not plan.formats and self.request.target.mixture != KEEP:
             self.on_event(WarningEvent("nothing is to encode: every tensor stays as the source has it"))
         if uses_words(self.request.target.mixture, ()):
             others = [

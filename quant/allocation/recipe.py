@@ -22,7 +22,7 @@ from runtime.gguf import GgmlType
 from runtime.gguf.packed import LOOKED_UP, MOST_COLUMNS
 
 KEEP: Final = "keep"
-"""As a format in an override: leave the tensor as the source has it."""
+"""As a format: leave the tensor as the source has it."""
 LEAST_COLUMNS: Final = 32
 LEAST_ELEMENTS: Final = 1024
 """Smaller matrices cost more in error than they give in bytes."""
@@ -67,6 +67,7 @@ _FINE: Final = {"attn_v": "q6_k", "ffn_down": "q6_k"}
 MIXTURES: Final[Mapping[str, Mixture]] = {
     **{fmt.name: Mixture(fmt.name) for fmt in FORMATS},
     **{name: Mixture(name) for name in LT_FORMATS},
+    KEEP: Mixture(KEEP),
     "q3_k_s": Mixture("q3_k"),
     "q3_k_m": Mixture("q3_k", {"attn_v": "q4_k", "attn_output": "q4_k", "ffn_down": "q4_k"}),
     "q4_k_s": Mixture("q4_k"),
@@ -173,7 +174,7 @@ def assign(
     layers = 1 + max((layer_of(tensor.name) for tensor in tensors), default=0)
     plan: dict[str, AnyFormat] = {}
     for tensor in tensors:
-        if is_encoded(tensor):
+        if is_encoded(tensor) and mixture.base != KEEP:
             wanted = ANY_BY_NAME[_format_name(tensor.name, mixture, tied, layers)]
             fitting = _fitting(wanted, tensor, inputs)
             if fitting is not None and _bits(fitting, tensor.shape[0]) < tensor.type.bits_per_weight:
@@ -270,6 +271,7 @@ def _gets_more_bits(layer: int, layers: int) -> bool:
 
 
 FILE_TYPES: Final[Mapping[str, int]] = {
+    "f16": 1,
     "q4_0": 2,
     "q4_1": 3,
     "q8_0": 7,

@@ -52,5 +52,5 @@ def file_type(source: Source, request: QuantizeRequest, plan: Plan) -> int:
         if fmt and fmt.name in FILE_TYPES:
             weights[fmt.name] = weights.get(fmt.name, 0) + tensor.elements
     if not weights:
-        return source.header.get("general.file_type", int, 0)
+        return FILE_TYPES["f16"] if source.model.packed else source.header.get("general.file_type", int, 0)
     return FILE_TYPES[max(sorted(weights), key=lambda name: weights[name])]

@@ -1,4 +1,4 @@
-"""Matrices in LT formats as a source: their strips as float32 rows, turned back to the input as the model has it."""
+"""Matrices in LT formats as a source: their weights as float32 rows, for the input as the model has it."""
 
 from __future__ import annotations
 

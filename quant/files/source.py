@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +154,10 @@ class Source:
         Raises :class:`SourceDamaged` if the file ends before them.
         """
         if tensor.packed is not None:
-            return self.rows(tensor, start, stop).astype("<f2").tobytes()
+            with np.errstate(over="ignore"):
+                halves = self.rows(tensor, start, stop).astype("<f2")
+            self._require_finite(tensor, start, halves)
+            return halves.tobytes()
         nbytes = (stop - start) * tensor.row_bytes
         return self._read(tensor, start * tensor.row_bytes, nbytes, f"rows {start} to {stop - 1}")
 
@@ -204,7 +207,7 @@ class Source:
         if ((bits & ones) == ones).any():
             self.rows(tensor, start, stop)
 
-    def _require_finite(self, tensor: SourceTensor, start: int, values: NDArray[np.float32]) -> None:
+    def _require_finite(self, tensor: SourceTensor, start: int, values: NDArray[np.floating[Any]]) -> None:
         finite = np.isfinite(values)
         if finite.all():
             return
