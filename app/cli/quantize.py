@@ -41,7 +41,8 @@ class Tensor(click.ParamType["Override"]):
     "--to",
     "mixture",
     metavar="FORMAT",
-    help=f"A format, such as q4_k, or a mixture of several, such as q4_k_m.  [default: {DEFAULT_TARGET}]",
+    help="A format, such as q4_k, a mixture of several, such as q4_k_m, or one of localq's own: lt2, lt3, "
+    f"lt4.  [default: {DEFAULT_TARGET}]",
 )
 @click.option(
     "--bpw", type=options.Between(0.5, 16.0), metavar="X", help="The best mixture of X bits for each weight."
@@ -158,9 +159,9 @@ def command(
     """Make a smaller model of SOURCE, judge it, and certify it.
 
     SOURCE is a stored name, a path to a GGUF file, best in F16 or BF16, or a folder with safetensors as the
-    Hub has them, which is converted first. The result runs in any llama.cpp, and carries a certificate: what
-    it was made of, how, and how far it is from SOURCE on texts that calibration has not seen (`localq show
-    MODEL --quality`).
+    Hub has them, which is converted first. The result runs in any llama.cpp, with lt2 to lt4 in localq alone,
+    and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
+    calibration has not seen (`localq show MODEL --quality`).
 
     With --fit-ram, context, KV cache, buffers and formats are chosen together, so that running the result
     takes what the machine has available (or --ram) and no more; `localq plan SOURCE` says what comes of it.

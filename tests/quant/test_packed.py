@@ -1,4 +1,4 @@
-"""Files with matrices in LT formats: always the same bytes, and what a decoder of another hand reads in them."""
+"""Files with matrices in LT formats: always the same bytes, and what another decoder reads in them."""
 
 from __future__ import annotations
 
