@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from quant.allocation.fit import Fit
 from quant.allocation.recipe import KEEP, Override
 from quant.certificate.keys import read_certificate
 from quant.encoders import tensor as encode
@@ -312,3 +313,10 @@ def test_calibration_does_not_run_a_packed_model_and_says_what_does(
     quantize(request(source, out, "lt3"), steps=stand_ins())
     with pytest.raises(CannotEncode, match="export MODEL --to gguf:f16"):
         quantize(request(out, tmp_path / "again.gguf", "q4_k"), steps=stand_ins())
+
+
+def test_a_packed_model_is_no_original_to_plan_with(source: Path, out: Path, tmp_path: Path) -> None:
+    quantize(request(source, out, "lt3"), steps=stand_ins())
+    wanted = request(out, tmp_path / "again.gguf", calibration=(), evaluation=())
+    with pytest.raises(CannotEncode, match="it is a result, not an original"):
+        quantize(replace(wanted, target=Target(fit=Fit())), steps=stand_ins())
