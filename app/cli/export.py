@@ -13,7 +13,6 @@ import click
 from app.cli import options
 from app.cli.front import Front
 from app.errors import WrongUse
-from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
     from app.models import ResolvedModel
@@ -49,16 +48,9 @@ PLAIN = "f16"
     metavar="none|builtin|FILE",
     help="Texts to compare the file with MODEL on.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, MAX_THREADS),
-    metavar="N",
-    help="Threads; the result is the same.  [default: one for each physical core]",
-)
-@click.option(
-    "--mem", type=options.Size(), metavar="SIZE", help="Memory that may be used at most, such as 4G."
-)
-@click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")
+@options.jobs_option
+@options.mem_option
+@options.verbose_option
 @options.output_options
 @options.pass_front
 def command(

@@ -9,7 +9,6 @@ import click
 from app.cli import options
 from app.cli.fitting import context_option, fit_options, kv_option
 from app.cli.front import Front
-from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
     from quant.allocation.planner import Prefer
@@ -107,15 +106,8 @@ class Tensor(click.ParamType["Override"]):
     multiple=True,
     help="Store the tensors that match in a format of your own choice, or 'keep' them; may be repeated.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, MAX_THREADS),
-    metavar="N",
-    help="Threads; the result is the same.  [default: one for each physical core]",
-)
-@click.option(
-    "--mem", type=options.Size(), metavar="SIZE", help="Memory that may be used at most, such as 4G."
-)
+@options.jobs_option
+@options.mem_option
 @click.option(
     "--seed",
     type=click.IntRange(0, (1 << 63) - 1),
@@ -126,7 +118,7 @@ class Tensor(click.ParamType["Override"]):
 )
 @options.measure_option
 @click.option("--no-speed", is_flag=True, help="Do not run both models at the end to measure their speed.")
-@click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")
+@options.verbose_option
 @options.output_options
 @options.pass_front
 def command(

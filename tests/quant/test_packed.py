@@ -40,17 +40,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MATRICES = 14
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_source(tmp_path / "source.gguf")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out" / "small.gguf"
-
-
 def types_of(path: Path) -> dict[str, str]:
     """What the certificate in a file says of its tensors."""
     certificate = read_certificate(open_gguf(path))
