@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from quant.allocation.recipe import uses_words
 from quant.calibration.imatrix import ImatrixFile, read_again
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
@@ -15,6 +17,9 @@ from quant.errors import QuantError
 from quant.evaluation.result import Evaluation
 from quant.request import QuantizeRequest
 from runtime.gguf import GgufModel
+
+LEAST_TOKENS: Final = 128
+"""Of each expert, for words: a Hessian of fewer says nothing of most directions, and they rely on it."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def _calibrate(
         threads=request.jobs,
         seed=request.seed,
         hessian=request.feedback,
+        expert_hessian=uses_words(request.target.mixture, request.overrides),
         chunk_tokens=request.context_tokens,
         model_sha256=digests,
         on_progress=on_progress,
@@ -86,7 +92,7 @@ def from_statistics(measured: Statistics) -> Calibrated:
     inputs = {
         name: found.file
         for found in measured.index.inputs
-        if rotates(found.columns, found.block) and all(found.tokens)
+        if rotates(found.columns, found.block) and min(found.tokens) >= LEAST_TOKENS
         for name in found.tensors
     }
     return Calibrated(statistics, measured.digest, measured.domain_tokens, inputs)
