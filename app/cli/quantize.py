@@ -114,7 +114,7 @@ class Tensor(click.ParamType["Override"]):
     default=0,
     show_default=True,
     metavar="N",
-    help="Decides which parts of the texts are read.",
+    help="Decides which parts of the texts are read, and the signs of LT formats.",
 )
 @options.measure_option
 @click.option("--no-speed", is_flag=True, help="Do not run both models at the end to measure their speed.")
