@@ -291,6 +291,7 @@ class _Run:
                 tensor.name
                 for tensor in self.source.tensors
                 if role_of(tensor.name) not in OUTER_ROLES
+                and not any(choice.matches(tensor.name) for choice in self.request.overrides)
                 and not isinstance(plan.formats.get(tensor.name, LT2), LtFormat)
             ]
             if others:

@@ -124,13 +124,12 @@ class Source:
             for part, header in enumerate(self.model.headers)
             for tensor in header.tensors
         ]
-        section = self.model.packed
-        for packed in section.tensors if section else ():
-            assert section is not None
-            position, nbytes = section.offset + packed.offset, PACKED_AS.row_bytes(packed.elements)
-            found.append(
-                SourceTensor(packed.name, PACKED_AS, packed.shape, 0, position, nbytes, packed=packed)
-            )
+        if (section := self.model.packed) is not None:
+            for packed in section.tensors:
+                position, nbytes = section.offset + packed.offset, PACKED_AS.row_bytes(packed.elements)
+                found.append(
+                    SourceTensor(packed.name, PACKED_AS, packed.shape, 0, position, nbytes, packed=packed)
+                )
         return tuple(found)
 
     @cached_property

@@ -18,15 +18,14 @@ def pieces_of(header: GgufHeader) -> dict[str, tuple[Piece, ...]]:
     found: dict[str, tuple[Piece, ...]] = {
         tensor.name: (Piece(header.data_offset + tensor.offset, tensor.nbytes),) for tensor in header.tensors
     }
-    section = header.packed
-    for packed in section.tensors if section else ():
-        assert section is not None
-        places = (
-            (packed.offset, packed.nbytes),
-            (packed.input.offset, input_bytes(packed.input.columns)),
-            (packed.table.offset, packed.table.nbytes),
-        )
-        found[packed.name] = tuple(Piece(section.offset + offset, nbytes) for offset, nbytes in places)
+    if (section := header.packed) is not None:
+        for packed in section.tensors:
+            places = (
+                (packed.offset, packed.nbytes),
+                (packed.input.offset, input_bytes(packed.input.columns)),
+                (packed.table.offset, packed.table.nbytes),
+            )
+            found[packed.name] = tuple(Piece(section.offset + offset, nbytes) for offset, nbytes in places)
     return found
 
 

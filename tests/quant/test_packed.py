@@ -177,7 +177,8 @@ def test_rows_that_no_word_fits_get_a_type_of_about_those_bits_and_that_is_told(
 ) -> None:
     odd = write_source(tmp_path / "odd.gguf", Shape(width=224))
     said: list[Event] = []
-    quantize(request(odd, out, "lt3"), steps=stand_ins(), on_event=said.append)
+    wanted = request(odd, out, "lt3", overrides=(Override("attn_q", "q4_k"),))
+    quantize(wanted, steps=stand_ins(), on_event=said.append)
     types = types_of(out)
     assert types["blk.0.ffn_down.weight"] == "IQ4_NL"  # rows of 224: q3_k does not fit
     assert types["blk.0.ffn_up.weight"] == "LT3"
