@@ -24,7 +24,7 @@ from quant.allocation.fit import plan_fit
 from quant.allocation.joint import Model
 from quant.allocation.measure import measure
 from quant.allocation.plan import Plan, PlanDocument, best_within, settle
-from quant.allocation.recipe import OUTER_ROLES, assign, role_of
+from quant.allocation.recipe import KEEP, OUTER_ROLES, assign, role_of, uses_words
 from quant.allocation.sensitivity import sensitivities
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
@@ -33,6 +33,7 @@ from quant.certificate.document import Certificate, Making
 from quant.certificate.first import first_certificate
 from quant.encoders.model import encode_all
 from quant.encoders.tensor import Chunk, chunks
+from quant.encoders.words import WordCoders
 from quant.errors import CannotEncode, OutputExists
 from quant.evaluation.overlap import require_disjoint
 from quant.files.outline import lay_out_file
@@ -40,7 +41,9 @@ from quant.files.reuse import reuse
 from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, existing, require_room
-from quant.preflight import require_memory, written_bytes
+from quant.formats.format import Format
+from quant.formats.lt import LT2, LtFormat
+from quant.preflight import require_memory, require_words, written_bytes
 from quant.probing import Probing
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.publication import publish_beside, save_imatrix
@@ -113,6 +116,7 @@ class _Run:
                     "stays, and the figures compare with it, not with the model that it was made of"
                 )
             )
+        require_words(source, request)
         characters = request.evaluation_chunks * request.context_tokens * CHARACTERS_A_TOKEN
         require_disjoint(request.evaluation, request.calibration, characters)
         require_memory(source, request)
@@ -157,6 +161,7 @@ class _Run:
                 part,
                 statistics=calibrated.statistics if calibrated else _no_statistics,
                 make_encoder=self.steps.make_encoder(request),
+                words=WordCoders(request.seed, request.jobs),
                 jobs=request.jobs,
                 on_event=self.on_event,
             )
@@ -235,9 +240,12 @@ class _Run:
 
     def _new_plan(self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
         request, source = self.request, self.source
+        inputs = calibrated.inputs if calibrated else {}
         if request.target.mixture is not None:
-            return Plan(assign(source.tensors, request.target.mixture, request.overrides))
-        settled, free = settle(source, request.overrides)
+            return Plan(
+                assign(source.tensors, request.target.mixture, request.overrides, inputs), inputs=inputs
+            )
+        settled, free = settle(source, request.overrides, inputs)
         measured = measure(
             source,
             free,
@@ -254,7 +262,8 @@ class _Run:
             probing = Probing(request, self.steps, calibrated, work, _probe, self.on_event)
             measured, probed = probing.correct(measured)
         if (fit := request.target.fit) is not None:
-            model = Model(source.model.headers, measured, settled.formats)
+            chosen = {name: fmt for name, fmt in settled.formats.items() if isinstance(fmt, Format)}
+            model = Model(source.model.headers, measured, chosen)
             if probed:  # what other models taught of such sensitivities is of no use where they were tested
                 fit = replace(fit, learned=msgspec.structs.replace(fit.learned, nats=1.0))
             machine = this_machine(ram=fit.memory_bytes)
@@ -275,8 +284,24 @@ class _Run:
 
     def _warn(self, plan: Plan, calibrated: Calibrated | None) -> None:
         """Says what the plan leaves out."""
-        if not plan.formats:
+        if not plan.formats and self.request.target.mixture != KEEP:
             self.on_event(WarningEvent("nothing is to encode: every tensor stays as the source has it"))
+        if uses_words(self.request.target.mixture, ()):
+            others = [
+                tensor.name
+                for tensor in self.source.tensors
+                if role_of(tensor.name) not in OUTER_ROLES
+                and not any(choice.matches(tensor.name) for choice in self.request.overrides)
+                and not isinstance(plan.formats.get(tensor.name, LT2), LtFormat)
+            ]
+            if others:
+                self.on_event(
+                    WarningEvent(
+                        f"{len(others)} of {len(plan.formats)} matrices to encode ({', '.join(others[:2])}"
+                        f"{', ...' if others[2:] else ''}) get formats of ggml: LT formats need rows of a "
+                        "multiple of 64 weights, and inputs that calibration kept a Hessian of"
+                    )
+                )
         if self.request.imatrix is None or calibrated is None:
             return
         unseen = [

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Final
 
 from quant.allocation.plan import Plan, entries
-from quant.allocation.recipe import assign, is_encoded, layer_of
+from quant.allocation.recipe import assign, is_encoded, layer_of, uses_words
 from quant.calibration.memory import observing_bytes
 from quant.encoders.tensor import CHUNK_WEIGHTS, ROWS_TOGETHER
+from quant.errors import CannotEncode
 from quant.evaluation.memory import plan_scoring
 from quant.files.source import Source
 from quant.request import QuantizeRequest
@@ -27,6 +28,8 @@ WEIGHT_BYTES: Final = 48
 """Of a weight in a chunk: float32, codes, what feedback changes, and float64 for the error's sum."""
 MOMENT_COPIES: Final = 3
 """Second moments as read, their factor, and the one before it where factoring has to be tried again."""
+WORD_COPIES: Final = 6
+"""For words: as read, rotated, in the order of the columns, their factor, and what these are made of."""
 LEAST_BLOCK: Final = 512
 """Of second moments, whatever memory calibration has for them."""
 
@@ -35,7 +38,8 @@ def needed_memory(source: Source, request: QuantizeRequest) -> int:
     """A bound of this process's peak, in bytes."""
     longest = max((tensor.columns for tensor in source.tensors if is_encoded(tensor)), default=0)
     chunk = max(CHUNK_WEIGHTS, longest * ROWS_TOGETHER) * WEIGHT_BYTES
-    feedback = _moments(source, request) * MOMENT_COPIES if request.calibration and request.feedback else 0
+    copies = WORD_COPIES if uses_words(request.target.mixture, request.overrides) else MOMENT_COPIES
+    feedback = _moments(source, request) * copies if request.calibration and request.feedback else 0
     imatrix = 2 * request.imatrix.nbytes if request.imatrix else 0
     return PROCESS_BYTES + chunk * (request.jobs + 1) + feedback + imatrix
 
@@ -43,9 +47,10 @@ def needed_memory(source: Source, request: QuantizeRequest) -> int:
 def sum_bytes(source: Source, request: QuantizeRequest) -> int:
     """A bound of calibration's sums of one pass, as if no matrices shared an input."""
     whole = 0
+    words = uses_words(request.target.mixture, request.overrides)
     for tensor in source.tensors:
         if is_encoded(tensor):
-            pairs = tensor.columns if tensor.experts == 1 else 0
+            pairs = tensor.columns if tensor.experts == 1 or words else 0
             whole += tensor.experts * tensor.columns * (8 + 4 * pairs)
     return min(whole, request.moment_bytes)
 
@@ -76,6 +81,27 @@ def _moments(source: Source, request: QuantizeRequest) -> int:
         ),
         default=0,
     )
+
+
+def require_words(source: Source, request: QuantizeRequest) -> None:
+    """Raises :class:`CannotEncode` where an LT format is asked for that nothing can be encoded in, or where
+    calibration would have to run one."""
+    if source.model.packed is not None and request.calibration:
+        raise CannotEncode(
+            f"{source.header.path.name} holds matrices in LT formats, which calibration does not run; take "
+            "--calib none, or export it to F16 first: localq export MODEL --to gguf:f16"
+        )
+    target = request.target
+    if not uses_words(target.mixture, request.overrides):
+        return
+    if not (request.calibration and request.feedback):
+        raise CannotEncode(
+            "LT formats need what calibration texts tell of the inputs; give --calib builtin, or a file"
+        )
+    if target.size_bytes is not None or target.fit is not None:
+        raise CannotEncode(
+            "matrices in LT formats go with --to and --bpw: plans for a size or a memory do not count them"
+        )
 
 
 def require_memory(source: Source, request: QuantizeRequest) -> None:

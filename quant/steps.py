@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from quant.allocation.recipe import uses_words
 from quant.calibration.imatrix import ImatrixFile, read_again
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
+from quant.encoders.rotation import rotates
 from quant.encoders.rows import EncoderMaker, MakeEncoder
 from quant.errors import QuantError
 from quant.evaluation.result import Evaluation
 from quant.request import QuantizeRequest
 from runtime.gguf import GgufModel
+
+LEAST_TOKENS: Final = 128
+"""Of each expert, for words: a Hessian of fewer says nothing of most directions, and they rely on it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Calibrated:
     sha256: str
     """Of all statistics, or of the importance matrix that they come from."""
     domain_tokens: Mapping[str, int]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Names of matrices whose inputs can be rotated -> those of the inputs, which several may share."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ def _calibrate(
         threads=request.jobs,
         seed=request.seed,
         hessian=request.feedback,
+        expert_hessian=uses_words(request.target.mixture, request.overrides),
         chunk_tokens=request.context_tokens,
         model_sha256=digests,
         on_progress=on_progress,
@@ -80,7 +89,13 @@ def from_statistics(measured: Statistics) -> Calibrated:
             last[file] = measured[name]
         return last[file]
 
-    return Calibrated(statistics, measured.digest, measured.domain_tokens)
+    inputs = {
+        name: found.file
+        for found in measured.index.inputs
+        if rotates(found.columns, found.block) and min(found.tokens) >= LEAST_TOKENS
+        for name in found.tensors
+    }
+    return Calibrated(statistics, measured.digest, measured.domain_tokens, inputs)
 
 
 def from_imatrix(file: ImatrixFile, model: GgufModel) -> Calibrated:

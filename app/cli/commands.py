@@ -38,6 +38,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("import", "app.cli.import_", "Adopt a GGUF file, or convert a folder of safetensors."),
         Entry("list", "app.cli.list_", "List the stored models."),
         Entry("show", "app.cli.show", "Show a model: origin, licence, shape, memory."),
+        Entry("export", "app.cli.export", "Write a model as a GGUF that any llama.cpp runs."),
         Entry("cp", "app.cli.cp", "Give a model a second name."),
         Entry("rm", "app.cli.rm", "Remove models."),
     ),

@@ -105,6 +105,28 @@ def ram_option(function: F) -> F:
     )(function)
 
 
+def jobs_option(function: F) -> F:
+    """``--jobs``: threads of a quantization."""
+    return click.option(
+        "--jobs",
+        type=click.IntRange(1, MAX_THREADS),
+        metavar="N",
+        help="Threads; the result is the same.  [default: one for each physical core]",
+    )(function)
+
+
+def mem_option(function: F) -> F:
+    """``--mem``: the most that a quantization may use."""
+    return click.option(
+        "--mem", type=Size(), metavar="SIZE", help="Memory that may be used at most, such as 4G."
+    )(function)
+
+
+def verbose_option(function: F) -> F:
+    """``--verbose`` of a quantization."""
+    return click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")(function)
+
+
 def measure_option(function: F) -> F:
     """``--measure`` and ``--no-measure``."""
     return click.option(

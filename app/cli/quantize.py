@@ -9,7 +9,6 @@ import click
 from app.cli import options
 from app.cli.fitting import context_option, fit_options, kv_option
 from app.cli.front import Front
-from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
     from quant.allocation.planner import Prefer
@@ -41,7 +40,8 @@ class Tensor(click.ParamType["Override"]):
     "--to",
     "mixture",
     metavar="FORMAT",
-    help=f"A format, such as q4_k, or a mixture of several, such as q4_k_m.  [default: {DEFAULT_TARGET}]",
+    help="A format, such as q4_k, a mixture of several, such as q4_k_m, or one of localq's own: lt2, lt3, "
+    f"lt4.  [default: {DEFAULT_TARGET}]",
 )
 @click.option(
     "--bpw", type=options.Between(0.5, 16.0), metavar="X", help="The best mixture of X bits for each weight."
@@ -106,26 +106,19 @@ class Tensor(click.ParamType["Override"]):
     multiple=True,
     help="Store the tensors that match in a format of your own choice, or 'keep' them; may be repeated.",
 )
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, MAX_THREADS),
-    metavar="N",
-    help="Threads; the result is the same.  [default: one for each physical core]",
-)
-@click.option(
-    "--mem", type=options.Size(), metavar="SIZE", help="Memory that may be used at most, such as 4G."
-)
+@options.jobs_option
+@options.mem_option
 @click.option(
     "--seed",
     type=click.IntRange(0, (1 << 63) - 1),
     default=0,
     show_default=True,
     metavar="N",
-    help="Decides which parts of the texts are read.",
+    help="Decides which parts of the texts are read, and the signs of LT formats.",
 )
 @options.measure_option
 @click.option("--no-speed", is_flag=True, help="Do not run both models at the end to measure their speed.")
-@click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")
+@options.verbose_option
 @options.output_options
 @options.pass_front
 def command(
@@ -158,9 +151,9 @@ def command(
     """Make a smaller model of SOURCE, judge it, and certify it.
 
     SOURCE is a stored name, a path to a GGUF file, best in F16 or BF16, or a folder with safetensors as the
-    Hub has them, which is converted first. The result runs in any llama.cpp, and carries a certificate: what
-    it was made of, how, and how far it is from SOURCE on texts that calibration has not seen (`localq show
-    MODEL --quality`).
+    Hub has them, which is converted first. The result runs in any llama.cpp, with lt2 to lt4 in localq alone,
+    and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
+    calibration has not seen (`localq show MODEL --quality`).
 
     With --fit-ram, context, KV cache, buffers and formats are chosen together, so that running the result
     takes what the machine has available (or --ram) and no more; `localq plan SOURCE` says what comes of it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from quant.allocation.recipe import Override
     from quant.certificate.document import Certificate, Options
     from quant.request import QuantizeRequest, Target
-
-_READ_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -136,17 +133,13 @@ def no_certificate(model: str) -> AppError:
 
 def tensor_digests(front: Front, paths: Sequence[Path]) -> dict[str, str]:
     """The digest of each tensor's data, by name, in the file's order."""
-    from quant.files.source import open_source
+    from quant.files.stored import digests_of
+    from runtime.gguf import open_model
 
-    digests = {}
-    with open_source(tuple(paths)) as source, front.out.progress("reading the tensors") as progress:
-        for number, tensor in enumerate(source.tensors):
-            state = hashlib.sha256()
-            step = max(1, _READ_BYTES // tensor.row_bytes)
-            for row in range(0, tensor.rows, step):
-                state.update(source.raw(tensor, row, min(row + step, tensor.rows)))
-            digests[tensor.name] = state.hexdigest()
-            progress.update((number + 1) / len(source.tensors))
+    digests: dict[str, str] = {}
+    with front.out.progress("reading the tensors") as progress:
+        for header in open_model(tuple(paths)).headers:
+            digests |= digests_of(header, lambda done, total: progress.update(done / total))
     return digests
 
 

@@ -9,7 +9,6 @@ import click
 from app.cli import options
 from app.cli.fitting import context_option, fit_options, kv_option
 from app.cli.front import Front
-from app.limits import MAX_THREADS
 
 if TYPE_CHECKING:
     from quant.allocation.planner import Prefer
@@ -33,15 +32,10 @@ if TYPE_CHECKING:
     help="Texts to judge the result on; calibration must not have seen them.",
 )
 @click.option("--out", metavar="PATH|NAME", help="A .gguf file, or a name in the store.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, MAX_THREADS),
-    metavar="N",
-    help="Threads; the result is the same.  [default: one for each physical core]",
-)
+@options.jobs_option
 @options.measure_option
 @click.option("--no-speed", is_flag=True, help="Do not run the models at the end.")
-@click.option("-v", "--verbose", is_flag=True, help="Say each tensor's format and error.")
+@options.verbose_option
 @options.output_options
 @options.pass_front
 def command(

@@ -9,6 +9,7 @@ from quant.allocation.joint import JointPlan, Model
 from quant.allocation.learned import Learned
 from quant.allocation.planner import Planner, Prefer, with_available
 from quant.allocation.speed import Speeds
+from quant.errors import CannotEncode
 from runtime.engine.config import KvType
 from runtime.errors import DoesNotFit
 from runtime.hardware.machine import Machine
@@ -74,7 +75,15 @@ def plan_fit(
 def planner_for(
     model: Model, fit: Fit, machine: Machine, *, threads: int = 0, speeds: Speeds | None = None
 ) -> Planner:
-    """Plans of ``model``, with what is to stay free taken off and what was learned put in."""
+    """Plans of ``model``, with what is to stay free taken off and what was learned put in.
+
+    Raises CannotEncode for a model with matrices in LT formats: what they take is not in its table.
+    """
+    if any(header.packed for header in model.headers):
+        raise CannotEncode(
+            f"{model.headers[0].path.name} holds matrices in LT formats: it is a result, not an original to "
+            "plan with; give the original, or export it first: localq export MODEL --to gguf:f16"
+        )
     if fit.keep_free_bytes:
         machine = with_available(machine, machine.memory.available - fit.keep_free_bytes)
     if fit.learned.peak > 1:  # such models took more than was foreseen

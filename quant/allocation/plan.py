@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -12,9 +12,10 @@ from quant.allocation.recipe import KEEP, Override, is_encoded, override
 from quant.allocation.running import Running
 from quant.allocation.solve import solve
 from quant.files.layout import TensorEntry
+from quant.files.packed_layout import PackedEntry
 from quant.files.source import Source, SourceTensor
-from quant.formats.format import Format
-from quant.formats.registry import BY_NAME
+from quant.formats.lt import LtFormat
+from quant.formats.registry import ANY_BY_NAME, BY_NAME, AnyFormat
 from runtime.gguf.tensors import pad
 
 
@@ -26,54 +27,64 @@ class PlanDocument(msgspec.Struct, frozen=True):
     """Names of tensors -> names of formats."""
     running: Running | None = None
     probed: dict[str, float] = {}
+    inputs: dict[str, str] = {}
 
     def plan_for(self, tensors: Sequence[SourceTensor], statistics_sha256: str | None) -> Plan | None:
         """The plan, if it is one for ``tensors`` and these statistics."""
         names = {tensor.name for tensor in tensors}
         if self.statistics_sha256 != statistics_sha256 or not self.formats.keys() <= names:
             return None
-        if not set(self.formats.values()) <= BY_NAME.keys():
+        if not set(self.formats.values()) <= ANY_BY_NAME.keys():
             return None
-        formats = {name: BY_NAME[fmt] for name, fmt in self.formats.items()}
-        return Plan(formats, self.running, self.probed)
+        formats = {name: ANY_BY_NAME[fmt] for name, fmt in self.formats.items()}
+        return Plan(formats, self.running, self.probed, self.inputs)
 
 
 @dataclass(frozen=True)
 class Plan:
     """What every tensor is written as. A tensor without a format is copied."""
 
-    formats: Mapping[str, Format]
+    formats: Mapping[str, AnyFormat]
     running: Running | None = None
     """Where the formats were chosen for a memory."""
     probed: Mapping[str, float] = field(default_factory=dict)
     """Divergence that each probed role was found to cost (``quant.allocation.probes``)."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Names of matrices in LT formats -> those of their inputs, which several may share."""
 
     def document(self, statistics_sha256: str | None) -> PlanDocument:
         """For the folder of work under way."""
         formats = {name: fmt.name for name, fmt in self.formats.items()}
-        return PlanDocument(statistics_sha256, formats, self.running, dict(self.probed))
+        return PlanDocument(statistics_sha256, formats, self.running, dict(self.probed), dict(self.inputs))
 
 
-def entries(tensors: Sequence[SourceTensor], plan: Plan) -> list[TensorEntry]:
-    """The new file's tensor table, in the source's order."""
-    table = []
+def entries(tensors: Sequence[SourceTensor], plan: Plan) -> list[TensorEntry | PackedEntry]:
+    """The new file's tensor table, then its packed matrices, each in the source's order."""
+    table: list[TensorEntry | PackedEntry] = []
+    packed: list[TensorEntry | PackedEntry] = []
     for tensor in tensors:
         fmt = plan.formats.get(tensor.name)
-        nbytes = fmt.row_bytes(tensor.columns) * tensor.rows if fmt else tensor.nbytes
+        if isinstance(fmt, LtFormat):
+            input_ = plan.inputs.get(tensor.name, tensor.name)
+            packed.append(PackedEntry(tensor.name, fmt, tensor.shape, input_))
+            continue
+        nbytes = fmt.tensor_bytes(tensor.rows, tensor.columns) if fmt else tensor.nbytes
         number = fmt.ggml_type if fmt else tensor.type.id
         table.append(TensorEntry(tensor.name, number, tensor.shape, nbytes))
-    return table
+    return table + packed
 
 
-def settle(source: Source, overrides: Sequence[Override]) -> tuple[Plan, list[SourceTensor]]:
-    """What a person chose, and the tensors that are free to get any format."""
-    fixed = override({}, source.tensors, overrides) if overrides else {}
+def settle(
+    source: Source, overrides: Sequence[Override], inputs: Mapping[str, str] | None = None
+) -> tuple[Plan, list[SourceTensor]]:
+    """What a person chose, and the tensors that are free to get any format of ggml."""
+    fixed = override({}, source.tensors, overrides, inputs) if overrides else {}
     free = [
         tensor
         for tensor in source.tensors
         if is_encoded(tensor) and not any(choice.matches(tensor.name) for choice in overrides)
     ]
-    return Plan(fixed), free
+    return Plan(fixed, inputs=inputs or {}), free
 
 
 def best_within(source: Source, settled: Plan, measured: Measured, room_bytes: int) -> Plan:
@@ -89,4 +100,5 @@ def best_within(source: Source, settled: Plan, measured: Measured, room_bytes: i
     chosen = solve(measured.options(), room_bytes - taken)
     formats = dict(settled.formats)
     formats |= {name: BY_NAME[option.format] for name, option in chosen.items() if option.format != KEEP}
-    return Plan({tensor.name: formats[tensor.name] for tensor in source.tensors if tensor.name in formats})
+    ordered = {tensor.name: formats[tensor.name] for tensor in source.tensors if tensor.name in formats}
+    return replace(settled, formats=ordered)

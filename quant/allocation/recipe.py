@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, Protocol
 
 from quant.errors import CannotEncode
-from quant.formats.format import Format
-from quant.formats.registry import BY_NAME, FORMATS, best_fit
+from quant.formats.lt import LT_FORMATS, UNIT, LtFormat
+from quant.formats.registry import ANY_BY_NAME, BY_NAME, FORMATS, INSTEAD, AnyFormat, best_fit
 from runtime.gguf import GgmlType
+from runtime.gguf.packed import LOOKED_UP, MOST_COLUMNS
 
 KEEP: Final = "keep"
-"""As a format in an override: leave the tensor as the source has it."""
+"""As a format: leave the tensor as the source has it."""
 LEAST_COLUMNS: Final = 32
 LEAST_ELEMENTS: Final = 1024
 """Smaller matrices cost more in error than they give in bytes."""
@@ -65,6 +66,8 @@ class Mixture:
 _FINE: Final = {"attn_v": "q6_k", "ffn_down": "q6_k"}
 MIXTURES: Final[Mapping[str, Mixture]] = {
     **{fmt.name: Mixture(fmt.name) for fmt in FORMATS},
+    **{name: Mixture(name) for name in LT_FORMATS},
+    KEEP: Mixture(KEEP),
     "q3_k_s": Mixture("q3_k"),
     "q3_k_m": Mixture("q3_k", {"attn_v": "q4_k", "attn_output": "q4_k", "ffn_down": "q4_k"}),
     "q4_k_s": Mixture("q4_k"),
@@ -105,8 +108,8 @@ def parse_override(text: str) -> Override:
         raise ValueError(f"{text!r} is not PATTERN=FORMAT, such as ffn_down=q6_k")
     if any("\ud800" <= sign <= "\udfff" for sign in pattern):
         raise ValueError(f"{pattern!r} holds bytes that are no UTF-8: no tensor has such a name")
-    if name != KEEP and name not in BY_NAME:
-        raise ValueError(f"{name!r} is no format; there are {', '.join([*BY_NAME, KEEP])}")
+    if name != KEEP and name not in ANY_BY_NAME:
+        raise ValueError(f"{name!r} is no format; there are {', '.join([*ANY_BY_NAME, KEEP])}")
     return Override(pattern.strip(), name)
 
 
@@ -132,32 +135,71 @@ def is_encoded(tensor: Shaped) -> bool:
     )
 
 
-def assign(tensors: Sequence[Shaped], target: str, overrides: Sequence[Override] = ()) -> dict[str, Format]:
+def packs(tensor: Shaped) -> bool:
+    """Whether a matrix has a shape that LT formats hold, and is multiplied: no rows are taken out of it."""
+    return (
+        (len(tensor.shape) == 2 or tensor.name.endswith("_exps.weight"))
+        and tensor.shape[0] % UNIT == 0
+        and tensor.shape[0] < MOST_COLUMNS
+        and not LOOKED_UP.match(tensor.name)
+    )
+
+
+def uses_words(target: str | None, overrides: Iterable[Override]) -> bool:
+    """Whether an LT format is asked for."""
+    names = {choice.format for choice in overrides} | {target}
+    return not names.isdisjoint(LT_FORMATS)
+
+
+def assign(
+    tensors: Sequence[Shaped],
+    target: str,
+    overrides: Sequence[Override] = (),
+    inputs: Collection[str] | None = None,
+) -> dict[str, AnyFormat]:
     """The format of every tensor that is to be encoded, under the mixture ``target``; the others are copied.
 
     A tensor that the source already stores in no more bits than its format has is copied too: encoding it
     again would only add error. The last override that matches a tensor counts, and holds whatever the source
-    has. Raises :class:`CannotEncode` for a mixture or a format that does not exist, an override that matches
-    no tensor, or a format that a tensor's rows do not fit.
+    has. ``inputs`` names the matrices whose input has a Hessian, which words of LT formats need (None: not
+    known yet, all of them); others get ggml's format of about those bits.
+
+    Raises :class:`CannotEncode` for a mixture or a format that does not exist, an override that matches no
+    tensor, or a format that a tensor's rows do not fit.
     """
     mixture = MIXTURES.get(target)
     if mixture is None:
         raise CannotEncode(f"there is no format {target!r}; there are {', '.join(MIXTURES)}")
     tied = not any(tensor.name == "output.weight" for tensor in tensors)
     layers = 1 + max((layer_of(tensor.name) for tensor in tensors), default=0)
-    plan = {}
+    plan: dict[str, AnyFormat] = {}
     for tensor in tensors:
-        if is_encoded(tensor):
-            wanted = BY_NAME[_format_name(tensor.name, mixture, tied, layers)]
-            fitting = best_fit(wanted, tensor.shape[0])
-            if fitting is not None and fitting.bits_per_weight < tensor.type.bits_per_weight:
+        if is_encoded(tensor) and mixture.base != KEEP:
+            wanted = ANY_BY_NAME[_format_name(tensor.name, mixture, tied, layers)]
+            fitting = _fitting(wanted, tensor, inputs)
+            if fitting is not None and _bits(fitting, tensor.shape[0]) < tensor.type.bits_per_weight:
                 plan[tensor.name] = fitting
-    return override(plan, tensors, overrides)
+    return override(plan, tensors, overrides, inputs)
+
+
+def _fitting(wanted: AnyFormat, tensor: Shaped, inputs: Collection[str] | None) -> AnyFormat | None:
+    if not isinstance(wanted, LtFormat):
+        return best_fit(wanted, tensor.shape[0])
+    if packs(tensor) and (inputs is None or tensor.name in inputs):
+        return wanted
+    return best_fit(BY_NAME[INSTEAD[wanted.name]], tensor.shape[0])
+
+
+def _bits(fmt: AnyFormat, columns: int) -> float:
+    return 8 * fmt.tensor_bytes(UNIT, columns) / (UNIT * columns)
 
 
 def override(
-    plan: Mapping[str, Format], tensors: Sequence[Shaped], overrides: Iterable[Override]
-) -> dict[str, Format]:
+    plan: Mapping[str, AnyFormat],
+    tensors: Sequence[Shaped],
+    overrides: Iterable[Override],
+    inputs: Collection[str] | None = None,
+) -> dict[str, AnyFormat]:
     """``plan`` with a person's own choices in it. Raises :class:`CannotEncode` as :func:`assign` does."""
     changed = dict(plan)
     for choice in overrides:
@@ -168,14 +210,27 @@ def override(
             if choice.format == KEEP:
                 changed.pop(tensor.name, None)
             elif is_encoded(tensor):
-                changed[tensor.name] = _exactly(choice.format, tensor)
+                changed[tensor.name] = _exactly(choice.format, tensor, inputs)
     return {tensor.name: changed[tensor.name] for tensor in tensors if tensor.name in changed}
 
 
-def _exactly(name: str, tensor: Shaped) -> Format:
-    fmt = BY_NAME.get(name)
+def _exactly(name: str, tensor: Shaped, inputs: Collection[str] | None) -> AnyFormat:
+    fmt = ANY_BY_NAME.get(name)
     if fmt is None:
-        raise CannotEncode(f"there is no format {name!r}; there are {', '.join(BY_NAME)}")
+        raise CannotEncode(f"there is no format {name!r}; there are {', '.join(ANY_BY_NAME)}")
+    if isinstance(fmt, LtFormat):
+        fitting = _fitting(fmt, tensor, inputs)
+        if fitting is fmt:
+            return fmt
+        hint = f"; {fitting.name} fits" if fitting else ""
+        if not packs(tensor):
+            raise CannotEncode(
+                f"{tensor.name} is not stored in {name}: that is for matrices that are multiplied, with rows "
+                f"of a multiple of {UNIT} weights{hint}"
+            )
+        raise CannotEncode(
+            f"{tensor.name} is not stored in {name}: calibration kept no Hessian of its input{hint}"
+        )
     if not fmt.fits(tensor.shape[0]):
         fitting = best_fit(fmt, tensor.shape[0])
         hint = f"; {fitting.name} fits" if fitting else ""
@@ -187,7 +242,7 @@ def _exactly(name: str, tensor: Shaped) -> Format:
 
 def _format_name(tensor: str, mixture: Mixture, tied: bool, layers: int) -> str:
     role = role_of(tensor)
-    base = BY_NAME[mixture.base]
+    base = ANY_BY_NAME[mixture.base]
     if role == "output" or (role == "token_embd" and tied):
         return _finer(OUTPUT_FORMAT, base)
     if role in ("token_embd", "per_layer_token_embd"):
@@ -197,9 +252,10 @@ def _format_name(tensor: str, mixture: Mixture, tied: bool, layers: int) -> str:
     return mixture.everywhere.get(role, mixture.base)
 
 
-def _finer(name: str, base: Format) -> str:
-    """The one of the two with more bits."""
-    return name if BY_NAME[name].bits_per_weight > base.bits_per_weight else base.name
+def _finer(name: str, base: AnyFormat) -> str:
+    """The one of the two with more bits; for words always ggml's, whose rows can be looked up."""
+    finer = isinstance(base, LtFormat) or BY_NAME[name].bits_per_weight > base.bits_per_weight
+    return name if finer else base.name
 
 
 def layer_of(name: str) -> int:
@@ -215,6 +271,7 @@ def _gets_more_bits(layer: int, layers: int) -> bool:
 
 
 FILE_TYPES: Final[Mapping[str, int]] = {
+    "f16": 1,
     "q4_0": 2,
     "q4_1": 3,
     "q8_0": 7,

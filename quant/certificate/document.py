@@ -158,6 +158,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     probed: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
     """Where formats were chosen with probes: the divergence that each role of matrices was found to cost."""
     tensors: tuple[TensorFacts, ...] = ()
+    """In the order of the file's table, then the packed matrices in that of their directory."""
     data_sha256: Sha256 = UNKNOWN_SHA256
     """See :func:`data_digest`."""
     making: Making | None = None

@@ -28,8 +28,9 @@ def first_certificate(
     """What is known of the file of a ``plan`` before its tensors are encoded."""
     header = source.header
     tensors = []
-    for tensor, entry in zip(source.tensors, entries(source.tensors, plan), strict=True):
-        fmt = plan.formats.get(tensor.name)
+    by_name = {tensor.name: tensor for tensor in source.tensors}
+    for entry in entries(source.tensors, plan):
+        tensor, fmt = by_name[entry.name], plan.formats.get(entry.name)
         tensors.append(
             TensorFacts(
                 name=tensor.name,

@@ -18,6 +18,7 @@ from quant.files.layout import Key
 from runtime.errors import GgufError
 from runtime.gguf import ArrayRef, GgufHeader
 from runtime.gguf.ggml_types import GGML_TYPES, GGML_TYPES_BY_NAME
+from runtime.gguf.packed import PackedTensor
 from runtime.gguf.values import ValueType
 
 PREFIX: Final = "localq."
@@ -227,7 +228,7 @@ def _texts(reader: _Reader, kind: str) -> list[dict[str, Any]]:
 def _tensors(reader: _Reader, header: GgufHeader) -> list[dict[str, Any]]:
     errors, encoders, types = (reader.array(f"tensor.{part}") for part in ("error", "encoder", "source_type"))
     tensors = []
-    for tensor, error, encoder, number in zip(header.tensors, errors, encoders, types, strict=True):
+    for tensor, error, encoder, number in zip(header.all_tensors, errors, encoders, types, strict=True):
         if not 0 <= encoder < len(ENCODERS) or number not in GGML_TYPES:
             raise ValueError(f"{tensor.name} has the encoder {encoder} and the source type {number}")
         if not isinstance(error, float) or math.isinf(error) or error < 0:
@@ -236,7 +237,7 @@ def _tensors(reader: _Reader, header: GgufHeader) -> list[dict[str, Any]]:
             {
                 "name": tensor.name,
                 "source_type": GGML_TYPES[number].name,
-                "type": tensor.type.name,
+                "type": tensor.format.upper() if isinstance(tensor, PackedTensor) else tensor.type.name,
                 "elements": tensor.elements,
                 "nbytes": tensor.nbytes,
                 "encoder": ENCODERS[encoder],

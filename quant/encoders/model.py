@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from quant.allocation.plan import Plan
 from quant.calibration.statistics import InputStatistics
 from quant.certificate.certify import facts_of
 from quant.certificate.document import Certificate
 from quant.encoders.rows import MakeEncoder
-from quant.encoders.tensor import copy_tensor, encode_tensor
-from quant.files.source import Source
+from quant.encoders.tensor import BlockCoder, Coder, copy_tensor, encode_tensor
+from quant.encoders.words import WordCoders
+from quant.errors import CannotEncode
+from quant.files.layout import PlacedTensor
+from quant.files.packed_layout import PackedEntry
+from quant.files.source import Source, SourceTensor
 from quant.files.work import FinishedTensor, Work
 from quant.files.writer import PartFile
+from quant.formats.lt import LtFormat
+from quant.formats.registry import AnyFormat
 from quant.progress import OnEvent, PhaseEvent, TensorEvent, WarningEvent
 
 LOST = 0.9
@@ -30,6 +37,7 @@ def encode_all(
     *,
     statistics: Callable[[str], InputStatistics | None],
     make_encoder: MakeEncoder,
+    words: WordCoders,
     jobs: int,
     on_event: OnEvent,
 ) -> tuple[dict[str, FinishedTensor], int]:
@@ -60,22 +68,27 @@ def encode_all(
         pace.add(weights)
         on_event(PhaseEvent("encode", pace.done, pace.total))
 
+    places = {placed.entry.name: placed for placed in part.layout.tensors}
     with ThreadPoolExecutor(jobs, "localq-encode") as pool:
-        for tensor, placed in zip(tensors, part.layout.tensors, strict=True):
+        for tensor in tensors:
             if tensor.name in finished:
                 continue
+            placed = places[tensor.name]
             fmt = plan.formats.get(tensor.name)
             if fmt is None:
                 line = copy_tensor(source, tensor, part, placed, advance)
             else:
+                found = statistics(tensor.name)
+                coder_of, beside = _coders(tensor, fmt, found, placed, make_encoder, words)
                 line = encode_tensor(
                     source,
                     tensor,
                     fmt,
-                    statistics(tensor.name),
+                    found,
                     part,
                     placed,
-                    make_encoder=make_encoder,
+                    coder_of=coder_of,
+                    beside=beside,
                     pool=pool,
                     jobs=jobs,
                     on_weights=advance,
@@ -93,6 +106,25 @@ def encode_all(
                 )
             )
     return finished, resumed
+
+
+def _coders(
+    tensor: SourceTensor,
+    fmt: AnyFormat,
+    statistics: InputStatistics | None,
+    placed: PlacedTensor,
+    make_encoder: MakeEncoder,
+    words: WordCoders,
+) -> tuple[Callable[[int], Coder], Sequence[bytes]]:
+    """The coder by expert, and what lies beside the tensor. Raises :class:`CannotEncode`."""
+    if not isinstance(fmt, LtFormat):
+        return lambda expert: BlockCoder(fmt, make_encoder(fmt, statistics, expert, tensor.columns)), ()
+    entry = placed.entry
+    if statistics is None or not isinstance(entry, PackedEntry):
+        raise CannotEncode(
+            f"{tensor.name}: calibration saw no input, which {fmt.name} needs; calibrate again"
+        )
+    return partial(words.coder, entry, statistics), words.beside(entry, statistics)
 
 
 class Pace:

@@ -31,6 +31,17 @@ class WordFactor:
     """[n, n]: what the error of column i adds to the target of column k, where i is in a word before k's."""
 
 
+def rotates(columns: int, block: int | None) -> bool:
+    """Whether a Hessian in blocks of ``block`` columns, if there is one, can be rotated."""
+    return (
+        block is not None
+        and block > 0
+        and columns % UNIT == 0
+        and columns < 1 << 16
+        and block % block_of(columns) == 0
+    )
+
+
 def choose_input(statistics: InputStatistics, seed: int) -> LtInput:
     """Random signs of ``seed``, and within each block of the Hessian the columns of most energy first.
 

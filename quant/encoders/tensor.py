@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
 from quant.encoders.output_energy import OutputEnergy
-from quant.encoders.rows import MakeEncoder, RowEncoder
+from quant.encoders.rows import RowEncoder
 from quant.errors import CannotEncode
 from quant.files.layout import PlacedTensor
 from quant.files.source import NUMBERS, Source, SourceTensor
@@ -29,6 +29,7 @@ from quant.files.work import FinishedTensor
 from quant.files.writer import PartFile
 from quant.formats.dequantize import dequantize
 from quant.formats.format import F32, U8, Format
+from quant.formats.registry import AnyFormat
 
 F64 = NDArray[np.float64]
 
@@ -56,6 +57,34 @@ class EncodedRows:
     data: U8
     errors: F64
     energies: F64
+
+
+class Coder(Protocol):
+    """Rows -> bytes, each 64 of an expert's independently of the others; any thread may call it."""
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether errors are fed back to columns that are not rounded yet."""
+        ...
+
+    def __call__(self, rows: F32, energy: OutputEnergy, measured: Sequence[int], /) -> EncodedRows:
+        """The error is measured on the rows ``measured`` of ``rows`` [n, columns]."""
+        ...
+
+
+@dataclass(frozen=True)
+class BlockCoder:
+    """Rows in a format of ggml."""
+
+    fmt: Format
+    encoder: RowEncoder
+
+    @property
+    def feeds_back(self) -> bool:
+        return self.encoder.feeds_back
+
+    def __call__(self, rows: F32, energy: OutputEnergy, measured: Sequence[int], /) -> EncodedRows:
+        return encode_rows(self.fmt, rows, self.encoder, energy, measured)
 
 
 def chunks(tensor: SourceTensor, jobs: int = 1, weights: int = CHUNK_WEIGHTS) -> list[Chunk]:
@@ -89,17 +118,20 @@ def spread_rows(rows: int, count: int) -> list[int]:
 def encode_tensor(
     source: Source,
     tensor: SourceTensor,
-    fmt: Format,
+    fmt: AnyFormat,
     statistics: InputStatistics | None,
     part: PartFile,
     placed: PlacedTensor,
     *,
-    make_encoder: MakeEncoder,
+    coder_of: Callable[[int], Coder],
+    beside: Sequence[bytes] = (),
     pool: ThreadPoolExecutor,
     jobs: int,
     on_weights: Callable[[int], None],
 ) -> FinishedTensor:
-    """Encodes a tensor into ``part``. At most ``jobs`` + 1 chunks are in memory.
+    """Encodes a tensor into ``part`` with the coder of each expert, and writes what lies ``beside`` it.
+
+    At most ``jobs`` + 1 chunks are in memory.
 
     Raises :class:`SourceDamaged` for weights that are no numbers, and :class:`CannotEncode` for weights that
     the format cannot hold, or statistics of another shape.
@@ -111,24 +143,24 @@ def encode_tensor(
     energies: list[float] = []
     feeds_back = False
     measured = spread_rows(tensor.rows, MEASURED_ROWS)
-    encoders: dict[int, RowEncoder] = {}
+    coders: dict[int, Coder] = {}
 
-    def work(chunk: Chunk, encoder: RowEncoder) -> EncodedRows:
+    def work(chunk: Chunk, coder: Coder) -> EncodedRows:
         rows = source.rows(tensor, chunk.start, chunk.stop)
         some = [row - chunk.start for row in measured if chunk.start <= row < chunk.stop]
         try:
-            return encode_rows(fmt, rows, encoder, OutputEnergy(statistics, chunk.expert), some)
+            return coder(rows, OutputEnergy(statistics, chunk.expert), some)
         except CannotEncode as error:
             raise CannotEncode(f"{tensor.name}, rows {chunk.start} to {chunk.stop - 1}: {error}") from error
 
     def tasks() -> Iterator[tuple[Chunk, Callable[[], EncodedRows]]]:
         nonlocal feeds_back
         for chunk in chunks(tensor, jobs):
-            if chunk.expert not in encoders:
-                encoders.clear()  # an expert's Hessian at a time
-                encoders[chunk.expert] = make_encoder(fmt, statistics, chunk.expert, tensor.columns)
-                feeds_back |= encoders[chunk.expert].feeds_back
-            yield chunk, partial(work, chunk, encoders[chunk.expert])
+            if chunk.expert not in coders:
+                coders.clear()  # an expert's Hessian at a time
+                coders[chunk.expert] = coder_of(chunk.expert)
+                feeds_back |= coders[chunk.expert].feeds_back
+            yield chunk, partial(work, chunk, coders[chunk.expert])
 
     for chunk, encoded in in_order(pool, jobs, tasks()):
         data = encoded.data.tobytes()
@@ -138,6 +170,9 @@ def encode_tensor(
         errors += encoded.errors.tolist()
         energies += encoded.energies.tolist()
         on_weights((chunk.stop - chunk.start) * tensor.columns)
+    for piece, data in zip(placed.beside, beside, strict=True):
+        part.write(piece.position, data)
+        state.update(data)
     error = relative(errors, energies)
     if not math.isfinite(error):
         raise CannotEncode(
@@ -147,6 +182,7 @@ def encode_tensor(
     return FinishedTensor(
         name=tensor.name,
         position=placed.position,
+        beside=tuple(piece.position for piece in placed.beside),
         sha256=state.hexdigest(),
         encoder="feedback" if feeds_back else "nearest",
         error=error,

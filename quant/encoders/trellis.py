@@ -76,8 +76,15 @@ def encode(
 
 def decode(fmt: LtFormat, table: LtTable, data: U8, given: LtInput, rows: int) -> F32:
     """[rows, columns]: the weights that strips stand for, turned back to the input as the model has it."""
-    found = values_of(unpack(fmt, data, table.state_bits), table)[:rows]
-    return restore(given, found)
+    return decode_rows(fmt, table, data, given, range(rows))
+
+
+def decode_rows(fmt: LtFormat, table: LtTable, data: U8, given: LtInput, some: Sequence[int]) -> F32:
+    """[some, columns]: as :func:`decode`, of some rows."""
+    strips = sorted({row // STRIP_ROWS for row in some})
+    rows = unpack(fmt, data[strips], table.state_bits)
+    index = [strips.index(row // STRIP_ROWS) * STRIP_ROWS + row % STRIP_ROWS for row in some]
+    return restore(given, values_of(LtRows(rows.states[index], rows.scale[index]), table))
 
 
 def turned_tiles(rows: F32, given: LtInput) -> F32:

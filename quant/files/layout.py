@@ -8,10 +8,10 @@ not change, so the header can be written again in place when the figures are kno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from runtime.gguf import ArrayRef, GgufHeader
 from runtime.gguf.source import Source, open_source
@@ -49,13 +49,41 @@ class TensorEntry:
     nbytes: int
 
 
+class Entry(Protocol):
+    """What a file has to have room for."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Piece(NamedTuple):
+    """Some bytes of a file."""
+
+    position: int
+    nbytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class PlacedTensor:
     """Where a tensor lies."""
 
-    entry: TensorEntry
+    entry: Entry
     position: int
     """Of its first byte, from the start of the file."""
+    beside: tuple[Piece, ...] = ()
+    """What it cannot be read without, and others may share: a packed matrix' input and table."""
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Its own bytes first."""
+        return Piece(self.position, self.entry.nbytes), *self.beside
+
+    def moved(self, count: int) -> PlacedTensor:
+        """The same, ``count`` bytes further on."""
+        beside = tuple(Piece(position + count, nbytes) for position, nbytes in self.beside)
+        return replace(self, position=self.position + count, beside=beside)
 
 
 @dataclass(frozen=True)
@@ -66,7 +94,7 @@ class FileLayout:
     """Up to the first tensor, padding included."""
     tensors: tuple[PlacedTensor, ...]
     size: int
-    """Of the whole file, padded to the alignment."""
+    """Of the whole file, padded to the alignment, or to that of packed matrices."""
 
 
 def lay_out(

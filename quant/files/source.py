@@ -9,22 +9,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant.errors import SourceDamaged
+from quant.files.packed_source import PackedRows
 from quant.formats.read import read
 from runtime.errors import GgufError
 from runtime.gguf import GgmlType, GgufHeader, GgufModel, open_model
+from runtime.gguf.ggml_types import GGML_TYPES_BY_NAME
 from runtime.gguf.header import file_identity
+from runtime.gguf.packed import PackedTensor
 from runtime.gguf.source import pread
 
 PLAIN: Final = frozenset({"F32", "F16", "BF16"})
 """Types that hold a value for each weight: an original, not the result of an earlier quantization."""
 NUMBERS: Final = frozenset({"I8", "I16", "I32", "I64", "F64"})
 """Types that no weight has; such tensors are tables for the program, and are copied."""
+
+PACKED_AS: Final = GGML_TYPES_BY_NAME["F16"]
 
 HASH_BYTES: Final = 4 << 20
 _EXPONENTS: Final = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
@@ -44,6 +49,8 @@ class SourceTensor:
     position: int
     """In that file, of its first byte."""
     nbytes: int
+    packed: PackedTensor | None = None
+    """A matrix in an LT format is read, and copied, as one in F16."""
 
     @property
     def columns(self) -> int:
@@ -105,7 +112,7 @@ class Source:
     @cached_property
     def tensors(self) -> tuple[SourceTensor, ...]:
         """All tensors of all parts, in their order."""
-        return tuple(
+        found = [
             SourceTensor(
                 name=tensor.name,
                 type=tensor.type,
@@ -116,26 +123,47 @@ class Source:
             )
             for part, header in enumerate(self.model.headers)
             for tensor in header.tensors
-        )
+        ]
+        if (section := self.model.packed) is not None:
+            for packed in section.tensors:
+                position, nbytes = section.offset + packed.offset, PACKED_AS.row_bytes(packed.elements)
+                found.append(
+                    SourceTensor(packed.name, PACKED_AS, packed.shape, 0, position, nbytes, packed=packed)
+                )
+        return tuple(found)
+
+    @cached_property
+    def _packed(self) -> PackedRows:
+        assert self.model.packed is not None
+        return PackedRows.of(self.header, self.model.packed)
 
     @cached_property
     def quantized_types(self) -> tuple[str, ...]:
         """Types of matrices that an earlier quantization left, by weight; empty for an original."""
         elements: dict[str, int] = {}
         for tensor in self.tensors:
-            if tensor.type.name not in PLAIN | NUMBERS:
-                elements[tensor.type.name] = elements.get(tensor.type.name, 0) + tensor.elements
+            name = tensor.packed.format.upper() if tensor.packed else tensor.type.name
+            if name not in PLAIN | NUMBERS:
+                elements[name] = elements.get(name, 0) + tensor.elements
         return tuple(sorted(elements, key=lambda name: (-elements[name], name)))
 
     def raw(self, tensor: SourceTensor, start: int, stop: int) -> bytes:
-        """The stored bytes of rows ``start`` to ``stop``.
+        """The stored bytes of rows ``start`` to ``stop``; those of a packed matrix as F16.
 
         Raises :class:`SourceDamaged` if the file ends before them.
         """
+        if tensor.packed is not None:
+            with np.errstate(over="ignore"):
+                halves = self.rows(tensor, start, stop).astype("<f2")
+            self._require_finite(tensor, start, halves)
+            return halves.tobytes()
         nbytes = (stop - start) * tensor.row_bytes
+        return self._read(tensor, start * tensor.row_bytes, nbytes, f"rows {start} to {stop - 1}")
+
+    def _read(self, tensor: SourceTensor, first: int, nbytes: int, what: str) -> bytes:
         path = self.model.headers[tensor.part].path
         try:
-            data = pread(self._fds[tensor.part], nbytes, tensor.position + start * tensor.row_bytes)
+            data = pread(self._fds[tensor.part], nbytes, tensor.position + first)
         except OSError as error:
             raise SourceDamaged(
                 f"{path}: the tensor {tensor.name} cannot be read: {error.strerror}; nothing was published",
@@ -143,7 +171,7 @@ class Source:
             ) from error
         if len(data) != nbytes:
             raise SourceDamaged(
-                f"{path}: the tensor {tensor.name} is cut off: rows {start} to {stop - 1} need {nbytes} "
+                f"{path}: the tensor {tensor.name} is cut off: {what} need {nbytes} "
                 f"bytes, {len(data)} remain; the file became shorter, fetch it again. Nothing was published",
                 tensor=tensor.name,
             )
@@ -154,14 +182,22 @@ class Source:
 
         Raises :class:`SourceDamaged` at a NaN or an infinity.
         """
-        values = read(tensor.type.id, np.frombuffer(self.raw(tensor, start, stop), np.uint8), tensor.columns)
+        if (packed := tensor.packed) is not None:
+
+            def piece(first: int, nbytes: int) -> bytes:
+                return self._read(tensor, first, nbytes, f"bytes from {first} on")
+
+            values = self._packed.rows(packed, start, stop, piece)
+        else:
+            raw = np.frombuffer(self.raw(tensor, start, stop), np.uint8)
+            values = read(tensor.type.id, raw, tensor.columns)
         self._require_finite(tensor, start, values)
         return values
 
     def check(self, tensor: SourceTensor, start: int, stop: int) -> None:
         """Raises :class:`SourceDamaged` if rows ``start`` to ``stop`` cannot be read, or hold no numbers."""
         exponent = _EXPONENTS.get(tensor.type.name)
-        if exponent is None:
+        if exponent is None or tensor.packed is not None:
             if tensor.type.name not in NUMBERS:
                 self.rows(tensor, start, stop)
             return
@@ -170,7 +206,7 @@ class Source:
         if ((bits & ones) == ones).any():
             self.rows(tensor, start, stop)
 
-    def _require_finite(self, tensor: SourceTensor, start: int, values: NDArray[np.float32]) -> None:
+    def _require_finite(self, tensor: SourceTensor, start: int, values: NDArray[np.floating[Any]]) -> None:
         finite = np.isfinite(values)
         if finite.all():
             return

@@ -37,6 +37,8 @@ class FinishedTensor(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     position: int
     """In the part file, or in the one that was set aside."""
+    beside: tuple[int, ...] = ()
+    """The positions of :attr:`quant.files.layout.PlacedTensor.beside`."""
     sha256: str
     encoder: Encoder
     error: float | None
@@ -132,7 +134,8 @@ class Work:
                 if digest_of(part, tensor, on_bytes) == line.sha256:
                     found[line.name] = line
                 elif aside is not None and _take_over(aside, line, part, tensor):
-                    found[line.name] = msgspec.structs.replace(line, position=tensor.position)
+                    beside = tuple(piece.position for piece in tensor.beside)
+                    found[line.name] = msgspec.structs.replace(line, position=tensor.position, beside=beside)
                     self.append(found[line.name])
         self.aside.unlink(missing_ok=True)
         return found
@@ -158,27 +161,32 @@ class Work:
 
 
 def digest_of(part: PartFile, tensor: PlacedTensor, on_bytes: Callable[[int], None]) -> str:
-    """SHA-256 of a tensor's bytes as they lie in the file, in hex."""
+    """SHA-256 of a tensor's bytes as they lie in the file, in hex; what lies beside it comes behind."""
     state = hashlib.sha256()
-    position, end = tensor.position, tensor.position + tensor.entry.nbytes
-    while position < end:
-        data = part.read(position, min(_READ_BYTES, end - position))
-        if not data:
-            break
-        state.update(data)
-        position += len(data)
-        on_bytes(len(data))
+    for position, nbytes in tensor.pieces:
+        end = position + nbytes
+        while position < end:
+            data = part.read(position, min(_READ_BYTES, end - position))
+            if not data:
+                break
+            state.update(data)
+            position += len(data)
+            on_bytes(len(data))
     return state.hexdigest()
 
 
 def _take_over(aside: BinaryIO, line: FinishedTensor, part: PartFile, tensor: PlacedTensor) -> bool:
     """Copies a tensor's bytes into ``part``; whether they were those of the journal."""
     state = hashlib.sha256()
-    aside.seek(line.position)
-    for start in range(0, tensor.entry.nbytes, _READ_BYTES):
-        data = aside.read(min(_READ_BYTES, tensor.entry.nbytes - start))
-        state.update(data)
-        part.write(tensor.position + start, data)
+    positions = (line.position, *line.beside)
+    if len(positions) != len(tensor.pieces):
+        return False
+    for old, (new, nbytes) in zip(positions, tensor.pieces, strict=True):
+        aside.seek(old)
+        for start in range(0, nbytes, _READ_BYTES):
+            data = aside.read(min(_READ_BYTES, nbytes - start))
+            state.update(data)
+            part.write(new + start, data)
     return state.hexdigest() == line.sha256
 
 

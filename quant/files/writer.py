@@ -12,6 +12,7 @@ from typing import Final, Self
 from quant.errors import NoRoom, OutputExists, QuantError
 from quant.files.layout import FileLayout
 from runtime.gguf import open_model
+from runtime.gguf.packed_data import read_packed_data
 from runtime.gguf.source import pread
 from runtime.units import format_bytes
 
@@ -80,9 +81,10 @@ class PartFile:
 
     def zero_padding(self) -> None:
         """Makes the bytes between the tensors zeros, whatever an interrupted run left there."""
-        ends = [placed.position for placed in self.layout.tensors[1:]] + [self.layout.size]
-        for placed, end in zip(self.layout.tensors, ends, strict=True):
-            start = placed.position + placed.entry.nbytes
+        pieces = sorted({piece for placed in self.layout.tensors for piece in placed.pieces})
+        ends = [position for position, _ in pieces[1:]] + [self.layout.size]
+        for (position, nbytes), end in zip(pieces, ends, strict=True):
+            start = position + nbytes
             self.write(start, bytes(end - start))
 
     def sync(self) -> None:
@@ -92,7 +94,9 @@ class PartFile:
 
     def check(self) -> None:
         """Validates the finished file as any other. Raises :class:`runtime.errors.GgufError`."""
-        open_model(self.path)
+        model = open_model(self.path)
+        if model.packed is not None:
+            read_packed_data(model.header, model.packed)
 
     def publish(self, target: Path, *, replace: bool = False) -> None:
         """Moves the file, brought to the disk before, to ``target`` on the same disk in one step.

@@ -92,3 +92,7 @@ class Format:
     def row_bytes(self, columns: int) -> int:
         """Bytes of a row of ``columns`` weights, a multiple of ``block``."""
         return columns // self.block * self.block_bytes
+
+    def tensor_bytes(self, rows: int, columns: int) -> int:
+        """Bytes of a matrix."""
+        return rows * self.row_bytes(columns)

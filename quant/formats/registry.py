@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TypeAlias
 
 from quant.formats.format import Format
 from quant.formats.iq4_nl import IQ4_NL
 from quant.formats.iq4_xs import IQ4_XS
+from quant.formats.lt import LT_FORMATS, LtFormat
 from quant.formats.q1_0 import Q1_0
 from quant.formats.q2_0 import Q2_0
 from quant.formats.q2_k import Q2_K
@@ -45,6 +47,15 @@ FORMATS: tuple[Format, ...] = (
 
 BY_NAME: Mapping[str, Format] = MappingProxyType({fmt.name: fmt for fmt in FORMATS})
 """``"q4_k"`` -> Q4_K."""
+
+AnyFormat: TypeAlias = Format | LtFormat
+"""Of ggml, or of localq's own, whose matrices lie in the packed section."""
+
+ANY_BY_NAME: Mapping[str, AnyFormat] = MappingProxyType({**BY_NAME, **LT_FORMATS})
+"""``"lt2"`` -> LT2 too."""
+
+INSTEAD: Mapping[str, str] = MappingProxyType({"lt1": "q1_0", "lt2": "q2_k", "lt3": "q3_k", "lt4": "q4_k"})
+"""ggml's format of about those bits, for matrices that an LT format cannot hold."""
 
 BY_GGML_TYPE: Mapping[int, Format] = MappingProxyType({fmt.ggml_type: fmt for fmt in FORMATS})
 """12 -> Q4_K."""

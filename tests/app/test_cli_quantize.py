@@ -850,3 +850,59 @@ def test_a_certificate_document_is_plain_json(cli: Cli, source: Path) -> None:
     raw = cli.store.certificate(cli.store.get("small:q4_k_m"))
     assert raw is not None
     assert msgspec.json.decode(raw)["target"] == "q4_k_m"
+
+
+class TestPacked:
+    def test_it_is_made_shown_and_exported(
+        self, cli: Cli, source: Path, judged: list[str], tmp_path: Path
+    ) -> None:
+        made = cli.run("quantize", str(source), "--to", "lt3", "--no-speed", "--json").json()
+        assert made["name"] == "small:lt3"
+        assert "LT3 (5 F32, 14 LT3, 1 Q6_K)" in cli.run("show", "small:lt3").stdout
+        assert "LT3" in cli.run("show", "small:lt3", "--quality").stdout
+        out = tmp_path / "portable.gguf"
+        ran = cli.run("export", "small:lt3", "--to", "gguf:q4_k", "--out", str(out))
+        assert ran.exit_code == 0, ran.stderr
+        assert {tensor.type.name for tensor in open_gguf(out).tensors} == {"F32", "Q4_K", "Q6_K"}
+        assert "its own error stays" in ran.stderr
+
+    def test_it_can_be_made_again(self, cli: Cli, source: Path, judged: list[str]) -> None:
+        cli.run("quantize", str(source), "--to", "lt2", "--no-speed")
+        assert cli.run("verify", "small:lt2", "--rebuild", "--json").json()["ok"]
+
+    def test_an_export_is_calibrated_on_a_copy_where_that_is_asked_for(
+        self, cli: Cli, source: Path, judged: list[str], tmp_path: Path
+    ) -> None:
+        cli.run("quantize", str(source), "--to", "lt3", "--no-speed")
+        judged.clear()
+        out = tmp_path / "portable.gguf"
+        words = ("--to", "gguf:q4_k", "--calib", "builtin", "--out", str(out))
+        ran = cli.run("export", "small:lt3", *words)
+        assert ran.exit_code == 0, ran.stderr
+        assert judged == ["calibrate"]
+        certificate = read_certificate(open_gguf(out))
+        assert certificate is not None
+        assert {tensor.encoder for tensor in certificate.tensors} == {"copied", "feedback"}
+
+    def test_f16_keeps_what_is_no_packed_matrix(
+        self, cli: Cli, source: Path, judged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        cli.run("quantize", str(source), "--to", "lt3", "--no-speed")
+        ran = cli.run("export", "small:lt3", "--to", "gguf:f16", "--json")
+        assert ran.exit_code == 0, ran.stderr
+        types = [tensor.type.name for tensor in open_gguf(tmp_path / "small-lt3-f16.gguf").tensors]
+        assert (types.count("F16"), types.count("Q6_K"), types.count("F32")) == (14, 1, 5)
+
+    @pytest.mark.parametrize("target", ["q4_k", "gguf:lt3", "gguf:q9", "onnx:q4_k"])
+    def test_what_nothing_is_exported_to_is_told_with_what_is(
+        self, cli: Cli, source: Path, target: str
+    ) -> None:
+        ran = cli.run("export", str(source), "--to", target)
+        assert ran.exit_code == 2
+        assert f"nothing is exported to '{target}'; there are gguf:f16, gguf:q1_0" in ran.stderr
+
+    def test_without_calibration_it_is_refused(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--to", "lt3", *PLAIN)
+        assert ran.exit_code == 2
+        assert "give --calib builtin" in ran.stderr

@@ -1,9 +1,10 @@
 """Kills a quantization at chosen or random changes of the disk, goes on, and compares the result's bytes.
 
-    python -m tests.quant.quantize_kills KILLS SEED FOLDER [damage] [trust]
+    python -m tests.quant.quantize_kills KILLS SEED FOLDER [damage] [trust] [lt2]
 
 With ``damage`` a part of the unfinished file is lost between two runs, as by a power failure. With ``trust``
-the journal is believed without reading the file again, which must be noticed.
+the journal is believed without reading the file again, which must be noticed. With ``lt2`` matrices are
+packed.
 
 Each run is a fork of this process that ends itself with SIGKILL just before, or in the middle of, a write, a
 rename or a line of the journal. The runs that follow must end in the bytes of one that was never killed.
@@ -53,6 +54,9 @@ def kill_at(change: int, torn: bool) -> None:
         setattr(Path, method, around(method, getattr(Path, method)))
 
 
+TARGET = "lt2" if "lt2" in sys.argv[4:] else "q4_k"
+
+
 def run_once(source: Path, out: Path, change: int, torn: bool, jobs: int) -> int:
     """One run in a fork of its own; its wait status."""
     pid = os.fork()
@@ -60,7 +64,7 @@ def run_once(source: Path, out: Path, change: int, torn: bool, jobs: int) -> int
         try:
             if change:
                 kill_at(change, torn)
-            quantize(request(source, out, jobs=jobs), steps=stand_ins())
+            quantize(request(source, out, TARGET, jobs=jobs), steps=stand_ins())
             os._exit(0)
         except BaseException as error:
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
@@ -89,7 +93,7 @@ def changes_of(source: Path, out: Path) -> int:
             setattr(os, name, counting(getattr(os, name)))
         for method in ("replace", "mkdir", "write_bytes"):
             setattr(Path, method, counting(getattr(Path, method)))
-        quantize(request(source, out), steps=stand_ins())
+        quantize(request(source, out, TARGET), steps=stand_ins())
         report(pipe_write, str(count).encode())
         os._exit(0)
     os.close(pipe_write)

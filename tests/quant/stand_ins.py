@@ -11,6 +11,7 @@ import numpy as np
 
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CalibrationText
+from quant.encoders.rotation import rotates
 from quant.encoders.rows import EncoderMaker
 from quant.evaluation.result import Evaluation, EvaluationText, TextFigures
 from quant.files.source import open_source
@@ -46,7 +47,12 @@ def stand_ins(on_call: Callable[[str], None] = lambda _name: None) -> Steps:
                 return None
             return made_up(*shapes[name], seed=seed_of(name))
 
-        return Calibrated(statistics, "5" * 64, {"prose": 100, "code": 200})
+        inputs = {
+            name: f"{experts}.{columns}.{seed_of(name)}"
+            for name, (experts, columns) in shapes.items()
+            if name != "token_embd.weight" and rotates(columns, columns)
+        }
+        return Calibrated(statistics, "5" * 64, {"prose": 100, "code": 200}, inputs)
 
     def evaluate(wanted: QuantizeRequest, path: Path, report: Callable[[float], None]) -> Evaluation:
         on_call("evaluate")

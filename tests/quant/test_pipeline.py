@@ -40,17 +40,6 @@ from tests.quant.stand_ins import made_up, request, seed_of, stand_ins
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_source(tmp_path / "source.gguf")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out" / "small.gguf"
-
-
 def made(wanted: QuantizeRequest, **options: Any) -> bytes:
     """Quantizes with stand-ins, and gives the file's bytes."""
     quantize(wanted, steps=stand_ins(), **options)

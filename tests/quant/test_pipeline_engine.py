@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quant.allocation.recipe import KEEP
 from quant.calibration.texts import builtin
 from quant.certificate.keys import read_certificate
 from quant.evaluation.result import EvaluationText
@@ -18,6 +19,7 @@ from runtime.engine.messages import FinishedEvent, SamplingParams
 from runtime.gguf import open_gguf
 from tests.quant.source_models import Shape, write_source
 from tests.quant.stand_ins import request, stand_ins
+from tests.runtime.watched_model import WatchedLlama
 
 
 def answer(path: Path, prompt: tuple[int, ...], tokens: int = 8) -> FinishedEvent:
@@ -107,6 +109,37 @@ def test_the_same_request_gives_the_same_bytes_with_other_threads(tiny_path: Pat
     second = quantize(real_request(tiny_path, tmp_path / "second.gguf", jobs=2))
     assert first.certificate.data_sha256 == second.certificate.data_sha256
     assert first.path.read_bytes() == second.path.read_bytes()
+
+
+def test_words_are_better_than_a_format_of_more_bits_and_run_as_their_weights_do(
+    tiny_path: Path, tmp_path: Path
+) -> None:
+    """Judged with inputs of 8 bits; the same weights in F16 differ from that by those inputs alone."""
+    packed = quantize(real_request(tiny_path, tmp_path / "packed.gguf", target=Target("lt2"))).certificate
+    blocks = quantize(real_request(tiny_path, tmp_path / "blocks.gguf", target=Target("q2_0"))).certificate
+    assert packed.figures is not None
+    assert blocks.figures is not None
+    assert packed.bits_per_weight < blocks.bits_per_weight
+    assert packed.figures.kl_mean < blocks.figures.kl_mean
+    halves = real_request(
+        tmp_path / "packed.gguf", tmp_path / "halves.gguf", target=Target(KEEP), calibration=()
+    )
+    found = quantize(halves).certificate.figures
+    assert found is not None
+    assert 0 < found.kl_mean < 0.05 * packed.figures.kl_mean
+
+
+def test_experts_are_packed_under_hessians_of_their_own(tmp_path: Path) -> None:
+    moe = WatchedLlama(width=128, layers=1, experts=4, used=2, tied=False).write(tmp_path / "moe.gguf")
+    words, blocks = (
+        quantize(real_request(moe, tmp_path / f"{name}.gguf", target=Target(name))).certificate
+        for name in ("lt2", "q2_0")
+    )
+    packed = [tensor for tensor in words.tensors if "_exps" in tensor.name]
+    assert [tensor.type for tensor in packed] == ["LT2"] * 3
+    assert words.figures is not None
+    assert blocks.figures is not None
+    assert words.figures.kl_mean < 0.8 * blocks.figures.kl_mean
 
 
 @pytest.mark.model

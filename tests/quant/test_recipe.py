@@ -6,6 +6,7 @@ import pytest
 
 from quant.allocation.recipe import (
     FILE_TYPES,
+    KEEP,
     MIXTURES,
     Override,
     assign,
@@ -94,13 +95,25 @@ class TestWhatIsEncoded:
 
 
 class TestMixtures:
-    @pytest.mark.parametrize("target", sorted(MIXTURES))
+    @pytest.mark.parametrize("target", sorted(MIXTURES.keys() - {KEEP}))
     @pytest.mark.parametrize("columns", [4096, 576, 96])
     def test_every_target_gives_every_matrix_a_format_that_fits(self, target: str, columns: int) -> None:
         tensors = llama(columns=columns)
         plan = assign(tensors, target)
         assert list(plan) == [tensor.name for tensor in tensors if is_encoded(tensor)]
         assert all(plan[tensor.name].fits(tensor.shape[0]) for tensor in tensors if tensor.name in plan)
+
+    def test_keep_gives_formats_to_what_is_named_only(self) -> None:
+        assert names(llama(), KEEP) == {}
+        assert set(names(llama(), KEEP, Override("attn_q", "lt3")).values()) == {"lt3"}
+
+    def test_words_are_for_matrices_of_layers_whose_inputs_have_a_hessian(self) -> None:
+        plan = names(llama(), "lt2")
+        assert (plan.pop("output.weight"), plan.pop("token_embd.weight")) == ("q6_k", "q4_k")
+        assert set(plan.values()) == {"lt2"}
+        known = assign(llama(), "lt4", inputs=["blk.0.attn_q.weight"])
+        assert [name for name, fmt in known.items() if fmt.name == "lt4"] == ["blk.0.attn_q.weight"]
+        assert known["blk.0.attn_v.weight"].name == "q4_k"
 
     def test_a_uniform_target_is_uniform_but_for_the_output(self) -> None:
         plan = names(llama(), "q4_k")

@@ -1,0 +1,125 @@
+"""Where the matrices in LT formats lie: the packed section behind the tensors, and its directory.
+
+docs/formats.md specifies both. Tables come first, then the inputs' transforms, then the matrices, each at a
+multiple of 64 bytes; offsets count from the section's start, so they do not depend on the header's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from quant.files.layout import FileLayout, Key, Piece, PlacedTensor
+from quant.formats.lt import LtFormat, LtTable
+from quant.formats.lt_input import block_of, input_bytes
+from quant.formats.lt_tables import TABLES
+from runtime.gguf.metadata import PACKED_PREFIX
+from runtime.gguf.packed import PIECE_ALIGNMENT, SECTION_ALIGNMENT, VERSION
+from runtime.gguf.tensors import pad
+from runtime.gguf.values import ValueType
+
+STATE_BITS: Final = 6
+"""Of the tables that are written: what wider states gain in error they lose in speed (docs/formats.md)."""
+_WIDE: Final = frozenset({"rows", "columns", "experts", "offset", "size"})
+
+
+@dataclass(frozen=True, slots=True)
+class PackedEntry:
+    """A matrix to write in an LT format; ``shape`` in ggml's order."""
+
+    name: str
+    format: LtFormat
+    shape: tuple[int, ...]
+    input: str
+    """Matrices with the same name here have the same input, whose transform is stored once."""
+
+    @property
+    def table(self) -> LtTable:
+        """The values of its states."""
+        return TABLES[self.format.bits, STATE_BITS]
+
+    @property
+    def experts(self) -> int:
+        return (*self.shape, 1)[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Of its strips: those of each expert begin with a strip of their own."""
+        return self.experts * self.format.tensor_bytes(self.shape[1], self.shape[0])
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """The section of some matrices; positions count from its start. Empty, without keys, of none."""
+
+    keys: tuple[Key, ...]
+    tensors: tuple[PlacedTensor, ...]
+    nbytes: int
+
+    def behind(self, file: FileLayout) -> FileLayout:
+        """``file``, whose header holds the keys already, with the section behind its tensors."""
+        if not self.tensors:
+            return file
+        start = pad(file.size, SECTION_ALIGNMENT)
+        moved = tuple(tensor.moved(start) for tensor in self.tensors)
+        return FileLayout(file.header, (*file.tensors, *moved), start + self.nbytes)
+
+
+def lay_out_packed(entries: Sequence[PackedEntry]) -> PackedLayout:
+    """The section for ``entries``, in their order. Pure."""
+    if not entries:
+        return PackedLayout((), (), 0)
+    end = 0
+
+    def place(nbytes: int) -> int:
+        nonlocal end
+        offset, end = end, end + pad(nbytes, PIECE_ALIGNMENT)
+        return offset
+
+    tables = {entry.table: place(len(entry.table.values)) for entry in entries}
+    columns = {entry.input: entry.shape[0] for entry in entries}
+    inputs = {name: place(input_bytes(count)) for name, count in columns.items()}
+    matrices = [place(entry.nbytes) for entry in entries]
+    rows: Mapping[str, Callable[[PackedEntry, int], int | str]] = {
+        "name": lambda entry, _offset: entry.name,
+        "format": lambda entry, _offset: entry.format.name,
+        "states": lambda entry, _offset: entry.table.state_bits,
+        "rows": lambda entry, _offset: entry.shape[1],
+        "columns": lambda entry, _offset: entry.shape[0],
+        "experts": lambda entry, _offset: entry.experts,
+        "offset": lambda _entry, offset: offset,
+        "size": lambda entry, _offset: entry.nbytes,
+        "input": lambda entry, _offset: list(inputs).index(entry.input),
+        "table": lambda entry, _offset: list(tables).index(entry.table),
+    }
+    placed = list(zip(entries, matrices, strict=True))
+    keys = [
+        Key(f"{PACKED_PREFIX}version", ValueType.U32, VERSION),
+        Key(f"{PACKED_PREFIX}bytes", ValueType.U64, end),
+        *(_column("tensors", name, [value(*each) for each in placed]) for name, value in rows.items()),
+        _column("inputs", "columns", list(columns.values())),
+        _column("inputs", "block", [block_of(count) for count in columns.values()]),
+        _column("inputs", "offset", list(inputs.values())),
+        _column("tables", "states", [table.state_bits for table in tables]),
+        _column("tables", "offset", list(tables.values())),
+    ]
+    tensors = (
+        PlacedTensor(
+            entry,
+            matrix,
+            beside=(
+                Piece(inputs[entry.input], input_bytes(entry.shape[0])),
+                Piece(tables[entry.table], len(entry.table.values)),
+            ),
+        )
+        for entry, matrix in placed
+    )
+    return PackedLayout(tuple(keys), tuple(tensors), end)
+
+
+def _column(kind: str, name: str, values: Sequence[int | str]) -> Key:
+    text = name in ("name", "format")
+    number = ValueType.U64 if name in _WIDE else ValueType.U32
+    found: Sequence[str] | Sequence[int] = values  # type: ignore[assignment]  # of one kind, by the name
+    return Key(f"{PACKED_PREFIX}{kind}.{name}", ValueType.STRING if text else number, found, array=True)
