@@ -15,7 +15,7 @@ import msgspec
 
 from quant.allocation.measure import Measured
 from quant.allocation.probes import Probe, choose, corrected
-from quant.allocation.recipe import KEEP, Override, just
+from quant.allocation.recipe import KEEP, just
 from quant.calibration.domains import by_domain
 from quant.calibration.texts import builtin
 from quant.certificate.document import Certificate
@@ -23,7 +23,6 @@ from quant.certificate.keys import read_certificate
 from quant.errors import NoRoom, TextsOverlap, TextTooShort
 from quant.evaluation.result import LEAST_CHUNKS, EvaluationText
 from quant.files.work import Work
-from quant.formats.registry import FORMATS
 from quant.progress import Event, OnEvent, PhaseEvent, WarningEvent
 from quant.request import QuantizeRequest, Target
 from quant.steps import Calibrated, Steps
@@ -98,11 +97,10 @@ class Probing:
 
     def _measure(self, probe: Probe, number: int, count: int) -> float:
         texts = self.request.probing
-        chosen = [just(name, fmt) for name, fmt in probe.formats.items()]
         request = replace(
             self.request,
-            target=Target(FORMATS[0].name),  # of nothing: every tensor has its own choice
-            overrides=(Override("*", KEEP), *chosen),
+            target=Target(KEEP),
+            overrides=tuple(just(name, fmt) for name, fmt in probe.formats.items()),
             out=self.work.folder / f"probe-{number}.gguf",
             work=self.work.folder,
             save_imatrix=None,
