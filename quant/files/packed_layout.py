@@ -6,7 +6,7 @@ multiple of 64 bytes; offsets count from the section's start, so they do not dep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,6 @@ from runtime.gguf.values import ValueType
 
 STATE_BITS: Final = 6
 """Of the tables that are written: what wider states gain in error they lose in speed (docs/formats.md)."""
-_WIDE: Final = frozenset({"rows", "columns", "experts", "offset", "size"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,29 +80,27 @@ def lay_out_packed(entries: Sequence[PackedEntry]) -> PackedLayout:
     columns = {entry.input: entry.shape[0] for entry in entries}
     inputs = {name: place(input_bytes(count)) for name, count in columns.items()}
     matrices = [place(entry.nbytes) for entry in entries]
-    rows: Mapping[str, Callable[[PackedEntry, int], int | str]] = {
-        "name": lambda entry, _offset: entry.name,
-        "format": lambda entry, _offset: entry.format.name,
-        "states": lambda entry, _offset: entry.table.state_bits,
-        "rows": lambda entry, _offset: entry.shape[1],
-        "columns": lambda entry, _offset: entry.shape[0],
-        "experts": lambda entry, _offset: entry.experts,
-        "offset": lambda _entry, offset: offset,
-        "size": lambda entry, _offset: entry.nbytes,
-        "input": lambda entry, _offset: list(inputs).index(entry.input),
-        "table": lambda entry, _offset: list(tables).index(entry.table),
-    }
-    placed = list(zip(entries, matrices, strict=True))
-    keys = [
+    numbers_of_inputs = {name: number for number, name in enumerate(inputs)}
+    numbers_of_tables = {table: number for number, table in enumerate(tables)}
+    keys = (
         Key(f"{PACKED_PREFIX}version", ValueType.U32, VERSION),
         Key(f"{PACKED_PREFIX}bytes", ValueType.U64, end),
-        *(_column("tensors", name, [value(*each) for each in placed]) for name, value in rows.items()),
-        _column("inputs", "columns", list(columns.values())),
-        _column("inputs", "block", [block_of(count) for count in columns.values()]),
-        _column("inputs", "offset", list(inputs.values())),
-        _column("tables", "states", [table.state_bits for table in tables]),
-        _column("tables", "offset", list(tables.values())),
-    ]
+        _column("tensors.name", ValueType.STRING, [entry.name for entry in entries]),
+        _column("tensors.format", ValueType.STRING, [entry.format.name for entry in entries]),
+        _column("tensors.states", ValueType.U32, [entry.table.state_bits for entry in entries]),
+        _column("tensors.rows", ValueType.U64, [entry.shape[1] for entry in entries]),
+        _column("tensors.columns", ValueType.U64, [entry.shape[0] for entry in entries]),
+        _column("tensors.experts", ValueType.U64, [entry.experts for entry in entries]),
+        _column("tensors.offset", ValueType.U64, matrices),
+        _column("tensors.size", ValueType.U64, [entry.nbytes for entry in entries]),
+        _column("tensors.input", ValueType.U32, [numbers_of_inputs[entry.input] for entry in entries]),
+        _column("tensors.table", ValueType.U32, [numbers_of_tables[entry.table] for entry in entries]),
+        _column("inputs.columns", ValueType.U64, list(columns.values())),
+        _column("inputs.block", ValueType.U32, [block_of(count) for count in columns.values()]),
+        _column("inputs.offset", ValueType.U64, list(inputs.values())),
+        _column("tables.states", ValueType.U32, [table.state_bits for table in tables]),
+        _column("tables.offset", ValueType.U64, list(tables.values())),
+    )
     tensors = (
         PlacedTensor(
             entry,
@@ -113,13 +110,10 @@ def lay_out_packed(entries: Sequence[PackedEntry]) -> PackedLayout:
                 Piece(tables[entry.table], len(entry.table.values)),
             ),
         )
-        for entry, matrix in placed
+        for entry, matrix in zip(entries, matrices, strict=True)
     )
-    return PackedLayout(tuple(keys), tuple(tensors), end)
+    return PackedLayout(keys, tuple(tensors), end)
 
 
-def _column(kind: str, name: str, values: Sequence[int | str]) -> Key:
-    text = name in ("name", "format")
-    number = ValueType.U64 if name in _WIDE else ValueType.U32
-    found: Sequence[str] | Sequence[int] = values  # type: ignore[assignment]  # of one kind, by the name
-    return Key(f"{PACKED_PREFIX}{kind}.{name}", ValueType.STRING if text else number, found, array=True)
+def _column(name: str, kind: ValueType, values: Sequence[str] | Sequence[int]) -> Key:
+    return Key(f"{PACKED_PREFIX}{name}", kind, values, array=True)
