@@ -71,7 +71,8 @@ def command(
     TYPE, gives a better file: take it where it is at hand.
     """
     from app.cli.loading import find
-    from app.cli.quantizing import NONE, default_choices, make
+    from app.cli.quantize_texts import NONE
+    from app.cli.quantizing import default_choices, make
 
     settings = front.settings(ram=mem, threads=jobs)
     mixture = _mixture(target)

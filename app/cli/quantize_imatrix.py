@@ -18,7 +18,7 @@ HELP = "localq quantize --help"
 
 def imatrix_to_take(path: str | None, calibration: str | None) -> ImatrixFile | None:
     """The file of ``--imatrix``. Raises WrongUse beside texts to calibrate with, and GgufError."""
-    from app.cli.quantizing import NONE
+    from app.cli.quantize_texts import NONE
     from quant.calibration.imatrix import look_into
 
     if path is None:
@@ -30,7 +30,7 @@ def imatrix_to_take(path: str | None, calibration: str | None) -> ImatrixFile | 
 
 def imatrix_to_write(path: str | None, calibration: str) -> Path | None:
     """The path of ``--save-imatrix``. Raises WrongUse where nothing is measured, and OutputExists."""
-    from app.cli.quantizing import NONE
+    from app.cli.quantize_texts import NONE
     from quant.errors import OutputExists
     from runtime.errors import GgufError
     from runtime.gguf import open_gguf

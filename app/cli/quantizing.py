@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from quant.allocation.fit import Fit
     from quant.allocation.joint import JointPlan
     from quant.allocation.recipe import Override
-    from quant.calibration.text import CalibrationText
     from quant.certificate.document import Certificate
     from quant.evaluation.result import EvaluationText
     from quant.files.writer import PartFile
     from quant.request import QuantizeRequest, Target
     from runtime.gguf import GgufHeader
 
-BUILTIN, NONE, CHATS = "builtin", "none", "chats"
 CONTEXT_TOKENS = 512
 CALIBRATION_TOKENS = 16_384
 EVALUATION_CHUNKS = 24
@@ -59,6 +57,8 @@ class Choices:
 
 def default_choices(out: str, *, fit: Fit | None, measure: bool | None = None) -> Choices:
     """What ``quantize`` takes where nothing is chosen, for the model ``out`` of the store."""
+    from app.cli.quantize_texts import BUILTIN
+
     return Choices(
         mixture=None,
         bits_per_weight=None,
@@ -136,6 +136,7 @@ def plan_request(
 ) -> Planned:
     """The request for ``choices``. Raises WrongUse, InvalidName, NameTaken, InvalidText and GgufError."""
     from app.cli.quantize_imatrix import imatrix_to_take, imatrix_to_write
+    from app.cli.quantize_texts import BUILTIN, NONE, calibration_texts, evaluation_texts, probing_texts
     from app.version import VERSION
     from quant.allocation.learned import read_learned
     from quant.request import QuantizeRequest
@@ -164,7 +165,7 @@ def plan_request(
         save_imatrix=imatrix_to_write(choices.save_imatrix, calibration),
         evaluation=evaluation,
         evaluation_chunks=choices.evaluation_chunks,
-        probing=_probing_texts(choices.measure, target, found),
+        probing=probing_texts(choices.measure, target, found),
         context_tokens=min(CONTEXT_TOKENS, trained),
         seed=choices.seed,
         moment_bytes=min(MOMENT_BYTES, (settings.ram or MOMENT_BYTES * 4) // 4),
@@ -256,70 +257,6 @@ def target_of(choices: Choices) -> Target:
             next_command="localq quantize --help",
         )
     return Target(mixture)
-
-
-def _probing_texts(measure: bool | None, target: Target, found: ResolvedModel) -> tuple[EvaluationText, ...]:
-    """None where formats are asked for by name, or the model is too large to be probed unasked."""
-    from math import prod
-
-    from quant.allocation.recipe import is_encoded
-    from quant.probing import MOST_WEIGHTS, builtin_texts
-    from runtime.gguf import open_model
-
-    if target.mixture is not None or measure is False:
-        return ()
-    headers = open_model(found.paths).headers
-    weights = sum(prod(tensor.shape) for each in headers for tensor in each.tensors if is_encoded(tensor))
-    return builtin_texts() if measure or weights <= MOST_WEIGHTS else ()
-
-
-def calibration_texts(
-    front: Front, settings: Settings, choice: str, tokens: int
-) -> tuple[CalibrationText, ...]:
-    """The texts of ``--calib``, to draw ``tokens`` from. Raises InvalidText, WrongUse and ChatsError."""
-    from quant.calibration.texts import builtin, read_texts
-
-    if choice == NONE:
-        return ()
-    if choice == CHATS:
-        return _own_chats(front, settings, tokens)
-    return builtin("calibration") if choice == BUILTIN else read_texts(expand(choice))
-
-
-def _own_chats(front: Front, settings: Settings, tokens: int) -> tuple[CalibrationText, ...]:
-    """Raises WrongUse where there are none, or too few."""
-    from app.chats.calibration import calibration_texts
-    from app.cli.again import again
-    from app.cli.text import plural
-    from quant.calibration.passages import length
-
-    with front.chats(settings) as chats:
-        texts = calibration_texts(chats)
-    if not texts:
-        raise WrongUse(
-            "no chat with an answer is kept on this machine, so there is nothing to calibrate on; "
-            "the terminal app keeps chats, and chats of other programs can be imported",
-            next_command="localq chats import --help",
-        )
-    characters = sum(map(length, texts))
-    if characters < tokens:  # a token has a character or more but in rare scripts
-        raise WrongUse(
-            f"{plural(len(texts), 'kept chat')} with {characters:,} characters are too few to draw "
-            f"{tokens:,} tokens from; ask for fewer with --calib-tokens, which measures less well, or take "
-            "the built-in texts",
-            next_command=again(front, without=("--calib",)),
-        )
-    return texts
-
-
-def evaluation_texts(choice: str) -> tuple[EvaluationText, ...]:
-    """The texts of ``--eval``, a file's under its name without the path. Raises InvalidText."""
-    from app.cli.eval import read_texts
-
-    if choice == NONE:
-        return ()
-    files = () if choice == BUILTIN else (expand(choice),)
-    return read_texts(files, named=lambda path: path.name)
 
 
 def _destination(

@@ -222,7 +222,8 @@ def _request(
     from app.cli.again import again
     from app.cli.quantize import DEFAULT_TARGET
     from app.cli.quantize_imatrix import imatrix_again
-    from app.cli.quantizing import BUILTIN, MOMENT_BYTES, calibration_texts
+    from app.cli.quantize_texts import BUILTIN, calibration_texts
+    from app.cli.quantizing import MOMENT_BYTES
     from quant.certificate.first import domains
     from quant.evaluation.result import EvaluationText
     from quant.request import QuantizeRequest, Target

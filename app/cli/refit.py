@@ -63,7 +63,8 @@ def command(
     from app.cli.fitting import fit_of
     from app.cli.loading import find
     from app.cli.quality import certificate_of
-    from app.cli.quantizing import BUILTIN, NONE, Choices, make
+    from app.cli.quantize_texts import BUILTIN, NONE
+    from app.cli.quantizing import Choices, make
     from app.cli.rebuild import asked_for, no_certificate, source_of
 
     settings = front.settings(threads=jobs)
