@@ -142,8 +142,10 @@ def write_packed(
     return target
 
 
-def _blocks(rng: np.random.Generator, shape: tuple[int, ...], form: str):  # type: ignore[no-untyped-def]
-    """A tensor's shape for gguf's writer, its bytes and its type."""
+def _blocks(
+    rng: np.random.Generator, shape: tuple[int, ...], form: str
+) -> tuple[NDArray[np.uint8], None, gguf.GGMLQuantizationType]:
+    """What gguf's writer takes of a tensor behind its name: bytes, no shape beside theirs, and the type."""
     kind = gguf.GGMLQuantizationType[form.upper()]
     weights, size = gguf.GGML_QUANT_SIZES[kind]
     rows = np.resize(rng.integers(0, 256, DRAWN, dtype=np.uint8), (*shape[:0:-1], shape[0] // weights, size))

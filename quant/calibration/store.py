@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
 from quant.errors import QuantError
-from runtime.engine.accumulator import input_bytes, peak_blocks
+from runtime.engine.accumulator import peak_blocks, sums_bytes
 from runtime.engine.observation import ObservedInput
 
 INDEX: Final = "index.json"
@@ -189,4 +189,4 @@ def publish(partial: Path, folder: Path, index: Index) -> Statistics:
 
 def file_bytes(found: ObservedInput) -> int:
     """Length of an input's file."""
-    return input_bytes(len(found.tokens), found.columns, found.block)
+    return sums_bytes(len(found.tokens), found.columns, found.block)

@@ -26,7 +26,7 @@ def peak_blocks(columns: int) -> list[tuple[int, int]]:
     return [(size, columns // size) for size in INPUT_BLOCKS if columns % size == 0]
 
 
-def input_bytes(matrices: int, columns: int, block: int) -> int:
+def sums_bytes(matrices: int, columns: int, block: int) -> int:
     """Length of the file that :meth:`Accumulator.write` writes."""
     return 4 * matrices * (columns * (1 + block) + sum(count for _, count in peak_blocks(columns)))
 

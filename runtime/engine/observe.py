@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.engine.accumulator import Accumulator, input_bytes
+from runtime.engine.accumulator import Accumulator, sums_bytes
 from runtime.engine.child import Report, serve_job
 from runtime.engine.chunks import draw_chunks
 from runtime.engine.llama.observing import Chunk, WatchedModel
@@ -86,7 +86,7 @@ def observe(request: ObserveRequest, report: Report) -> Observed:
 def require_room(folder: str, survey: Survey, plan: MomentPlan) -> None:
     """Raises DoesNotFit, with both numbers, where the files would not fit on the disk."""
     needed = sum(
-        input_bytes(found.matrices, found.columns, block)
+        sums_bytes(found.matrices, found.columns, block)
         for found, block in zip(survey.inputs, plan.blocks, strict=True)
     )
     free = shutil.disk_usage(folder).free

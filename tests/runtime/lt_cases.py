@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,8 +81,15 @@ def _states(matrix: LtMatrix, codes: NDArray[np.uint8]) -> NDArray[np.int64]:
     return states
 
 
-def _unroll(states: NDArray[np.int64], rings: NDArray[np.uint8], matrix: LtMatrix, wide: int, place) -> None:  # type: ignore[no-untyped-def]
-    """rings [groups of `wide` columns, qwords, words of a qword, bits] -> states of their steps."""
+def _unroll(
+    states: NDArray[np.int64],
+    rings: NDArray[np.uint8],
+    matrix: LtMatrix,
+    wide: int,
+    place: Callable[[int], tuple[int, int]],
+) -> None:
+    """rings [groups of `wide` columns, qwords, words of a qword, bits] -> states of their steps, which
+    ``place`` puts in (row, column) of their word."""
     groups, qwords, parts, size = rings.shape
     high = 8 // parts
     for step in range(size // matrix.bits):

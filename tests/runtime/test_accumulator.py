@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.engine.accumulator import THREADED, Accumulator, input_bytes
+from runtime.engine.accumulator import THREADED, Accumulator, sums_bytes
 
 F32 = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ def test_peaks_are_those_of_each_block_and_matrix(
     sums.add(rows[:300], 1)
     sums.add(rows[300:], 1)
     sums.write(tmp_path / "sums")
-    assert (tmp_path / "sums").stat().st_size == input_bytes(2, columns, 0)
+    assert (tmp_path / "sums").stat().st_size == sums_bytes(2, columns, 0)
     values = np.fromfile(tmp_path / "sums", "<f4")[2 * columns :]
     for size in sizes:
         found, values = np.split(values, [2 * columns // size])

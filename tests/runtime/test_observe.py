@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.engine.accumulator import input_bytes
+from runtime.engine.accumulator import sums_bytes
 from runtime.engine.job import run_job
 from runtime.engine.messages import Prompt
 from runtime.engine.observation import (
@@ -55,7 +55,7 @@ def moments(folder: Path, found: ObservedInput) -> tuple[NDArray[np.float32], ND
     """Mean squares [matrices, columns] and second moments [matrices, blocks, block, block]."""
     values = np.fromfile(folder / found.file, "<f4")
     matrices, columns, block = len(found.tokens), found.columns, found.block
-    assert 4 * len(values) == input_bytes(matrices, columns, block)
+    assert 4 * len(values) == sums_bytes(matrices, columns, block)
     values = values[: matrices * columns * (1 + block)]
     squares, rest = np.split(values, [matrices * columns])
     blocks = columns // block if block else 0
