@@ -2,11 +2,12 @@
 
     python -m benchmarks.bench_server closed MODEL.gguf --llama-server PATH [--clients 1,2,4,8,16,32]
     python -m benchmarks.bench_server prefix MODEL.gguf --llama-server PATH
-    python -m benchmarks.bench_server open MODEL.gguf [--seconds 20] [--factors 1,2,5,10]
+    python -m benchmarks.bench_server open MODEL.gguf [--seconds 20] [--rounds 3] [--factors 1,2,5,10]
 
 *closed*: so many clients ask one thing after another; rounds of both servers take turns. *prefix*: requests
 behind a system prompt of 1,000 tokens, with and without the cache. *open*: requests arrive as they like
-(Poisson), at multiples of what the server can do, while ``/health`` is asked ten times a second.
+(Poisson), at multiples of what the server can do, while ``/health`` is asked ten times a second; the multiples
+take turns, and only answers that end while requests arrive are counted as throughput.
 
 Every request has words of its own, so no two share more than the template. llama.cpp is built from the
 sources that the pinned llama-cpp-python carries.
@@ -49,47 +50,75 @@ class Server:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request, in seconds from its sending. ``status`` 0: the connection broke."""
+    """One request. ``status`` 0: the connection broke. ``first_token`` counts from ``started``, in seconds."""
 
     status: int
     first_token: float
-    total: float
+    started: float
+    ended: float
     tokens: int
 
     @property
     def complete(self) -> bool:
         return self.status == 200 and self.tokens > 0
 
+    @property
+    def total(self) -> float:
+        return self.ended - self.started
+
+
+class Reading(asyncio.Protocol):
+    """One connection: sends a request and keeps what comes until it closes.
+
+    asyncio's streams would cost three times as much, on the cores that the servers compute on.
+    """
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.pieces: list[bytes] = []
+        self.first_token = 0.0
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.write(self.request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+        if not self.first_token and token_count(data):
+            self.first_token = time.perf_counter()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(error)
+
+
+def token_count(data: bytes) -> int:
+    """Pieces of an answer that have a text."""
+    return data.count(b'"content":"') - data.count(b'"content":""')
+
 
 async def ask(server: Server, body: dict[str, Any]) -> Outcome:
     """Send one chat request, as a stream, and read it to its end."""
     data = json.dumps(body).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
     started = time.perf_counter()
-    status, tokens, first = 0, 0, 0.0
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    except OSError:
-        return Outcome(0, 0.0, time.perf_counter() - started, 0)
-    try:
-        writer.write(
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
-            + data
+        loop = asyncio.get_running_loop()
+        _, reading = await loop.create_connection(
+            lambda: Reading(head.encode() + data), "127.0.0.1", server.port
         )
-        status = int((await reader.readline()).split()[1])
-        ended = False
-        async for line in reader:
-            if b'"content":"' in line and b'"content":""' not in line:
-                tokens += 1
-                first = first or time.perf_counter() - started
-            ended = ended or b"[DONE]" in line
-        if status == 200 and not ended:
-            status = 0
-    except (OSError, IndexError):
+        error = await reading.closed
+    except OSError as failed:
+        return Outcome(0, 0.0, started, time.perf_counter(), 0)
+    ended = time.perf_counter()
+    answer = b"".join(reading.pieces)
+    status = int(answer[9:12] or 0)
+    if error or (status == 200 and b"data: [DONE]" not in answer):
         status = 0
-    finally:
-        writer.close()
-    return Outcome(status, first, time.perf_counter() - started, tokens)
+    return Outcome(status, max(0.0, reading.first_token - started), started, ended, token_count(answer))
 
 
 def request(rng: random.Random, words: int = 80, **more: Any) -> dict[str, Any]:
@@ -178,35 +207,57 @@ async def bench_prefix(ours: Server, theirs: Server, count: int) -> None:
         )
 
 
-async def bench_open(server: Server, factors: Sequence[float], seconds: float, count: int) -> None:
-    """Requests that do not wait for each other, at multiples of the capacity."""
+@dataclass
+class Arrivals:
+    """What came of requests at one multiple of the capacity, over all rounds. ``rates``: answers that ended
+    while requests arrived, a second, one figure a round."""
+
+    outcomes: list[Outcome]
+    health: list[float]
+    rates: list[float]
+
+
+async def bench_open(
+    server: Server, factors: Sequence[float], seconds: float, count: int, rounds: int
+) -> None:
+    """Requests that do not wait for each other, at multiples of the capacity, which take turns."""
     await closed_loop(server, 4, 8, 0)
     outcomes, took = await closed_loop(server, 32, count, 1)
     capacity = len(outcomes) / took
     print(f"capacity: {capacity:.2f} requests a second, of 32 clients in turn\n")
-    print("| arrivals | sent | complete | shed | broken | req/s, of capacity | shed p99 | /health p99 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for factor in factors:
-        rng = random.Random(int(factor))
-        tasks: list[asyncio.Task[Outcome]] = []
-        health: list[float] = []
-        started = time.perf_counter()
-        probing = asyncio.create_task(probe(server, health))
-        while time.perf_counter() - started < seconds:
-            tasks.append(asyncio.create_task(ask(server, request(rng))))
-            await asyncio.sleep(rng.expovariate(capacity * factor))
-        done = await asyncio.gather(*tasks)
-        took = time.perf_counter() - started
-        probing.cancel()
-        complete = [each for each in done if each.complete]
-        shed = [each.total for each in done if each.status == 429]
-        rate = len(complete) / took
+    found = {factor: Arrivals([], [], []) for factor in factors}
+    for index in range(rounds):
+        for factor in factors if index % 2 == 0 else reversed(factors):
+            await arrive(server, capacity * factor, seconds, found[factor], random.Random(f"{index} {factor}"))
+    peak = max(statistics.median(each.rates) for each in found.values())
+    print("| arrivals | sent | complete | shed | broken | req/s | of the peak | shed p99 | /health p99 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for factor, each in found.items():
+        complete = sum(outcome.complete for outcome in each.outcomes)
+        shed = [outcome.total for outcome in each.outcomes if outcome.status == 429]
+        rate = statistics.median(each.rates)
         print(
-            f"| {factor:g} x | {len(done)} | {len(complete)} | {len(shed)} "
-            f"| {len(done) - len(complete) - len(shed)} | {rate:.2f}, {100 * rate / capacity:.0f} % "
-            f"| {1000 * quantile(shed, 0.99):.0f} ms | {1000 * quantile(health, 0.99):.0f} ms |",
+            f"| {factor:g} x | {len(each.outcomes)} | {complete} | {len(shed)} "
+            f"| {len(each.outcomes) - complete - len(shed)} "
+            f"| {rate:.2f} ({min(each.rates):.2f} to {max(each.rates):.2f}) | {100 * rate / peak:.0f} % "
+            f"| {1000 * quantile(shed, 0.99):.0f} ms | {1000 * quantile(each.health, 0.99):.0f} ms |",
             flush=True,
         )
+
+
+async def arrive(server: Server, rate: float, seconds: float, found: Arrivals, rng: random.Random) -> None:
+    """Send ``rate`` requests a second for so long, and wait for the last answer."""
+    tasks: list[asyncio.Task[Outcome]] = []
+    started = time.perf_counter()
+    probing = asyncio.create_task(probe(server, found.health))
+    while time.perf_counter() - started < seconds:
+        tasks.append(asyncio.create_task(ask(server, request(rng))))
+        await asyncio.sleep(rng.expovariate(rate))
+    limit = time.perf_counter()
+    outcomes = await asyncio.gather(*tasks)
+    probing.cancel()
+    found.outcomes += outcomes
+    found.rates.append(sum(each.complete and each.ended <= limit for each in outcomes) / (limit - started))
 
 
 async def probe(server: Server, times: list[float]) -> None:
@@ -278,7 +329,7 @@ def main() -> None:
         work: Callable[[], Coroutine[Any, Any, None]]
         if options.scenario == "open":
             factors = [float(each) for each in options.factors.split(",")]
-            asyncio.run(bench_open(ours, factors, options.seconds, options.requests))
+            asyncio.run(bench_open(ours, factors, options.seconds, options.requests, options.rounds))
             return
         if options.llama_server is None:
             parser.error("give --llama-server")

@@ -57,7 +57,6 @@ async def answers_to(call: Call, name: str | None, talk_for: Callable[[Model], T
 async def begin(call: Call, name: str | None, prepared_for: Callable[[Model], Prepared]) -> Answers:
     """The same for what is prepared in another way; ``prepared_for`` runs in a thread."""
     service = call.service
-    service.admission.check()
     held = AsyncExitStack()
     try:
         model = await held.enter_async_context(service.pool.use(name))

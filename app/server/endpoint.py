@@ -68,7 +68,8 @@ Handler: TypeAlias = Callable[..., Awaitable[Reply]]
 class Endpoint:
     """One operation. ``request``, ``answer`` and ``event`` are the types of its body, its answer, its stream.
 
-    ``public``: it needs no key, and answers while the server ends.
+    ``public``: it needs no key, and answers while the server ends. ``waits``: it takes turns at a model, and is
+    refused where too many wait.
     """
 
     method: str
@@ -79,6 +80,7 @@ class Endpoint:
     answer: Any = None
     event: Any = None
     public: bool = False
+    waits: bool = False
     fault: Callable[[Refusal], msgspec.Struct] = Refusal.body
     errors: tuple[int, ...] = (400, 401, 403, 404, 413, 429, 503)
 
@@ -122,6 +124,8 @@ class Operation:
         if self._decoder is not None:
             limits = service.limits
             body = await read_body(scope, receive, limits.body_bytes, limits.body_seconds)
+            if endpoint.waits:
+                service.admission.check()  # read, since a connection that closes on a body loses the answer
             arguments.append(decode(self._decoder, body))
         work = asyncio.ensure_future(self._work(call, arguments, sender))
         watch = asyncio.ensure_future(client_leaves(receive))

@@ -17,7 +17,7 @@ REF = "#/components/schemas/{name}"
 
 
 def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
-    """The document of some endpoints, of OpenAPI 3.1."""
+    """The document of some endpoints, of OpenAPI 3.2, the first with words for the events of a stream."""
     types = [ErrorAnswer]
     for endpoint in endpoints:
         types += [kind for kind in (endpoint.request, endpoint.answer, endpoint.event) if kind is not None]
@@ -28,7 +28,7 @@ def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         path = re.sub(r"\{(\w+):\w+\}", r"{\1}", endpoint.path)
         paths.setdefault(path, {})[endpoint.method.lower()] = operation(endpoint, by_type)
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",
         "info": {
             "title": "localq",
             "version": VERSION,
@@ -54,8 +54,7 @@ def operation(endpoint: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
         content[JSON] = {"schema": schema_of[id(endpoint.answer)]}
     if endpoint.event is not None:
         content["text/event-stream"] = {
-            "schema": {"type": "string", "description": "Server-sent events."},
-            "x-event-schema": schema_of[id(endpoint.event)],
+            "itemSchema": event_schema([schema_of[id(endpoint.event)], schema_of[id(ErrorAnswer)]])
         }
     answers["200"] = {"description": "Done.", **({"content": content} if content else {})}
     fault = {JSON: {"schema": schema_of[id(ErrorAnswer)]}}
@@ -79,6 +78,19 @@ def operation(endpoint: Endpoint, schema_of: dict[int, Any]) -> dict[str, Any]:
     if endpoint.public:
         found["security"] = []
     return found
+
+
+def event_schema(data: Sequence[Any]) -> dict[str, Any]:
+    """One server-sent event, whose data is JSON of one of these schemas, or the mark of the end."""
+    json_data = {"contentMediaType": JSON, "contentSchema": {"anyOf": list(data)}}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "event": {"type": "string"},
+            "data": {"type": "string", "anyOf": [{"const": "[DONE]"}, json_data]},
+        },
+    }
 
 
 def statuses(endpoint: Endpoint) -> Iterable[int]:

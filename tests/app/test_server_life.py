@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from app.server.app import ENDPOINTS
 from tests.app.server_process import ServerProcess, serving
 
 pytestmark = pytest.mark.model
@@ -135,6 +136,10 @@ class TestOverload:
         assert status == 429 and time.monotonic() - started < 0.5
         assert 1 <= int(headers["retry-after"]) <= 60
         assert json.loads(body)["error"]["type"] == "rate_limit_error"
+        for endpoint in ENDPOINTS:  # refused before the body is looked at, where turns are taken
+            if endpoint.method == "POST" and "{" not in endpoint.path:
+                status, _, _ = narrow.request("POST", endpoint.path, {"no": "request"})
+                assert (status == 429) == endpoint.waits, endpoint.path
         for connection in connections[:2]:
             connection.close()
         for connection in connections[2:]:  # those that waited are answered

@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 import schemathesis
-from openapi_spec_validator import OpenAPIV31SpecValidator
+from openapi_spec_validator import OpenAPIV32SpecValidator
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -66,7 +66,7 @@ def check(server: ServerProcess, operation: Any, count: int) -> None:
 
 def test_the_document_is_valid_openapi(tiny: ServerProcess) -> None:
     document = tiny.get("/openapi.json")
-    OpenAPIV31SpecValidator(document).validate()
+    OpenAPIV32SpecValidator(document).validate()
     assert {(each.method, each.path.replace(":path", "")) for each in ENDPOINTS} == {
         (method.upper(), path) for path, operations in document["paths"].items() for method in operations
     }

@@ -82,5 +82,6 @@ ENDPOINTS = (
         request=chat.ChatRequest,
         answer=chat.ChatCompletion,
         event=chat.ChatChunk,
+        waits=True,
     ),
 )

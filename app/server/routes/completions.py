@@ -130,5 +130,6 @@ ENDPOINTS = (
         request=CompletionRequest,
         answer=Completion,
         event=Completion,
+        waits=True,
     ),
 )

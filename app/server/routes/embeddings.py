@@ -25,7 +25,6 @@ AHEAD = 16
 async def create(call: Call, request: EmbeddingRequest) -> Reply:
     """Make vectors of texts."""
     texts = inputs_of(request, call.service.limits.inputs)
-    call.service.admission.check()
     async with call.service.pool.use(request.model) as model, model.gate.enter(call.client):
         size = model.info.embedding_size
         if model.info.pooling == "rank":
@@ -119,5 +118,6 @@ ENDPOINTS = (
         create,
         request=EmbeddingRequest,
         answer=Embeddings,
+        waits=True,
     ),
 )

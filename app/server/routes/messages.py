@@ -63,6 +63,7 @@ ENDPOINTS = (
         request=MessagesRequest,
         answer=MessageAnswer,
         event=MessageEvent,
+        waits=True,
         fault=fault_of,
     ),
     Endpoint(

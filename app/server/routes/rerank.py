@@ -14,7 +14,6 @@ from runtime.engine.messages import ModelInfo, Prompt
 async def create(call: Call, request: RerankRequest) -> Reply:
     """Order documents by how well they answer a query."""
     texts = [each if isinstance(each, str) else each.text for each in request.documents]
-    call.service.admission.check()
     async with call.service.pool.use(request.model) as model, model.gate.enter(call.client):
         if model.info.pooling != "rank":
             raise Refusal(
@@ -60,5 +59,6 @@ ENDPOINTS = (
         create,
         request=RerankRequest,
         answer=Reranked,
+        waits=True,
     ),
 )

@@ -78,6 +78,7 @@ ENDPOINTS = (
         request=ResponseRequest,
         answer=Response,
         event=ResponseEvent,
+        waits=True,
     ),
     Endpoint("GET", "/v1/responses/{response_id}", "Show a kept response.", show, answer=Response),
     Endpoint("DELETE", "/v1/responses/{response_id}", "Forget a response.", delete, answer=Deleted),
