@@ -6,8 +6,8 @@
 
 *closed*: so many clients ask one thing after another; rounds of both servers take turns. *prefix*: requests
 behind a system prompt of 1,000 tokens, with and without the cache. *open*: requests arrive as they like
-(Poisson), at multiples of what the server can do, while ``/health`` is asked ten times a second; the multiples
-take turns, and only answers that end while requests arrive are counted as throughput.
+(Poisson), at multiples of what the server can do, while ``/health`` is asked ten times a second; the
+multiples take turns, and only answers that end while requests arrive are counted as throughput.
 
 Every request has words of its own, so no two share more than the template. llama.cpp is built from the
 sources that the pinned llama-cpp-python carries.
@@ -50,7 +50,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request. ``status`` 0: the connection broke. ``first_token`` counts from ``started``, in seconds."""
+    """One request. ``status`` 0: the connection broke. ``first_token``: seconds from ``started``."""
 
     status: int
     first_token: float
@@ -111,7 +111,7 @@ async def ask(server: Server, body: dict[str, Any]) -> Outcome:
             lambda: Reading(head.encode() + data), "127.0.0.1", server.port
         )
         error = await reading.closed
-    except OSError as failed:
+    except OSError:
         return Outcome(0, 0.0, started, time.perf_counter(), 0)
     ended = time.perf_counter()
     answer = b"".join(reading.pieces)
@@ -228,7 +228,8 @@ async def bench_open(
     found = {factor: Arrivals([], [], []) for factor in factors}
     for index in range(rounds):
         for factor in factors if index % 2 == 0 else reversed(factors):
-            await arrive(server, capacity * factor, seconds, found[factor], random.Random(f"{index} {factor}"))
+            rng = random.Random(f"{index} {factor}")
+            await arrive(server, capacity * factor, seconds, found[factor], rng)
     peak = max(statistics.median(each.rates) for each in found.values())
     print("| arrivals | sent | complete | shed | broken | req/s | of the peak | shed p99 | /health p99 |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -68,8 +68,8 @@ Handler: TypeAlias = Callable[..., Awaitable[Reply]]
 class Endpoint:
     """One operation. ``request``, ``answer`` and ``event`` are the types of its body, its answer, its stream.
 
-    ``public``: it needs no key, and answers while the server ends. ``waits``: it takes turns at a model, and is
-    refused where too many wait.
+    ``public``: it needs no key, and answers while the server ends. ``waits``: it takes turns at a model, and
+    is refused where too many wait.
     """
 
     method: str

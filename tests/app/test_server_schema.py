@@ -9,9 +9,11 @@ from typing import Any
 
 import hypothesis
 import pytest
+import requests
 import schemathesis
 from openapi_spec_validator import OpenAPIV32SpecValidator
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     negative_data_rejection,
@@ -75,6 +77,27 @@ def test_the_document_is_valid_openapi(tiny: ServerProcess) -> None:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: f"{each.method} {each.path}")
 def test_every_operation_keeps_to_it(tiny: ServerProcess, operation: Any) -> None:
     check(tiny, operation, 12 if operation.method == "post" else 3)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"data": "{}"}, {"data": "[GONE]"}, {"data": '{"error": {"message": 1}}'}],
+    ids=lambda each: each["data"],
+)
+def test_events_that_it_does_not_describe_are_found(event: dict[str, str]) -> None:
+    """The check above could fail: none of these is an event of a chat."""
+    operation = next(each for each in OPERATIONS if each.path == "/v1/chat/completions")
+    text = "".join(f"{name}: {value}\n" for name, value in event.items()) + "\n"
+    response = schemathesis.Response(
+        status_code=200,
+        headers={"content-type": ["text/event-stream"]},
+        content=text.encode(),
+        request=requests.Request("POST", f"http://127.0.0.1{operation.path}").prepare(),
+        elapsed=0.1,
+        verify=False,
+    )
+    with pytest.raises(FailureGroup):
+        operation.Case().validate_response(response, checks=[response_schema_conformance])
 
 
 @pytest.mark.slow
