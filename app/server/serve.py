@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,17 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> None:
     """Serve until SIGTERM or SIGINT, and then until the answers under way are over, or 15 s have passed."""
     raise_descriptor_limit()
-    asyncio.run(_serve(options, on_ready))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(options, on_ready))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's where it exists: it leaves more of the cores to the model, a third of what a refusal takes."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 async def _serve(options: ServeOptions, on_ready: Callable[[Service], None]) -> None:
