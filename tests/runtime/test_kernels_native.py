@@ -25,7 +25,10 @@ def build(directory: Path, *options: str) -> Path:
     )
     if cmake is None:
         pytest.fail("these checks need cmake: pip install cmake")
-    for command in (["-S", str(ROOT), "-B", str(directory), *options], ["--build", str(directory)]):
+    for command in (
+        ["-S", str(ROOT), "-B", str(directory), *options],
+        ["--build", str(directory), f"-j{os.cpu_count()}"],
+    ):
         ran = subprocess.run([cmake, *command], capture_output=True, text=True, timeout=3000)
         assert ran.returncode == 0, ran.stdout + ran.stderr
     return directory / "runtime" / "kernels"

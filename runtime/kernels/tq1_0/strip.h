@@ -26,10 +26,11 @@ struct Digits {
 
   // Bytes less 128, for comparisons are of signed bytes; three times that is three times the byte less 128.
   LOCALQ_INLINE void decode(const uint8_t* at, u8part (&codes)[kLines]) {
-    i8part fraction = reinterpret_cast<i8part>(load_bytes(at) ^ 0x80);
+    u8part fraction = load_bytes(at) ^ 0x80;
 #pragma GCC unroll 5
     for (size_t digit = 0; digit < kLines; ++digit) {
-      const i8part above_third = fraction > 85 - 128, above_two_thirds = fraction > 170 - 128;
+      const i8part compared = reinterpret_cast<i8part>(fraction);
+      const i8part above_third = compared > 85 - 128, above_two_thirds = compared > 170 - 128;
       codes[digit] = reinterpret_cast<u8part>(-above_third - above_two_thirds);
       fraction = fraction + fraction + fraction;
     }
