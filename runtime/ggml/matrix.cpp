@@ -116,11 +116,12 @@ void multiply_chunks(const Matrix& matrix, const Assignment& assignment, const C
   for (size_t e = 0, begin = 0; e < assignment.experts; begin = assignment.ends[e++]) {
     const size_t count = assignment.ends[e] - begin;
     if (count == 0) continue;
-    const localq_product product{matrix.expert(e), matrix.rows, matrix.depth, assignment.list + begin, count,
-                                 matrix.table};
+    localq_product product{matrix.expert(e), matrix.rows, matrix.depth, assignment.list + begin, count, matrix.table,
+                           false};
     for (; chunk < passed + chunks; chunk = next(chunk)) {
       const Share share(strips, chunk - passed, chunks);
       matrix.multiply(&product, share.first, share.last, columns.workspace(params));
+      product.prepared = true;
     }
     passed += chunks;
   }

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 9
+#define LOCALQ_ABI_VERSION 10
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
@@ -97,6 +97,7 @@ typedef struct localq_product {
   const localq_column* column;
   size_t columns;       // at least 1
   const int8_t* table;  // of LT formats: the values of 2^L states, -127 to 127 (L = 4: -64 to 64); else NULL
+  bool prepared;        // the workspace is as a call for the same columns left it: nothing is made of them again
 } localq_product;
 
 // How a column becomes the input of an LT matrix: block by block (128 where that divides the depth, else 64) its signs

@@ -201,9 +201,15 @@ class Product:
         layout = _library().localq_strip_layout_of(strips.layout.ggml_type)
         self._workspace = aligned(_library().localq_workspace_bytes(layout, strips.depth, columns))
 
-    def compute(self, first_strip: int = 0, last_strip: int | None = None) -> NDArray[np.float32]:
-        """The results of the rows of some strips, or of all; the others stay. Answers ``output``."""
+    def compute(
+        self, first_strip: int = 0, last_strip: int | None = None, *, prepared: bool = False
+    ) -> NDArray[np.float32]:
+        """The results of the rows of some strips, or of all; the others stay. Answers ``output``.
+
+        ``prepared``: it goes on after another call for the same inputs, and makes nothing of them again.
+        """
         last = self._strips.count if last_strip is None else last_strip
+        self._product.prepared = prepared
         self._multiply(ctypes.byref(self._product), first_strip, last, self._workspace.ctypes.data)
         return self.output
 

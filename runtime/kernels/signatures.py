@@ -91,6 +91,7 @@ class ProductData(ctypes.Structure):
         ("column", ctypes.POINTER(ColumnData)),
         ("columns", ctypes.c_size_t),
         ("table", ctypes.c_void_p),
+        ("prepared", ctypes.c_bool),
     )
 
 

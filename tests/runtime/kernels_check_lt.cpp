@@ -62,7 +62,7 @@ int check_case(const Shape& shape, Memory& memory) {
   }
   std::vector<localq_column> columns;
   for (size_t c = 0; c < shape.columns; ++c) columns.push_back({inputs + c * input_bytes, output + c * shape.rows});
-  const localq_product product{strips, shape.rows, depth, columns.data(), shape.columns, table};
+  const localq_product product{strips, shape.rows, depth, columns.data(), shape.columns, table, false};
   const localq_lt_input transform{signs, order};
   std::vector<uint8_t> workspace(localq_lt_workspace_bytes(depth, shape.columns) + 64), wanted_inputs;
   uint8_t* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;

@@ -73,7 +73,7 @@ int check_case(const localq_strip_layout& layout, const Shape& shape, Memory& me
     localq_active_backend()->quantize_input(values.data(), depth, layout.weights, input);
     columns.push_back({input, output + c * shape.rows});
   }
-  const localq_product product{packed, shape.rows, depth, columns.data(), shape.columns, nullptr};
+  const localq_product product{packed, shape.rows, depth, columns.data(), shape.columns, nullptr, false};
   std::vector<uint8_t> workspace(localq_workspace_bytes(&layout, depth, shape.columns) + 64);
   uint8_t* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
   std::vector<float> wanted;

@@ -153,6 +153,17 @@ def test_strips_that_are_not_asked_for_stay_as_they_are(fmt: Format, isa: str) -
     assert (product.output[:, 32:] == -7).all()
 
 
+@pytest.mark.parametrize("columns", [1, 2, 17])
+def test_a_product_that_goes_on_gives_what_it_gives_at_once(fmt: Format, isa: str, columns: int) -> None:
+    case = make_case(fmt, 40, depths_of(fmt)[-1], columns, seed=7)
+    product = Product(case.strips, quantize_input(case.columns, fmt.block, isa), isa)
+    whole = product.compute().copy()
+    product.output[:] = -7
+    product.compute(0, 1)
+    product.compute(1, 3, prepared=True)
+    assert product.output.tobytes() == whole.tobytes()
+
+
 def test_packing_is_undone_row_by_row(fmt: Format) -> None:
     rows = random_bytes(fmt, 19 * 3, seed=8).reshape(19, -1)
     if fmt.name == "tq1_0":  # some bytes stand for what others stand for too

@@ -4,6 +4,7 @@
 #include "localq_kernels.h"
 #include "matmul/columns.h"
 #include "matmul/formats.h"
+#include "q1_0/one_column.h"
 
 namespace {
 
@@ -53,10 +54,20 @@ void multiply(const localq_product* product, size_t first_strip, size_t last_str
                   reinterpret_cast<const int32_t*>(input + sums_at(depth, block, Layout::group)),
                   reinterpret_cast<const float*>(input + lows_at(depth)), product->column[c].output};
   }
+  const bool own_loop = OneColumn<Format>::kOwn && product->columns == 1;
+  if constexpr (OneColumn<Format>::kOwn) {
+    if (own_loop && !product->prepared) OneColumn<Format>::prepare(columns[0], depth, lines);
+  }
   for (size_t strip = first_strip; strip < last_strip; ++strip) {
     const uint8_t* records = product->strips + strip * strip_bytes;
     const size_t row = strip * kStripRows, left = product->rows - row;
     const size_t rows = left < kStripRows ? left : kStripRows;
+    if constexpr (OneColumn<Format>::kOwn) {
+      if (own_loop) {
+        OneColumn<Format>::multiply_strip(records, lines, blocks, columns[0], row, rows);
+        continue;
+      }
+    }
     if (product->columns < kUnfoldFrom) {
       multiply_columns<Format, Folded>(records, records + Format::kCodes, Format::kBytes, blocks, columns,
                                        product->columns, row, rows);
