@@ -3,12 +3,14 @@ benchmarks.bench_hook``.
 
     python -m benchmarks.bench_hook MODEL.gguf... [--threads 2] [--rounds 15]
     python -m benchmarks.bench_hook LT2.gguf --other IQ2_XXS.gguf   (formats of localq's own)
+    ... --loads 5                (nothing but loading, and loading with a first prompt, workers begun anew)
     ... --isa avx2 --against LOCALQ_GGML=off PYTHONPATH=DIR   (a llama.cpp that was built for AVX2)
 
 For each model two workers hold it, one with the hook and one without; they take turns, each round a few
 tokens long, and the read bandwidth is measured between the rounds. Ratios are medians of the rounds'
 ratios: a machine that drifts drifts for both. A turn in which other processes computed is repeated. Loading
-is timed once for each, from a warm page cache, mapped or read as localq would.
+is timed from a warm page cache, mapped or read as localq would, until the model has computed a token: once
+for each, or ``--loads`` times in turn.
 """
 
 from __future__ import annotations
@@ -63,6 +65,11 @@ class Side:
                 return seconds
             time.sleep(PAUSE)
         raise SystemExit("other processes compute all the time: measure on an idle machine")
+
+    def first_answer(self, tokens: int) -> float:
+        """Seconds of loading, reading a prompt of ``tokens`` and computing one token."""
+        loaded: float = self.loaded["load_seconds"]
+        return loaded + self._seconds("prefill", tokens) + self._seconds("decode", 1)
 
     def _spent(self) -> float:
         """Processor seconds of this worker and of the process that asks it."""
@@ -170,6 +177,21 @@ def measure(sides: tuple[Side, Side], what: str, tokens: int, rounds: int) -> Me
     return Measured(tuple(speeds[0]), tuple(speeds[1]))
 
 
+def measure_loads(
+    model: Path, threads: int, environments: tuple[dict[str, str], dict[str, str]], tokens: int, rounds: int
+) -> str:
+    """Seconds of loading, then to a first answer to a prompt of ``tokens``: ours and theirs, medians."""
+    seconds: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
+    for round_number in range(rounds + 1):
+        for index in (0, 1) if round_number % 2 else (1, 0):
+            side = Side(model, threads, environments[index])
+            if round_number:
+                seconds[index].append((side.loaded["load_seconds"], side.first_answer(tokens)))
+            side.close()
+    load, answer = ([statistics.median(each[what] for each in side) for side in seconds] for what in (0, 1))
+    return f"load {load[0]:.2f} {load[1]:.2f} s   first answer {answer[0]:.2f} {answer[1]:.2f} s"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
@@ -177,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tokens", type=int, default=16, help="decoded in a round")
     parser.add_argument("--prefill", type=int, default=512, help="tokens; 0 = not measured")
+    parser.add_argument("--loads", type=int, default=0, metavar="ROUNDS", help="time loading alone")
     parser.add_argument("--isa", help="force this instruction set on localq's side")
     parser.add_argument(
         "--against",
@@ -194,11 +217,17 @@ def main() -> None:
     from runtime.kernels import read_bandwidth
 
     on = {"LOCALQ_FORCE_ISA": given.isa} if given.isa else {}
+    against = dict(name.split("=", 1) for name in given.against)
+    if given.loads:
+        for model in given.models:
+            found = measure_loads(model, given.threads, (on, against), given.prefill, given.loads)
+            print(f"{model.stem:28} {found}", flush=True)
+        return
     print(f"{'':28}{'decode tok/s':>26}{'':>9}{'prefill tok/s':>26}", file=sys.stderr)
     for model in given.models:
         sides = (
             Side(model, given.threads, on),
-            Side(given.other or model, given.threads, dict(name.split("=", 1) for name in given.against)),
+            Side(given.other or model, given.threads, against),
         )
         bandwidth = [read_bandwidth(given.threads, seconds=0.4)]
         decode = measure(sides, "decode", given.tokens, given.rounds)
