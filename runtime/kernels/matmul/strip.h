@@ -38,9 +38,12 @@ struct StripFormat {
 typedef uint32_t u32x4 __attribute__((vector_size(16)));
 typedef u32x4 u32x4_any __attribute__((aligned(1), may_alias));
 
-// Sixteen codes of four rows, from `at` on -> the rows' share of four lines, at `lines`.
-inline void interleave(const Block* rows, size_t at, uint8_t* lines) {
-  const auto codes = [&](size_t row) { return *reinterpret_cast<const u32x4_any*>(rows[row].codes + at); };
+// Sixteen codes of four rows, from `at` on, some bits turned -> the rows' share of four lines, at `lines`.
+template <uint32_t turned = 0>
+void interleave(const uint8_t* const (&rows)[4], size_t at, uint8_t* lines) {
+  const auto codes = [&](size_t row) {
+    return *reinterpret_cast<const u32x4_any*>(rows[row] + at) ^ turned * 0x01010101;
+  };
   const u32x4 a = codes(0), b = codes(1), c = codes(2), d = codes(3);
   const u32x4 low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
   const u32x4 ab[2] = {__builtin_shuffle(a, b, low), __builtin_shuffle(a, b, high)};
@@ -63,8 +66,10 @@ void pack_record(const Block (&blocks)[kStripRows], uint8_t* record) {
   Format::Groups::pack(blocks, record + Format::kGroups);
   alignas(64) uint8_t lines[Format::kSteps * Codes::kLines * kLineBytes];
   for (size_t row = 0; row < kStripRows; row += 4) {
+    const uint8_t* const codes[4] = {blocks[row].codes, blocks[row + 1].codes, blocks[row + 2].codes,
+                                     blocks[row + 3].codes};
     for (size_t k = 0; k < Layout::weights; k += 16) {
-      interleave(blocks + row, k, lines + k * kStripRows + row * kLineWeights);
+      interleave(codes, k, lines + k * kStripRows + row * kLineWeights);
     }
   }
   constexpr size_t filled = Layout::weights * kStripRows;

@@ -9,6 +9,39 @@ namespace {
 // How far ahead of a block its row is asked for: sixteen rows are more streams than processors follow by themselves.
 constexpr size_t kAhead = 256;
 
+// Blocks of the rows of a strip, of which the first `count` are there, -> a record. `stride`: bytes of a row.
+template <class Format>
+void pack_blocks(const uint8_t* first, size_t stride, size_t count, uint8_t* record) {
+  Block unpacked[kStripRows];
+  for (size_t row = 0; row < kStripRows; ++row) {
+    if (row < count) {
+      __builtin_prefetch(first + row * stride + kAhead);
+      Format::Layout::unpack(first + row * stride, unpacked[row]);
+    } else {
+      unpacked[row] = Block{};
+    }
+  }
+  pack_record<Format>(unpacked, record);
+}
+
+// Q8_0's bytes are codes but for a bit, and lines as soon as they are interleaved: nothing to take out or to fold.
+template <>
+void pack_blocks<Q8_0Strip>(const uint8_t* first, size_t stride, size_t count, uint8_t* record) {
+  static constexpr uint8_t kNothing[Q8_0::bytes] = {};
+  for (size_t row = 0; row < kStripRows; row += 4) {
+    const uint8_t* codes[4];
+    for (size_t i = 0; i < 4; ++i) {
+      const uint8_t* block = row + i < count ? first + (row + i) * stride : kNothing;
+      __builtin_prefetch(block + kAhead);
+      __builtin_memcpy(record + 2 * (row + i), block, 2);
+      codes[i] = block + 2;
+    }
+    for (size_t k = 0; k < Q8_0::weights; k += 16) {
+      interleave<0x80>(codes, k, record + Q8_0Strip::kCodes + k * kStripRows + row * kLineWeights);
+    }
+  }
+}
+
 template <class Format>
 void pack(const uint8_t* rows, size_t row_count, size_t depth, size_t first_strip, size_t last_strip,
           uint8_t* strips) {
@@ -16,19 +49,10 @@ void pack(const uint8_t* rows, size_t row_count, size_t depth, size_t first_stri
   const size_t blocks = depth / Layout::weights, row_bytes = blocks * Layout::bytes;
   uint8_t* record = strips + first_strip * blocks * Format::kBytes;
   for (size_t strip = first_strip; strip < last_strip; ++strip) {
-    for (size_t b = 0; b < blocks; ++b, record += Format::kBytes) {
-      Block unpacked[kStripRows];
-      for (size_t i = 0; i < kStripRows; ++i) {
-        const size_t row = strip * kStripRows + i;
-        if (row < row_count) {
-          const uint8_t* data = rows + row * row_bytes + b * Layout::bytes;
-          __builtin_prefetch(data + kAhead);
-          Layout::unpack(data, unpacked[i]);
-        } else {
-          unpacked[i] = Block{};
-        }
-      }
-      pack_record<Format>(unpacked, record);
+    const size_t row = strip * kStripRows, count = row_count - row < kStripRows ? row_count - row : kStripRows;
+    const uint8_t* first = rows + row * row_bytes;
+    for (size_t b = 0; b < blocks; ++b, first += Layout::bytes, record += Format::kBytes) {
+      pack_blocks<Format>(first, row_bytes, count, record);
     }
   }
 }
