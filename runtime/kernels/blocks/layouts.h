@@ -46,18 +46,35 @@ inline float half_to_float(uint16_t half) {
   return value;
 }
 
+// Sixteen bytes at once: compilers widen loops over bytes to words.
+typedef uint8_t u8x16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+inline u8x16 load_u8x16(const uint8_t* from) { return *reinterpret_cast<const u8x16*>(from); }
+inline void store_u8x16(uint8_t* to, u8x16 bytes) { *reinterpret_cast<u8x16*>(to) = bytes; }
+
 // quant/formats/bits.py: pieces of lanes * 8 / bits codes; the first `lanes` take the lowest bits of `lanes`
 // bytes. Of each code the `bits` bits from `from` on.
 template <size_t bits, size_t lanes, size_t count, size_t from = 0>
 inline void fold(const uint8_t* codes, uint8_t* data) {
   constexpr size_t planes = 8 / bits;
+  constexpr uint8_t mask = (1u << bits) - 1;
   for (size_t piece = 0; piece < count / (planes * lanes); ++piece, codes += planes * lanes, data += lanes) {
-    for (size_t lane = 0; lane < lanes; ++lane) {
-      unsigned byte = 0;
-      for (size_t plane = 0; plane < planes; ++plane) {
-        byte |= (codes[plane * lanes + lane] >> from & ((1u << bits) - 1)) << (bits * plane);
+    if constexpr (lanes % 16 == 0) {
+      for (size_t lane = 0; lane < lanes; lane += 16) {
+        u8x16 bytes = {};
+        for (size_t plane = 0; plane < planes; ++plane) {
+          bytes |= (load_u8x16(codes + plane * lanes + lane) >> from & mask) << (bits * plane);
+        }
+        store_u8x16(data + lane, bytes);
       }
-      data[lane] = static_cast<uint8_t>(byte);
+    } else {
+      for (size_t lane = 0; lane < lanes; ++lane) {
+        unsigned byte = 0;
+        for (size_t plane = 0; plane < planes; ++plane) {
+          byte |= (codes[plane * lanes + lane] >> from & mask) << (bits * plane);
+        }
+        data[lane] = static_cast<uint8_t>(byte);
+      }
     }
   }
 }
@@ -66,12 +83,24 @@ inline void fold(const uint8_t* codes, uint8_t* data) {
 template <size_t bits, size_t lanes, size_t count, size_t to = 0>
 inline void unfold(const uint8_t* data, uint8_t* codes) {
   constexpr size_t planes = 8 / bits;
+  constexpr uint8_t mask = (1u << bits) - 1;
   for (size_t piece = 0; piece < count / (planes * lanes); ++piece, codes += planes * lanes, data += lanes) {
-    for (size_t plane = 0; plane < planes; ++plane) {
-      for (size_t lane = 0; lane < lanes; ++lane) {
-        const unsigned code = (data[lane] >> (bits * plane) & ((1u << bits) - 1)) << to;
-        uint8_t& at = codes[plane * lanes + lane];
-        at = static_cast<uint8_t>(to > 0 ? at | code : code);
+    if constexpr (lanes % 16 == 0) {
+      for (size_t lane = 0; lane < lanes; lane += 16) {
+        const u8x16 bytes = load_u8x16(data + lane);
+        for (size_t plane = 0; plane < planes; ++plane) {
+          uint8_t* at = codes + plane * lanes + lane;
+          const u8x16 found = (bytes >> (bits * plane) & mask) << to;
+          store_u8x16(at, to > 0 ? load_u8x16(at) | found : found);
+        }
+      }
+    } else {
+      for (size_t plane = 0; plane < planes; ++plane) {
+        for (size_t lane = 0; lane < lanes; ++lane) {
+          const unsigned code = (data[lane] >> (bits * plane) & mask) << to;
+          uint8_t& at = codes[plane * lanes + lane];
+          at = static_cast<uint8_t>(to > 0 ? at | code : code);
+        }
       }
     }
   }
