@@ -46,6 +46,25 @@ def test_every_kernel_is_clean_under_address_and_undefined_behaviour_sanitizers(
     assert find().stat().st_mtime_ns == before.st_mtime_ns, "the checkout's own library was replaced"
 
 
+@pytest.mark.slow
+def test_every_kernel_for_neon_gives_the_reference_s_results_in_an_emulator(tmp_path: Path) -> None:
+    compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64-static")
+    if compiler is None or emulator is None:
+        pytest.skip("needs Debian's g++-aarch64-linux-gnu and qemu-user-static")
+    target = (
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+    )
+    binaries = build(tmp_path, *target, "-DLOCALQ_CHECKS=ON", "-DLOCALQ_IN_TREE=OFF")
+    command = [emulator, "-L", "/usr/aarch64-linux-gnu", str(binaries / "kernels_check")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=1200)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [line for line in ran.stdout.splitlines() if line.endswith(": ok")] == [
+        f"{checked}: ok" for checked in ("neon_i8mm", "neon_dotprod", "scalar", "products", "lt")
+    ]
+
+
 @pytest.fixture(scope="module")
 def checks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checks' program, built for speed."""
