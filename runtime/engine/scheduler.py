@@ -19,7 +19,7 @@ from runtime.engine.placement import place
 from runtime.engine.reports import cancelled_in_queue, failed, finished, prompt_too_long
 from runtime.engine.slot import Job, Part, Slot, common_prefix
 from runtime.engine.text import TextStream
-from runtime.errors import EngineError, LocalqError
+from runtime.errors import EngineError, InvalidRequest, LocalqError
 
 SHORT_PROMPT_TOKENS = 64
 """The rows from which on llama.cpp's attention on a processor works in tiles (GGML_FA_TILE_Q)."""
@@ -76,7 +76,8 @@ class Scheduler:
         """
         limit = self._backend.context_tokens
         if not prompt:
-            self._fail(request.id, EngineError("the prompt has no tokens; give at least one"))
+            reason = "the prompt has no tokens; give at least one"
+            self._fail(request.id, InvalidRequest(reason, field="prompt"))
         elif len(prompt) >= limit:
             self._fail(request.id, prompt_too_long(len(prompt), limit))
         else:

@@ -92,6 +92,11 @@ class TestRequests:
             status, _, _ = empty.request("POST", "/v1/completions", {"prompt": "x", field: value})
             assert status == 400, (field, value)
 
+    @pytest.mark.parametrize("prompt", [[], [[]], [[], "x"], ["x", []], [[1], []]])
+    def test_a_list_without_tokens_is_refused_by_name(self, empty: ServerProcess, prompt: list[Any]) -> None:
+        status, _, body = empty.request("POST", "/v1/completions", {"prompt": prompt})
+        assert status == 400 and b'"param":"prompt"' in body, body
+
     @pytest.mark.parametrize("field", ["n", "max_tokens", "top_logprobs", "seed", "top_k", "temperature"])
     def test_q08_q09_numbers_out_of_range(self, empty: ServerProcess, field: str) -> None:
         for value in (

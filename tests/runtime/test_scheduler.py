@@ -263,7 +263,9 @@ def test_a_prompt_that_does_not_fit_is_an_error_with_both_numbers() -> None:
 
 def test_an_empty_prompt_is_an_error() -> None:
     bench = Bench()
-    assert "no tokens" in bench.failure(bench.ask([])).message
+    failure = bench.failure(bench.ask([]))
+    assert "no tokens" in failure.message
+    assert (failure.code, failure.details) == ("InvalidRequest", {"field": "prompt"})
 
 
 def test_a_sampler_that_cannot_be_made_fails_its_request_only() -> None:

@@ -18,7 +18,7 @@ MAX_PROMPTS = 128
 
 
 def prompts_of(request: CompletionRequest) -> list[Prompt | tuple[int, ...]]:
-    """Each prompt of a request. Raises Refusal for a mixture, and for too many."""
+    """Each prompt of a request. Raises Refusal for a mixture, none, too many, and one without tokens."""
     prompt = request.prompt
     if isinstance(prompt, str):
         return [raw(prompt)]
@@ -35,6 +35,8 @@ def prompts_of(request: CompletionRequest) -> list[Prompt | tuple[int, ...]]:
     for each in prompt:
         if isinstance(each, int):
             raise Refusal(400, "prompt mixes tokens and texts", code="invalid_value", param="prompt")
+        if each == []:
+            raise Refusal(400, "prompt has a list without tokens", code="invalid_value", param="prompt")
         found.append(raw(each) if isinstance(each, str) else tuple(each))
     return found
 

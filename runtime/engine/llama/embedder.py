@@ -19,7 +19,7 @@ from runtime.engine.backend import Chunk
 from runtime.engine.config import EngineConfig
 from runtime.engine.llama.batch import Batch
 from runtime.engine.messages import Pooling
-from runtime.errors import EngineError, PromptTooLong
+from runtime.errors import EngineError, InvalidRequest, PromptTooLong
 
 PIECE_TOKENS = 64
 MAX_WHOLE_TOKENS = 2048
@@ -71,9 +71,9 @@ class Embedder:
         self._reading: Reading | None = None
 
     def begin(self, tokens: Sequence[int]) -> None:
-        """Take a text. Raises PromptTooLong, and EngineError for one without tokens or for want of memory."""
+        """Take a text. Raises PromptTooLong, InvalidRequest for no tokens, EngineError for want of memory."""
         if not tokens:
-            raise EngineError("the text has no tokens; give at least one")
+            raise InvalidRequest("the text has no tokens; give at least one", field="input")
         if len(tokens) > self.limit:
             raise PromptTooLong(
                 f"the text has {len(tokens)} tokens, and {self.limit} can be made one vector; shorten it",
