@@ -9,12 +9,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find runtime -name '*.cpp' -o -name '*.h' -o -name CMakeLists.txt) CMakeLists.txt pyproject.toml
 DEMO := .cache/demo.gguf
+DIST := dist
+BUILD := PYTHONPATH=packaging $(BIN)/python packaging
 
 # The prompt as it was written: make would take a dollar sign in it for a variable of its own, so `$$` is not needed.
 export CHAT_PROMPT = $(value PROMPT)
 unexport PROMPT
 
-.PHONY: help chat test test-slow test-reference test-server test-isa lint format types bench screenshots docs wheel rebuild clean
+.PHONY: help chat test test-slow test-reference test-server test-isa lint format types bench screenshots docs wheel wheel-arm llama-wheel standalone deb manifests lock release test-packages rebuild clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -66,8 +68,32 @@ docs: $(VENV)/installed ## Write docs/cli.md from the commands' help
 	$(BIN)/python -m app.cli.document > $(VENV)/cli.md
 	@mv $(VENV)/cli.md docs/cli.md
 
-wheel: $(VENV)/installed-test ## Build the wheel into dist/
-	$(BIN)/python -m build --wheel
+wheel: $(VENV)/installed-package ## Build the wheel into dist/, the same bytes each time
+	@$(BUILD)/wheels/build.py $(DIST)
+
+wheel-arm: $(VENV)/installed-package ## Build the wheel for Linux on aarch64 by cross-compiling; try its kernels under qemu
+	@$(BUILD)/wheels/cross.py $(DIST)
+
+llama-wheel: $(VENV)/installed-package ## Build llama.cpp for every level of x86-64 into dist/ (ten minutes)
+	@$(BUILD)/llama/build.py $(DIST)
+
+standalone: $(VENV)/installed-package ## Build the self-contained .tar.gz from the two wheels in dist/
+	@$(BUILD)/standalone/build.py $(DIST)
+
+deb: $(VENV)/installed-package ## Build the .deb from what `make standalone` left in dist/
+	@$(BUILD)/deb/build.py $(DIST)
+
+manifests: $(VENV)/installed-package ## Write the formula and manifests of other package managers for dist/
+	@$(BUILD)/manifests/render.py $(DIST)
+
+lock: $(VENV)/installed-package ## Resolve dependencies anew, to versions with hashes, in packaging/lock
+	@$(BUILD)/lock/build.py
+
+release: $(VENV)/installed-package ## Build everything of a clean commit into dist/VERSION, with bills of materials
+	@$(BUILD)/release.py $(DIST)
+
+test-packages: $(VENV)/installed-package $(DEMO) ## Install what lies in dist/ in empty places, and ask it (root; fetches a Debian)
+	$(BIN)/python -m pytest -m slow tests/packaging --timeout 3600 $(PYTEST_FLAGS)
 
 rebuild: ## Build the kernel library again, and install what the environment lacks
 	@stamp=$(VENV)/installed; if [ -e $$stamp-test ]; then stamp=$$stamp-test; fi; \
@@ -86,6 +112,10 @@ $(VENV)/installed-test: packaging/bootstrap.py $(SOURCES)
 
 $(VENV)/installed-reference: $(VENV)/installed-test
 	@$(PYTHON) packaging/bootstrap.py --venv $(VENV) --extras test,dev,reference
+	@touch $@
+
+$(VENV)/installed-package: $(VENV)/installed-test
+	@$(PYTHON) packaging/bootstrap.py --venv $(VENV) --extras test,dev,package
 	@touch $@
 
 $(DEMO): | $(VENV)/installed-test

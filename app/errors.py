@@ -26,6 +26,7 @@ runtime.errors.LocalqError
     ├── FetchFailed             a package could not be downloaded
     │   ├── PipMissing          this Python has no pip to download with
     │   └── WrongContent        what came is not the pinned file
+    ├── FixFailed               a command of `doctor --fix` ended badly
     └── HubError                the Hub could not give what was asked; parts of files that came are kept
         ├── HubOffline          HF_HUB_OFFLINE is set
         ├── HubUnreachable      no connection, no valid certificate, or one that stalls again and again
@@ -267,6 +268,14 @@ class UnreadableExport(ChatsError):
         super().__init__(f"{path}: {reason}")
         self.path = Path(path)
         self.reason = reason
+
+
+class FixFailed(AppError):
+    """``command``, which was to mend the installation, did not: ``how`` it ended."""
+
+    def __init__(self, command: str, how: str) -> None:
+        super().__init__(f"{command} did not mend it: {how}; its output above says why", next_command=command)
+        self.command = command
 
 
 class FetchFailed(AppError):

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 VERSION = "0.1.0"
-"""The same as in pyproject.toml (a test holds this)."""
+"""The one place: wheels, packages and manifests take it from here."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.cli.native import PINNED_VERSION, REBUILD
+from app.cli.remedies import PINNED_VERSION, Command, Installation, Remedy, kernel_remedy, rebuild_llama
 from app.cli.text import format_bytes, plural
 from runtime.engine.probe import Probe
 from runtime.ggml.attach import SWITCH
@@ -47,6 +47,13 @@ class Finding:
     status: Status
     detail: str
     next_command: str | None = None
+    fix: tuple[Command, ...] = ()
+    """What `localq doctor --fix` runs: commands that change the installation, never what a person keeps."""
+
+    @staticmethod
+    def mended(subject: str, status: Status, remedy: Remedy) -> Finding:
+        """A finding that the remedy's commands do away with."""
+        return Finding(subject, status, remedy.detail, remedy.shown, remedy.commands)
 
 
 @dataclass(frozen=True)
@@ -58,32 +65,40 @@ class BusyProcess:
     cores: float
 
 
-def check_llama(probe: Probe) -> list[Finding]:
+def check_llama(probe: Probe, installation: Installation) -> list[Finding]:
     """The installed llama.cpp against the one that localq was made for."""
     versions = f"llama-cpp-python {probe.llama_cpp_python}, llama.cpp {probe.llama}, ggml {probe.ggml}"
     if probe.llama_cpp_python != PINNED_VERSION:
         detail = f"{versions}; localq is made for llama-cpp-python {PINNED_VERSION}"
-        return [Finding("llama.cpp", "warning", detail, REBUILD)]
+        return [Finding.mended("llama.cpp", "warning", rebuild_llama(detail, installation))]
     devices = ", ".join(
         f"{device.description} ({format_bytes(device.free)} free)" for device in probe.devices
     )
     return [Finding("llama.cpp", "ok", f"{versions}; {f'devices: {devices}' if devices else 'no device'}")]
 
 
-def check_features(compiled: Collection[str], has: Collection[str]) -> Finding:
-    """What llama.cpp was compiled for (in ggml's names) against what the processor has (in ours)."""
+def check_features(
+    compiled: Collection[str], has: Collection[str], installation: Installation, *, portable: bool = False
+) -> Finding:
+    """What llama.cpp was compiled for (in ggml's names) against what the processor has (in ours).
+
+    ``portable``: it has a library for each level of the architecture, and the loader took the best.
+    """
     used = {FEATURES[name] for name in compiled if name in FEATURES}
     lacking, unused = sorted(used - set(has)), sorted(set(FEATURES.values()) & set(has) - used)
+    uses = f"llama.cpp uses {', '.join(sorted(used)) or 'no vector instructions'}"
     if lacking:
         detail = f"llama.cpp was compiled for {', '.join(lacking)}, which this processor lacks"
-        return Finding("processor", "broken", detail, REBUILD)
+        return Finding.mended("processor", "broken", rebuild_llama(detail, installation))
+    if portable:
+        return Finding("processor", "ok", f"{uses}: the best level of this build")
     if unused:
         detail = f"llama.cpp was compiled without {', '.join(unused)}, which this processor has: it is slower"
-        return Finding("processor", "warning", detail, REBUILD)
-    return Finding("processor", "ok", f"llama.cpp uses {', '.join(sorted(used)) or 'no vector instructions'}")
+        return Finding.mended("processor", "warning", rebuild_llama(detail, installation))
+    return Finding("processor", "ok", uses)
 
 
-def check_kernels(isa: str, probe: Probe | None, repair: str) -> Finding:
+def check_kernels(isa: str, probe: Probe | None, installation: Installation) -> Finding:
     """Whether localq's kernels (of the set ``isa``) multiply inside llama.cpp; None: that does not load."""
     if probe is None:
         return Finding("kernels", "ok", f"localq's own kernels run {isa}")
@@ -92,7 +107,7 @@ def check_kernels(isa: str, probe: Probe | None, repair: str) -> Finding:
     detail = f"llama.cpp multiplies with kernels of its own, which are slower: {probe.kernels_reason}"
     if probe.kernels_reason.startswith(SWITCH):
         return Finding("kernels", "note", detail, f"unset {SWITCH}")
-    return Finding("kernels", "warning", detail, repair)
+    return Finding.mended("kernels", "warning", kernel_remedy(detail, installation))
 
 
 def check_memory(memory: MemoryReport) -> Finding:

@@ -24,6 +24,7 @@ from app.errors import (
     ChatsBusy,
     ChatsError,
     FetchFailed,
+    FixFailed,
     HubError,
     InvalidName,
     ModelNotFound,
@@ -40,6 +41,7 @@ from app.paths import expand
 from quant.errors import (
     CannotConvert,
     CannotEncode,
+    CannotTrain,
     CheckpointDamaged,
     InvalidText,
     JobFailed,
@@ -47,6 +49,7 @@ from quant.errors import (
     OutputExists,
     SourceDamaged,
     TextTooShort,
+    TorchMissing,
     WorkInUse,
 )
 from runtime.errors import (
@@ -111,7 +114,11 @@ def _longer_context(error: PromptTooLong, front: Front) -> str:
 
 
 def _longer_text(error: TextTooShort, front: Front) -> str:
-    """For ``eval``, chunks of half of what the text has; for ``quantize``, as many tokens as it has."""
+    """For ``eval``, chunks of half of what the text has; for ``quantize``, as many tokens as it has; for
+    ``train-quant`` the built-in texts."""
+    if "train-quant" in front.arguments[:3]:
+        choice = "--data" if error.step == "calibration" else "--eval"
+        return again(front, choice, "builtin")
     if "quantize" in front.arguments[:3]:
         if error.step == "evaluation":
             return again(front, "--eval", "builtin")
@@ -220,6 +227,7 @@ RULES: tuple[Rule, ...] = (
     Rule(UnreadableExport, FAILED, _unreadable),
     Rule(ChatsBusy, FAILED, lambda _error, front: again(front)),
     Rule(ChatsError, FAILED, _always("localq chats")),
+    Rule(FixFailed, FAILED, _always("localq doctor")),
     Rule(FetchFailed, FAILED, _always("localq run demo")),
     Rule(HubError, FAILED, lambda _error, front: again(front)),
     Rule(StoreError, FAILED, _always("localq verify")),
@@ -230,6 +238,8 @@ RULES: tuple[Rule, ...] = (
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(CheckpointDamaged, FAILED, lambda error, _front: _look_at(error.path)),
     Rule(CannotConvert, FAILED, lambda error, _front: _look_at(error.folder)),
+    Rule(TorchMissing, FAILED, _always(f"{shlex.quote(sys.executable)} -m pip install torch")),
+    Rule(CannotTrain, WRONG_USE, _always("localq train-quant --help")),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
     Rule(JobFailed, FAILED, _without_a_model),
     Rule(OutputExists, FAILED, lambda error, _front: f"ls -l {shlex.quote(str(error.path))}"),

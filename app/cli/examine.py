@@ -27,7 +27,8 @@ from app.cli.checks import (
     check_memory,
 )
 from app.cli.front import Front
-from app.cli.native import REBUILD, LlamaBroken, ask_llama, kernel_repair
+from app.cli.native import LlamaBroken, ask_llama
+from app.cli.remedies import kernel_remedy, llama_remedy, this_installation
 from app.cli.text import plural
 from app.errors import SettingsError, StoreError
 from app.settings import Settings
@@ -92,24 +93,27 @@ def _settings(front: Front, seen: Examination) -> Settings:
 
 def _llama(seen: Examination) -> None:
     probe: Probe | None = None
+    installation = this_installation()
+    seen.facts["installation"] = installation
     try:
         seen.facts["llama"] = probe = ask_llama()
     except LlamaBroken as error:
-        seen.findings.append(Finding("llama.cpp", "broken", str(error), REBUILD))
+        remedy = llama_remedy(str(error), installation)
+        seen.findings.append(Finding.mended("llama.cpp", "broken", remedy))
     else:
-        seen.findings += check_llama(probe)
+        seen.findings += check_llama(probe, installation)
     try:
         from runtime.kernels import active_isa, cpu_features
 
         features, isa = cpu_features(), active_isa()
     except KernelError as error:
-        seen.findings.append(Finding("kernels", "broken", str(error), kernel_repair()))
+        seen.findings.append(Finding.mended("kernels", "broken", kernel_remedy(str(error), installation)))
         return
     seen.facts["processor"] = {"features": sorted(features), "isa": isa}
     if probe is not None:
         compiled = [name for name, on in probe.features.items() if on]
-        seen.findings.append(check_features(compiled, features))
-    seen.findings.append(check_kernels(isa, probe, kernel_repair()))
+        seen.findings.append(check_features(compiled, features, installation, portable=probe.portable))
+    seen.findings.append(check_kernels(isa, probe, installation))
 
 
 def _bandwidth(seen: Examination, settings: Settings, measure: bool) -> None:

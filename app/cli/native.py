@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -16,24 +14,10 @@ from runtime.errors import EngineError
 
 PROBE_SECONDS = 60.0
 PROBE_COMMAND = ["-m", "runtime.engine.probe"]
-PINNED_VERSION = "0.3.36"
-CHECKOUT = Path(__file__).resolve().parents[2]
-"""The folder that holds ``app``: of a checkout, or of installed packages."""
-REBUILD = (
-    f"{shlex.quote(sys.executable)} -m pip install --force-reinstall --no-cache-dir "
-    f"--no-binary llama-cpp-python llama-cpp-python=={PINNED_VERSION}"
-)
 
 
 class LlamaBroken(EngineError):
     """llama.cpp cannot be loaded on this machine; the message says how it failed."""
-
-
-def kernel_repair(folder: Path = CHECKOUT) -> str:
-    """The command that builds localq's own kernels anew: ``folder`` holds the package ``app``."""
-    if not (folder / "Makefile").is_file():
-        return f"{shlex.quote(sys.executable)} -m pip install --force-reinstall --no-deps localq"
-    return "make rebuild" if folder == Path.cwd() else f"make -C {shlex.quote(str(folder))} rebuild"
 
 
 def ask_llama() -> Probe:

@@ -103,13 +103,22 @@ class Asked:
 
 
 def asked_for(model: str, certificate: Certificate) -> Asked:
-    """What the file at ``model`` is said to be made by. Raises AppError for what is no request of ours."""
+    """What the file at ``model`` is said to be made by.
+
+    Raises AppError for what is no request of ours, and for what was trained after that.
+    """
     import msgspec
 
     from quant.allocation.recipe import parse_override
     from quant.certificate.document import Options
     from quant.request import Target
 
+    if certificate.training is not None:
+        raise AppError(
+            f"{model} was trained after it was quantized, so quantizing does not make it again; train its "
+            "source again as its certificate says",
+            next_command=f"localq show {shlex.quote(model)} --quality",
+        )
     try:
         return Asked(
             Options.parse(certificate.options),
@@ -258,6 +267,7 @@ def _request(
         evaluation_chunks=options.evaluation_chunks,
         judge=False,
         context_tokens=options.context_tokens,
+        word_moments=options.words,
         moment_bytes=options.moment_bytes or MOMENT_BYTES,
         feedback=options.feedback,
         seed=certificate.seed,

@@ -46,6 +46,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """The instruction set of localq's kernels, which passed their test inside llama.cpp; "" without them."""
     kernels_reason: str = ""
     """Why they do not."""
+    portable: bool = False
+    """Whether llama.cpp has a library for each level of the architecture; the loader took the best."""
 
 
 def probe() -> Probe:
@@ -66,6 +68,7 @@ def probe() -> Probe:
         system_info=info,
         kernels=attached.isa,
         kernels_reason=attached.reason,
+        portable=(libraries / "glibc-hwcaps").is_dir(),
     )
 
 

@@ -25,7 +25,9 @@ from app.cli.checks import (
     check_memory,
 )
 from app.cli.examine import busy_processes
-from app.cli.native import LlamaBroken, ask_llama, explain, kernel_repair
+from app.cli.mending import outside
+from app.cli.native import LlamaBroken, ask_llama, explain
+from app.cli.remedies import Installation, kernel_remedy, llama_remedy, rebuild_llama, this_installation
 from runtime.engine.probe import Probe, ProbedDevice, parse_features
 from runtime.hardware import BandwidthReport, CoreReport, EnergyCounters, MemoryReport, MemoryTerm
 from runtime.hardware.energy import EnergyCounter
@@ -33,6 +35,8 @@ from runtime.kernels import active_isa
 from tests.app.cli_runner import Cli
 
 CORES = CoreReport(physical=4, logical=8, fast=4, quota=None, model="Some CPU")
+HERE = Installation("environment", "/venv/bin/python", compiler=True, family="debian")
+BARE = replace(HERE, compiler=False)
 PROBE = Probe(
     llama_cpp_python="0.3.36",
     llama="0.5.0",
@@ -172,33 +176,34 @@ class TestProbe:
 
 class TestChecks:
     def test_another_llama_than_the_pinned_one_is_a_warning(self) -> None:
-        (finding,) = check_llama(msgspec.structs.replace(PROBE, llama_cpp_python="0.2"))
+        (finding,) = check_llama(msgspec.structs.replace(PROBE, llama_cpp_python="0.2"), HERE)
         assert finding.status == "warning"
         assert finding.next_command is not None and "0.3.36" in finding.next_command
 
     def test_devices_are_named_with_their_memory(self) -> None:
         device = ProbedDevice("CUDA0", "Some GPU", 8 << 30, 6 << 30)
         probe = msgspec.structs.replace(PROBE, devices=(device,))
-        (finding,) = check_llama(probe)
+        (finding,) = check_llama(probe, HERE)
         assert "Some GPU (6.00 GiB free)" in finding.detail
 
     def test_what_llama_was_compiled_for_must_be_there(self) -> None:
-        assert check_features(["AVX2", "OPENMP"], {"avx2", "sse4.2"}).status == "ok"
-        lacking = check_features(["AVX2", "AVX512"], {"avx2"})
+        assert check_features(["AVX2", "OPENMP"], {"avx2", "sse4.2"}, HERE).status == "ok"
+        lacking = check_features(["AVX2", "AVX512"], {"avx2"}, HERE)
         assert (lacking.status, "avx512f" in lacking.detail) == ("broken", True)
-        unused = check_features(["AVX2"], {"avx2", "avx512_vnni"})
+        unused = check_features(["AVX2"], {"avx2", "avx512_vnni"}, HERE)
         assert (unused.status, "avx512_vnni" in unused.detail) == ("warning", True)
 
     def test_kernels_multiply_inside_llama_or_it_is_said_why_not(self) -> None:
-        used = check_kernels("avx2", msgspec.structs.replace(PROBE, kernels="avx2"), "make rebuild")
+        used = check_kernels("avx2", msgspec.structs.replace(PROBE, kernels="avx2"), HERE)
         assert (used.status, "inside llama.cpp: avx2" in used.detail) == ("ok", True)
         wrong = msgspec.structs.replace(PROBE, kernels_reason="the self-test gave a wrong result")
-        unused = check_kernels("avx2", wrong, "make rebuild")
-        assert (unused.status, unused.next_command) == ("warning", "make rebuild")
+        unused = check_kernels("avx2", wrong, HERE)
+        assert unused.status == "warning"
+        assert unused.next_command == ("/venv/bin/python -m pip install --force-reinstall --no-deps localq")
         assert "slower: the self-test gave a wrong result" in unused.detail
-        off = check_kernels("avx2", msgspec.structs.replace(PROBE, kernels_reason="LOCALQ_GGML=off"), "x")
+        off = check_kernels("avx2", msgspec.structs.replace(PROBE, kernels_reason="LOCALQ_GGML=off"), HERE)
         assert (off.status, off.next_command) == ("note", "unset LOCALQ_GGML")
-        assert check_kernels("avx2", None, "make rebuild").status == "ok"
+        assert check_kernels("avx2", None, HERE).status == "ok"
 
     def test_memory_names_every_limit_and_marks_the_one_that_binds(self) -> None:
         cgroup = MemoryTerm("cgroup", 4 << 30, "of 8", 64 << 20)
@@ -247,11 +252,100 @@ class TestChecks:
                 child.kill()
 
 
-def test_broken_kernels_are_built_again_in_a_checkout_and_reinstalled_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert kernel_repair(tmp_path).endswith("-m pip install --force-reinstall --no-deps localq")
-    (tmp_path / "Makefile").touch()
-    assert kernel_repair(tmp_path) == f"make -C {tmp_path} rebuild"
-    monkeypatch.chdir(tmp_path)
-    assert kernel_repair(tmp_path) == "make rebuild"
+class TestRemedies:
+    def test_a_missing_library_is_a_package_of_the_system(self) -> None:
+        words = "Failed to load shared library: libgomp.so.1: cannot open shared object file: No such file"
+        found = llama_remedy(words, HERE)
+        assert found.detail == "llama.cpp needs libgomp.so.1, which this system lacks"
+        assert found.shown == "sudo apt-get install -y libgomp1"
+        assert (
+            llama_remedy(words, replace(HERE, family="fedora", root=True)).shown == "dnf install -y libgomp"
+        )
+        unknown = llama_remedy(words, replace(HERE, family=""))
+        assert unknown.commands == () and "install the package that has it" in unknown.detail
+
+    def test_without_a_compiler_one_is_installed_before_llama_is_compiled(self) -> None:
+        found = llama_remedy("ModuleNotFoundError: No module named 'llama_cpp'", BARE)
+        assert "not installed" in found.detail and "no C++ compiler" in found.detail
+        compiler, build = found.commands
+        assert compiler == ("sudo", "apt-get", "install", "-y", "g++")
+        assert build[:3] == ("/venv/bin/python", "-m", "pip") and build[-1] == "llama-cpp-python==0.3.36"
+        assert llama_remedy("No module named 'llama_cpp'", HERE).commands == (build,)
+
+    def test_a_llama_of_a_newer_system_is_compiled_here(self) -> None:
+        found = llama_remedy("libm.so.6: version `GLIBC_2.38' not found (required by libggml.so)", HERE)
+        assert "newer system" in found.detail and "GLIBC_2.38" in found.detail
+        assert len(found.commands) == 1
+
+    def test_what_carries_its_llama_is_replaced_whole(self) -> None:
+        assert rebuild_llama("x", replace(HERE, kind="package")).shown == (
+            "sudo apt-get install --reinstall localq"
+        )
+        assert rebuild_llama("x", replace(HERE, kind="archive")).commands == ()
+        assert kernel_remedy("x", replace(HERE, kind="archive")).commands == ()
+
+    def test_broken_kernels_are_built_again_in_a_checkout_and_reinstalled_elsewhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        elsewhere = kernel_remedy("x", this_installation(tmp_path), tmp_path).shown
+        assert elsewhere is not None
+        assert elsewhere.endswith("-m pip install --force-reinstall --no-deps localq")
+        (tmp_path / "Makefile").touch()
+        assert (
+            kernel_remedy("x", this_installation(tmp_path), tmp_path).shown == f"make -C {tmp_path} rebuild"
+        )
+        monkeypatch.chdir(tmp_path)
+        assert kernel_remedy("x", this_installation(tmp_path), tmp_path).shown == "make rebuild"
+
+    def test_a_portable_build_is_not_blamed_for_what_no_level_has(self) -> None:
+        finding = check_features(["AVX2"], {"avx2", "avx512_vnni"}, HERE, portable=True)
+        assert finding.status == "ok"
+        assert check_features(["AVX2"], {"avx2", "avx512_vnni"}, HERE).fix
+
+
+class TestFix:
+    @pytest.fixture
+    def broken(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        """llama.cpp counts as missing until the file that is returned is there; a stand-in mends it."""
+        mended = tmp_path / "mended"
+
+        def ask() -> Probe:
+            if not mended.exists():
+                raise LlamaBroken("ModuleNotFoundError: No module named 'llama_cpp'")
+            return msgspec.structs.replace(PROBE, kernels="avx2", portable=True)
+
+        pip = tmp_path / "python"
+        pip.write_text(
+            f'#!/bin/sh\necho "pip says $4"\n[ -e "{tmp_path}/refuse" ] && exit 3\n: > "{mended}"\n'
+        )
+        pip.chmod(0o755)
+        found = replace(HERE, python=str(pip))
+        monkeypatch.setattr("app.cli.examine.ask_llama", ask)
+        monkeypatch.setattr("app.cli.examine.this_installation", lambda: found)
+        return mended
+
+    def test_without_fix_nothing_is_run(self, cli: Cli, broken: Path) -> None:
+        assert cli.run("doctor").exit_code == 1
+        assert not broken.exists()
+
+    def test_fix_runs_the_command_shows_it_and_looks_again(self, cli: Cli, broken: Path) -> None:
+        ran = cli.run("doctor", "--fix")
+        assert broken.exists()
+        assert f"running: {broken.parent / 'python'} -m pip install" in ran.stderr
+        assert "llama-cpp-python 0.3.36" in ran.stdout and "not installed" not in ran.stdout
+
+    def test_programs_of_the_system_get_the_search_path_that_the_person_had(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inside = {"LD_LIBRARY_PATH": "/carried", "LD_LIBRARY_PATH_ORIG": "/own", "PATH": "/bin"}
+        assert outside(inside) == inside
+        monkeypatch.setattr("sys.frozen", True, raising=False)
+        assert outside(inside) == {"LD_LIBRARY_PATH": "/own", "PATH": "/bin"}
+        assert outside({"LD_LIBRARY_PATH": "/carried"}) == {}
+
+    def test_a_command_that_fails_is_an_error_that_names_it(self, cli: Cli, broken: Path) -> None:
+        (broken.parent / "refuse").touch()
+        ran = cli.run("doctor", "--fix")
+        assert ran.exit_code == 1
+        assert "exit code 3" in ran.stderr
+        assert ran.last_line.startswith(f"next: {broken.parent / 'python'} -m pip install")
