@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -31,8 +32,13 @@ from app.tui.screens.chat import ChatScreen
 from app.tui.themes import DEFAULT, THEMES
 from app.tui.wall import Wall
 
+if TYPE_CHECKING:
+    from app.tui.pictures.album import Album
+
 THEME_STATE = "theme"
 TOAST_SECONDS = 8
+LEAVE_SECONDS = 3.0
+"""How long an answer under way may take to end, so that its text stays in the scroll-back."""
 TOAST_CHARACTERS = 600
 
 
@@ -68,6 +74,7 @@ class LocalqApp(App[None]):
         self.begun = asyncio.Event()
         """The chats are open and shown."""
         self._wall = Wall()
+        self._album: Album | None = None
         self._complaints: set[str] = set()
         self.said = ""
         """What was said since the app began, for the scroll-back of a chat below the prompt."""
@@ -89,6 +96,29 @@ class LocalqApp(App[None]):
     def chat_screen(self) -> ChatScreen | None:
         """The chat below whatever is shown."""
         return next((screen for screen in self.screen_stack if isinstance(screen, ChatScreen)), None)
+
+    @property
+    def album(self) -> Album:
+        """The pictures of the working directory."""
+        from app.tui.pictures.album import Album
+
+        if self._album is None:
+            self._album = Album(Path.cwd(), self._hear_picture)
+        return self._album
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether the terminal has colours enough, and the person wants them."""
+        plain = self.no_color or self.native_ansi_color
+        return not plain and self.console.color_system in ("256", "truecolor")
+
+    def _hear_picture(self, name: str) -> None:
+        """In the album's thread."""
+        self.call_later(self._show_picture, name)
+
+    def _show_picture(self, name: str | None) -> None:
+        if (screen := self.chat_screen) is not None:
+            screen.transcript.forget_picture(name)
 
     def _hear_progress(self, what: str, share: float) -> None:
         """In the thread that loads."""
@@ -151,6 +181,7 @@ class LocalqApp(App[None]):
 
     def watch_theme(self, theme: str) -> None:
         if self.chats is not None:
+            self.call_later(self._show_picture, None)
             self.run_worker(asyncio.to_thread(self.chats.keep_state, THEME_STATE, theme), exit_on_error=False)
 
     def set_title(self, title: str) -> None:
@@ -175,8 +206,7 @@ class LocalqApp(App[None]):
         """Keeps what is open, and ends."""
         if (screen := self.chat_screen) is not None:
             await screen.keep_now()
-            if screen.answering is not None:
-                screen.answering.cancel()
+            await screen.end_answer(LEAVE_SECONDS)
             if screen.session is not None:
                 self.said = said_since(screen.session.path, self._since)
         self.exit()
@@ -186,6 +216,8 @@ class LocalqApp(App[None]):
         answering = screen.answering if screen is not None else None
         if answering is not None:
             answering.cancel()
+        if self._album is not None:
+            self._album.close()
         await asyncio.to_thread(self.host.close)
         if self.chats is not None:
             await asyncio.to_thread(self.chats.close)

@@ -152,6 +152,13 @@ class Entry:
             min(len(before), len(now)),
         )
 
+    def forget_picture(self, name: str | None) -> bool:
+        """Draw this one again, or all of them, for they are others now; whether it has any."""
+        has = self.content.forget_picture(name)
+        if has:
+            self.changed()
+        return has
+
     def forget_lines(self) -> None:
         """Gives their memory back; the height stays."""
         self._lines = self._before = None

@@ -95,18 +95,24 @@ def _fitted(offer: Offer, app: LocalqApp, disk_free: int) -> Way | None:
     fetched = f", fetches {format_bytes(result.fetched_bytes)}" if result and result.fetched_bytes else ""
 
     def work(making: Making) -> str:
+        from app.cli.fitting import only_portable
         from app.cli.pull_fitted import pull_fitted
         from app.cli.quantizing import default_choices
         from quant.allocation.fit import Fit
 
         settings = app.settings
+        front = _front(app, making, str(reference))
         made = pull_fitted(
-            _front(app, making, str(reference)),
+            front,
             replace(settings, ram=None),
             app.host.store,
             reference,
             name,
-            partial(default_choices, fit=Fit(settings.ram, context=settings.context, kv_type=settings.kv)),
+            partial(
+                default_choices,
+                fit=Fit(settings.ram, context=settings.context, kv_type=settings.kv),
+                portable=only_portable(front, False),
+            ),
             connections=CONNECTIONS,
             reuse=True,
             keep_source=False,

@@ -137,6 +137,19 @@ async def test_an_edited_question_becomes_a_branch_and_the_old_one_stays(stage: 
         assert {message.content for message in chats.tree(1).by_id.values()} >= {"echo first", "more"}
 
 
+async def test_the_draft_of_a_chat_that_has_begun_does_not_come_back_in_the_next(stage: Stage) -> None:
+    async with stage.open() as (app, pilot):
+        chat = chat_of(app)
+        chat.editor.put("echo begun")
+        await chat.keep_now()
+        assert app.chats is not None and not app.chats.draft(None).empty
+        await pilot.press("enter")
+        await answered(pilot)
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: "New chat" in text_of(app))
+        assert chat.editor.text == "" and app.chats.draft(None).empty
+
+
 async def test_escape_leaves_an_edit_and_brings_the_draft_back(stage: Stage) -> None:
     async with stage.open() as (app, pilot):
         await say(pilot, "echo first")
@@ -283,3 +296,11 @@ async def test_what_was_said_is_left_for_the_scroll_back(stage: Stage) -> None:
         await answered(pilot, 2)
         await app.action_leave()
     assert app.said == "> echo one\n> two\n\none\ntwo"
+
+
+async def test_an_answer_that_leaving_cuts_short_is_left_for_the_scroll_back_too(stage: Stage) -> None:
+    async with stage.open() as (app, pilot):
+        await say(pilot, "forever")
+        await until(pilot, lambda: "x x x" in text_of(app))
+        await app.action_leave()
+    assert app.said.startswith("> forever\n\nx x x")

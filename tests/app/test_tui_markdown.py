@@ -93,6 +93,13 @@ def test_where_a_text_is_cut_makes_no_difference(cuts: list[int], draw_between: 
     ]
 
 
+def test_a_stored_answer_with_many_brackets_is_drawn_as_it_was_while_it_was_written() -> None:
+    code = "x = a[0] + b[1]\n" * 400
+    text = f"An **answer**.\n\n```python\n{code}```\n\n" + "- a [link](https://a.org)\n" * 200 + "\nEnd.\n"
+    assert drawn(Document(text)) == drawn(fed(text, list(range(len(text)))))
+    assert plain(Document(text))[:4] == ["An answer.", "", "╭ python copy", "│ x = a[0] + b[1]"]
+
+
 def test_character_by_character_it_is_the_same() -> None:
     document = fed(SAMPLE, list(range(len(SAMPLE))), draw_between=True)
     assert drawn(document) == drawn(Document(SAMPLE))

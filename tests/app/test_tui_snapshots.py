@@ -19,6 +19,7 @@ from app.tui.screens.compare import Compare
 from quant.certificate.document import to_json
 from tests.app.test_tui_models import certificate, speaking
 from tests.app.tui_kit import LARGE, SMALL, Stage, answered, chat_of, say, text_of, until
+from tests.hostile.pictures import small_png
 
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "120x36"])
 
@@ -50,7 +51,11 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr("app.chats.chats.now", lambda: moment)
     monkeypatch.setattr("app.tui.screens.history.when", lambda moment: f"{moment:%Y-%m-%d}")
     monkeypatch.setattr("runtime.hardware.energy.EnergyMeter.joules", property(lambda self: None))
+    monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "sea.png").write_bytes(
+        small_png([[(60, 90, 30 * row) for _ in range(24)] for row in range(8)])
+    )
     stage = Stage(tmp_path, settings={"ram": 1 << 30, "threads": 2})
     stage.add_model("good", seed=0)
     stage.add_model("small", seed=1)
@@ -68,6 +73,13 @@ async def chat(app: LocalqApp, pilot: Pilot[None]) -> None:
     await empty(app, pilot)
     await say(pilot, ANSWER)
     await answered(pilot)
+
+
+async def picture(app: LocalqApp, pilot: Pilot[None]) -> None:
+    await empty(app, pilot)
+    await say(pilot, "echo Rain ![sea](sea.png) and ![no](none.png)")
+    await answered(pilot)
+    await until(pilot, lambda: text_of(app).count("none.png: no such file") == 2 and "▀" in text_of(app))
 
 
 async def messages(app: LocalqApp, pilot: Pilot[None]) -> None:
@@ -131,7 +143,7 @@ async def keys(app: LocalqApp, pilot: Pilot[None]) -> None:
 
 SCENES: dict[str, Callable[[LocalqApp, Pilot[None]], Awaitable[None]]] = {
     scene.__name__: scene
-    for scene in (empty, chat, messages, commands, tree, history, models, settings, personas, keys)
+    for scene in (empty, chat, picture, messages, commands, tree, history, models, settings, personas, keys)
 }
 
 
@@ -169,5 +181,5 @@ async def test_the_first_run_is_as_it_was(
     facts = Facts(12 << 30, 16 << 30, "MemAvailable", 8, "avx2", 100 << 30, 40e9)
     monkeypatch.setattr("app.tui.screens.adding.look", lambda settings, home, held: facts)
     async with Stage(tmp_path).open(size) as (app, pilot):
-        await until(pilot, lambda: "12.0 GiB" in text_of(app) and "no Hub" in text_of(app))
+        await until(pilot, lambda: "12.0 GiB" in text_of(app) and "\n  Apache-2.0." in text_of(app))
         assert text_of(app) == snapshot

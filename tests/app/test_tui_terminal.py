@@ -39,7 +39,7 @@ def toured(home: Path, kind: str, seed: int = 1) -> str:
     home.mkdir()
     with PseudoTerminal([*CHILD, "tour", str(home), kind, str(seed)], environment()) as terminal:
         resize(terminal, 100, 32)
-        assert terminal.wait(240) == 0, terminal.seen[-3000:].decode("utf-8", "replace")
+        assert terminal.wait(900) == 0, terminal.seen[-3000:].decode("utf-8", "replace")
         return terminal.seen.decode("utf-8")  # strictly
 
 

@@ -141,4 +141,5 @@ def test_no_acknowledged_turn_is_lost_by_a_kill(home: Path) -> None:
         with Chats(home) as chats:
             kept = {message.content for message in chats.tree(chats.list()[0].id).by_id.values()}
         if b"waiting" in shown or b"reading" in shown or b"writing" in shown:
-            assert f"Question {number}: tell me of rivers" in kept, number
+            # After a kill that came before Enter was read, the question before stands in front: the draft.
+            assert any(content.endswith(f"Question {number}: tell me of rivers") for content in kept), number

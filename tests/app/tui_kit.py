@@ -73,7 +73,7 @@ class Stage:
         return engine
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Waits until ``condition`` holds; fails where it never does."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():

@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from app.tui.markdown.document import Document
 from app.tui.markdown.lines import Code, Line, Span
+from app.tui.markdown.picture import Look, Picture
 
-__all__ = ["Code", "Document", "Line", "Span"]
+__all__ = ["Code", "Document", "Line", "Look", "Picture", "Span"]

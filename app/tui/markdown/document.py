@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from app.tui.markdown.code import highlight
 from app.tui.markdown.draw import Drawing, draw_code
+from app.tui.markdown.inline import source_of
 from app.tui.markdown.lines import BLANK, Code, Line, Margin, Span, wrap
+from app.tui.markdown.picture import MOST_PICTURES, Look
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -34,6 +36,10 @@ class _Block:
     item: str = ""
     """The kind of list that it is an item of: no blank line goes between two of a kind."""
     codes: list[int] = field(default_factory=list)
+    pictures: tuple[str, ...] = ()
+    """What it names."""
+    pictures_before: int = 0
+    """How many the blocks above it name."""
     drawn: tuple[int, list[Line]] | None = None
     """Width, and the lines at that."""
 
@@ -56,15 +62,19 @@ class Document:
     """Markdown that is appended to; :meth:`lines` draws it.
 
     What :meth:`append` and :meth:`lines` cost follows from the last block, not from the whole text.
+    ``look`` finds the pictures that the text names; without it they are named only.
     """
 
     def __init__(self, text: str = "") -> None:
         self.codes: list[Code] = []
         """The code blocks, in their order; of an open one what has come."""
+        self.look: Look | None = None
         self._blocks: list[_Block] = []
         self._tail = ""
         self._tail_blocks: list[_Block] | None = None
         self._tail_codes = 0
+        self._pictures = 0
+        """How many the finished blocks name."""
         self._fence: _Fence | None = None
         self._width = 0
         self._settled: list[Line] = []
@@ -74,10 +84,13 @@ class Document:
 
     def append(self, text: str) -> None:
         """More text, cut anywhere."""
-        self._tail += text
-        self._tail_blocks = None
-        while self._advance():
-            pass
+        # What is too much to parse at once is taken line by line, as while it is written.
+        much = text.count("[") > MOST_BRACKETS
+        for piece in text.splitlines(keepends=True) if much else (text,):
+            self._tail += piece
+            self._tail_blocks = None
+            while self._advance():
+                pass
 
     def lines(self, width: int) -> list[Line]:
         """All lines at this width. The list is the caller's."""
@@ -96,6 +109,16 @@ class Document:
             _join(lines, self._draw(block), bool(above) and block.item == above)
             above = block.item
         return lines
+
+    def forget_picture(self, name: str | None) -> bool:
+        """Draw this one again, or all of them, for they are others now; whether there is any."""
+        blocks = [*self._blocks, *(self._tail_blocks or ())]
+        old = [block for block in blocks if (block.pictures if name is None else name in block.pictures)]
+        for block in old:
+            block.drawn = None
+        if old:
+            self._settled, self._drawn_blocks = [], 0
+        return bool(old)
 
     # -- finished blocks ------------------------------------------------------------------------------------
 
@@ -131,6 +154,7 @@ class Document:
         for number in kept.codes:  # the last one is parsed again with what comes behind it
             del self.codes[number:]
             break
+        self._pictures = kept.pictures_before
         self._tail = kept.source
         self._tail_blocks = None
         self._tail_codes = 0
@@ -141,6 +165,7 @@ class Document:
             self._forget_tail_codes()
             before = len(self.codes)
             self._tail_blocks = [self._numbered(block) for block in parse(self._tail)]
+            _count_pictures(self._tail_blocks, self._pictures)
             self._tail_codes = len(self.codes) - before
         return self._tail_blocks
 
@@ -164,7 +189,8 @@ class Document:
     def _draw(self, block: _Block) -> list[Line]:
         if block.drawn is None or block.drawn[0] != self._width:
             numbers = iter(block.codes)
-            drawing = Drawing(self._width, lambda code: next(numbers))
+            most = max(0, MOST_PICTURES - block.pictures_before)
+            drawing = Drawing(self._width, lambda code: next(numbers), self.look, most)
             if block.tokens is None:
                 drawing.lines += wrap([Span(block.source.strip("\n"))], self._width, Margin())
             else:
@@ -245,6 +271,14 @@ def parse(source: str) -> list[_Block]:
         stop = starts[index + 1] if index + 1 < len(blocks) else len(lines)
         block.source = "\n".join(lines[starts[index] : stop])
     return blocks
+
+
+def _count_pictures(blocks: Sequence[_Block], before: int) -> None:
+    for block in blocks:
+        block.pictures_before = before
+        inline = [child for token in block.tokens or () for child in token.children or ()]
+        block.pictures = tuple(source_of(child) for child in inline if child.type == "image")
+        before += len(block.pictures)
 
 
 def _items(group: Sequence[Token]) -> list[list[Token]]:

@@ -6,23 +6,36 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from app.tui.markdown.code import highlight
-from app.tui.markdown.inline import spans_of
+from app.tui.markdown.inline import source_of, spans_of
 from app.tui.markdown.lines import BLANK, Code, Line, Margin, Span, fold, wrap
+from app.tui.markdown.picture import MOST_PICTURES, Look, Picture, draw_picture
 from app.tui.markdown.table import draw_table
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
+TOO_MANY: Final = f"not shown, {MOST_PICTURES} pictures are"
 BULLETS: Final = ("•", "◦", "▪")
 
 
 class Drawing:
-    """Draws the tokens of one block. ``add_code`` gets every code block and gives its number."""
+    """Draws the tokens of one block. ``add_code`` gets every code block and gives its number.
 
-    def __init__(self, width: int, add_code: Callable[[Code], int]) -> None:
+    ``look`` finds pictures; as many as ``most_pictures`` are drawn.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        add_code: Callable[[Code], int],
+        look: Look | None = None,
+        most_pictures: int = 0,
+    ) -> None:
         self.lines: list[Line] = []
         self._width = width
         self._add_code = add_code
+        self._look = look
+        self._pictures_left = most_pictures
 
     def draw(self, tokens: Sequence[Token], margin: Margin = Margin(), depth: int = 0) -> None:  # noqa: B008
         """``tokens`` are blocks, one behind the other."""
@@ -42,7 +55,7 @@ class Drawing:
         inner = tokens[1:-1]
         match token.type:
             case "paragraph_open":
-                self.lines += wrap(spans_of(inner[0].children), self._width, margin)
+                self._paragraph(inner[0].children or (), margin)
             case "heading_open":
                 level = int(token.tag[1:])
                 style = f"h{min(level, 3)}"
@@ -64,6 +77,19 @@ class Drawing:
             case _:
                 if token.content:
                     self.lines += wrap([Span(token.content)], self._width, margin)
+
+    def _paragraph(self, said: Sequence[Token], margin: Margin) -> None:
+        """The text, and below it the pictures that it names."""
+        names = [source_of(token) for token in said if token.type == "image"] if self._look else []
+        found: dict[str, Picture | str] = {}
+        for name in names:
+            self._pictures_left -= 1
+            found[name] = self._look(name) if self._look and self._pictures_left >= 0 else TOO_MANY
+        remarks = {name: seen for name, seen in found.items() if isinstance(seen, str)}
+        self.lines += wrap(spans_of(said, remarks), self._width, margin)
+        for name in names:
+            if isinstance(picture := found[name], Picture):
+                self.lines += draw_picture(picture, self._width, margin)
 
     def _list(self, token: Token, inner: Sequence[Token], margin: Margin, depth: int) -> None:
         number = int(token.attrs.get("start", 1)) if token.type.startswith("ordered") else None

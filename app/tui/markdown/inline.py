@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from app.tui.markdown.lines import Span
@@ -15,8 +15,11 @@ _STYLES: Final = {"em": "em", "strong": "strong", "s": "strike", "link": "link"}
 _SPACE: Final = re.compile(r"[ \t]+")
 
 
-def spans_of(tokens: Sequence[Token] | None) -> list[Span]:
-    """The text with its styles. A link says where it leads, for no terminal is told to open it."""
+def spans_of(tokens: Sequence[Token] | None, remarks: Mapping[str, str] | None = None) -> list[Span]:
+    """The text with its styles. A link says where it leads, for no terminal is told to open it.
+
+    ``remarks`` say of pictures, by their sources, why they are not shown.
+    """
     spans: list[Span] = []
     styles: list[str] = []
     leads: list[tuple[str, int]] = []
@@ -32,7 +35,9 @@ def spans_of(tokens: Sequence[Token] | None) -> list[Span]:
             spans.append(Span("\n"))
         elif kind == "image":
             _add(spans, f"[image: {token.content}]" if token.content else "[image]", [*styles, "link"])
-            spans.append(Span(f" ({token.attrs.get('src', '')})", "url"))
+            source = source_of(token)
+            remark = remarks.get(source) if remarks else None
+            spans.append(Span(f" ({source}: {remark})" if remark else f" ({source})", "url"))
         elif kind.endswith("_open"):
             styles.append(_STYLES.get(kind.removesuffix("_open"), ""))
             if kind == "link_open":
@@ -48,6 +53,11 @@ def spans_of(tokens: Sequence[Token] | None) -> list[Span]:
         elif token.content:
             _add(spans, token.content, styles)
     return spans
+
+
+def source_of(image: Token) -> str:
+    """Where a picture is, as it is written."""
+    return str(image.attrs.get("src", ""))
 
 
 def _add(spans: list[Span], text: str, styles: Sequence[str]) -> None:

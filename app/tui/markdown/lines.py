@@ -28,13 +28,15 @@ class Line:
     broken: None where it begins a line of its own, else a space or nothing.
 
     ``code`` is the number of the code block that it belongs to; ``margin`` how many of its characters are
-    bullets, quote bars and indentation, not text.
+    bullets, quote bars and indentation, not text. ``colours``, in a row of a picture, are those of the upper
+    and of the lower halves of its cells, a byte each of red, green and blue; the lower may be missing.
     """
 
     spans: tuple[Span, ...] = ()
     joint: str | None = None
     code: int | None = None
     margin: int = 0
+    colours: tuple[bytes, bytes] | None = None
 
     @property
     def plain(self) -> str:
@@ -43,6 +45,15 @@ class Line:
     @property
     def width(self) -> int:
         return sum(cell_len(span.text) for span in self.spans)
+
+    def span_at(self, at: int) -> Span:
+        """The span of character ``at``; an empty one behind the end."""
+        position = 0
+        for span in self.spans:
+            position += len(span.text)
+            if at < position:
+                return span
+        return Span("")
 
 
 @dataclass(frozen=True, slots=True)

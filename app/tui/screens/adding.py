@@ -186,7 +186,7 @@ class Adding(Reporting, Screen[str | None]):
 
     def _refresh(self, *, anew: bool = False) -> None:
         """The rows as they are known now; ``anew`` with the cursor on the first."""
-        rows, width = self._shown(), max(40, self.size.width - 6)
+        rows, width = self._shown(), max(40, self.size.width - 8)  # a scroll bar too
         listed, palette = self.query_one("#offers", OptionList), palette_of(self.app)
         best = next((offer.name for offer in self._offers if offer.kind == "catalog"), None)
         stored = {model.name for model in self.app.host.store.list()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
@@ -15,10 +16,15 @@ from textual.widgets import Tree as TreeWidget
 from textual.widgets.tree import TreeNode
 
 from app.chats import Message, Tree
+from app.cli.text import shorten
 from app.terminal import sanitize
 
 WORDS = 200
 """Characters of a message that are looked at."""
+GUIDE = 3
+"""Cells that a branch is indented by."""
+LEAST = 20
+"""Cells of a label, however far it is indented."""
 
 
 class Branches(ModalScreen[int | None]):
@@ -53,16 +59,17 @@ class Branches(ModalScreen[int | None]):
     def on_mount(self) -> None:
         widget = self.query_one(TreeWidget)
         widget.show_root = False
-        widget.guide_depth = 3
+        widget.guide_depth = GUIDE
         widget.root.expand()
         shown: TreeNode[int] | None = None
-        below: list[tuple[TreeNode[int], Message]] = [
-            (widget.root, message) for message in reversed(self._tree.children(None))
+        room = int(self.app.size.width * 0.9) - 10  # of frame, padding and a scroll bar
+        below: list[tuple[TreeNode[int], int, Message]] = [
+            (widget.root, 0, message) for message in reversed(self._tree.children(None))
         ]
         while below:
-            parent, message = below.pop()
+            parent, depth, message = below.pop()
             children = self._tree.children(message.id)
-            label = self._label(message)
+            label = self._label(message, max(LEAST, room - GUIDE * depth))
             alone = len(self._tree.siblings(message.id)) == 1
             if alone:
                 node = parent.add_leaf(label, data=message.id)
@@ -72,21 +79,21 @@ class Branches(ModalScreen[int | None]):
                 inner = node
             if message.id == self._leaf_id:
                 shown = node
-            below += [(inner, child) for child in reversed(children)]
+            below += [(inner, depth + (not alone), child) for child in reversed(children)]
         widget.focus()
         if shown is not None:
             self.call_after_refresh(widget.move_cursor, shown)
 
-    def _label(self, message: Message) -> Text:
+    def _label(self, message: Message, columns: int) -> Text:
         mark = "●" if message.id in self._current else "○"
         who = "You" if message.role == "user" else message.model or "Model"
         said = " ".join(message.content[:WORDS].split()) or f"({message.state})"
+        name = shorten(sanitize(who, newlines=False), columns // 2)
         return Text.assemble(
             (f"{mark} ", "bold" if message.id in self._current else "dim"),
-            (f"{sanitize(who, newlines=False)}  ", "bold"),
-            sanitize(said, newlines=False),
+            (f"{name}  ", "bold"),
+            shorten(sanitize(said, newlines=False), max(8, columns - cell_len(name) - 4)),
             no_wrap=True,
-            overflow="ellipsis",
         )
 
     @on(TreeWidget.NodeSelected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from textual import work
@@ -278,6 +279,17 @@ class ChatAnswers(ChatView):
             self.gauge(doing="stopping")
         elif self.editing is not None:
             self.leave_edit()
+
+    async def end_answer(self, seconds: float) -> None:
+        """Ends the answer under way, if there is one, and waits at most so long until it is on the disk."""
+        if self.answering is None or self.session is None:
+            return
+        self.answering.cancel()
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self.answering is not None and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        with suppress(LocalqError):  # deleted elsewhere meanwhile
+            await asyncio.to_thread(self.session.reload)
 
     def leave_edit(self) -> None:
         """Nothing is edited any more; the draft comes back."""

@@ -17,6 +17,7 @@ from app.chats import Attachment, Chats, Draft, Message
 from app.terminal import sanitize
 from app.tui.entry import Entry
 from app.tui.gauges import Gauges
+from app.tui.markdown import Picture
 from app.tui.screens.reporting import Reporting
 from app.tui.session import Session
 from app.tui.widgets.editor import Editor
@@ -88,6 +89,7 @@ class ChatView(Reporting, Screen[None]):
     # -- opening --------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
+        self.transcript.look = self._look
         self.call_after_refresh(self._begin)
         self.set_interval(KEEP_SECONDS, self._keep)
         self.set_interval(MEMORY_SECONDS, self._measure_memory)
@@ -171,6 +173,9 @@ class ChatView(Reporting, Screen[None]):
             entry.note = f"{error}; F5 tries again"
         return entry
 
+    def _look(self, name: str) -> Picture | str:
+        return self.app.album.look(name) if self.app.shows_pictures else ""
+
     def show_title(self) -> None:
         """The line at the top, and the greeting of an empty chat."""
         assert self.session is not None
@@ -242,6 +247,8 @@ class ChatView(Reporting, Screen[None]):
         chats = self.session.chats
         if (chat_id, draft) != self._kept_draft:
             chats.keep_draft(chat_id, draft)
+            if chat_id is not None and self._kept_draft is not None and self._kept_draft[0] is None:
+                chats.keep_draft(None, Draft())  # the chat that it was typed for has begun
             self._kept_draft = (chat_id, draft)
         if place != self._kept_place:
             chats.keep_state(PLACE, msgspec.json.encode(place).decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import ClassVar, Final
 
 from rich.segment import Segment
@@ -20,7 +21,8 @@ from textual.selection import Selection
 from textual.strip import Strip
 
 from app.tui.entry import Entry
-from app.tui.markdown import Code, Line, Span
+from app.tui.markdown import Code, Line, Look
+from app.tui.widgets.pixels import picture_segments
 from app.tui.widgets.selecting import highlighted, text_between
 from app.tui.widgets.styles import TRANSCRIPT_CSS, component_classes, component_style
 
@@ -40,8 +42,8 @@ class Transcript(ScrollView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Message above", show=False),
         Binding("down,j", "move(1)", "Message below", show=False),
-        Binding("home,g", "first", "First message", show=False),
-        Binding("end,G", "last", "Last message", show=False),
+        Binding("home,g", "to(0)", "First message", show=False),
+        Binding("end,G", "to(-1)", "Last message", show=False),
         Binding("pageup,b", "page_up", "Page up", show=False),
         Binding("pagedown,space", "page_down", "Page down", show=False),
         Binding("e", "screen.edit_message", "Edit"),
@@ -76,6 +78,7 @@ class Transcript(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.entries: list[Entry] = []
+        self.look: Look | None = None  # finds the pictures that messages name
         self._tops: list[int] = []
         self._follow = True
         self._strips: LRUCache[tuple[int, int, bool], Strip] = LRUCache(512)
@@ -89,6 +92,8 @@ class Transcript(ScrollView, can_focus=True):
     def show(self, entries: Iterable[Entry], place: tuple[int, int] | None = None) -> None:
         """These entries, in the place of the ones before; from their end, or from :attr:`place` on."""
         self.entries = list(entries)
+        for entry in self.entries:
+            entry.content.look = self.look
         self.cursor = None
         self._follow, self._sought = place is None, place
         self._lay_out(0)
@@ -97,6 +102,7 @@ class Transcript(ScrollView, can_focus=True):
     def add(self, entry: Entry) -> None:
         """One more at the end."""
         self.entries.append(entry)
+        entry.content.look = self.look
         self._lay_out(len(self.entries) - 1)
         self.refresh()
 
@@ -111,6 +117,16 @@ class Transcript(ScrollView, can_focus=True):
             self.refresh(Region(0, max(0, y), self.size.width, height - first))
         else:
             self.refresh()
+
+    def forget_picture(self, name: str | None = None) -> None:
+        """Draw this picture again, or all of them, for :attr:`look` finds others now."""
+        for index, entry in enumerate(self.entries):
+            if entry.forget_picture(name):
+                self._drop_strips(index)
+                self._measure(index)
+        if self._sought is not None:
+            self._seek(self._sought)
+        self.refresh()
 
     def follow(self) -> None:
         """Go to the end, and stay there while text comes."""
@@ -199,8 +215,6 @@ class Transcript(ScrollView, can_focus=True):
 
     def _measure_some(self) -> None:
         """Exact heights for entries near the view, then for others, for a few milliseconds."""
-        from time import perf_counter
-
         inexact = [index for index, entry in enumerate(self.entries) if not entry.exact]
         if not inexact:
             return
@@ -278,9 +292,9 @@ class Transcript(ScrollView, can_focus=True):
         line, x = lines[row], offset.x - GUTTER
         if entry.folds_at(row):
             self._fold(entry)
-        elif line.code is not None and _span_at(line, x).style == "action":
+        elif line.code is not None and line.span_at(x).style == "action":
             self.post_message(self.CodeClicked(entry.content.codes[line.code]))
-        elif row == 0 and (span := _span_at(line, x)).style == "branch":
+        elif row == 0 and (span := line.span_at(x)).style == "branch":
             left = x < line.width - len(span.text) // 2
             self.post_message(self.BranchClicked(entry, -1 if left else 1))
         else:
@@ -292,15 +306,10 @@ class Transcript(ScrollView, can_focus=True):
             at = len(self.entries) - 1 if self.cursor is None else self.cursor + step
             self.cursor = min(max(at, 0), len(self.entries) - 1)
 
-    def action_first(self) -> None:
-        """The cursor to the first entry."""
+    def action_to(self, at: int) -> None:
+        """The cursor to entry ``at``; -1 is the last."""
         if self.entries:
-            self.cursor = 0
-
-    def action_last(self) -> None:
-        """The cursor to the last entry."""
-        if self.entries:
-            self.cursor = len(self.entries) - 1
+            self.cursor = at % len(self.entries)
 
     def action_fold(self) -> None:
         """Show thoughts and tool calls of the entry under the cursor, or fold them."""
@@ -350,6 +359,8 @@ class Transcript(ScrollView, can_focus=True):
         over = self._base if blank else base
         segments = [Segment(" " * GUTTER if blank else "▌ ", over + self._style(gutter))]
         segments += [Segment(text, base + self._style(style)) for text, style in line.spans]
+        if line.colours is not None:
+            segments[-1:] = picture_segments(line.colours, over)
         if selection is not None and (span := selection.get_span(line_number)) is not None:
             style = self.screen.get_component_rich_style("screen--selection")
             segments = highlighted(segments, span, style)
@@ -388,13 +399,3 @@ class Transcript(ScrollView, can_focus=True):
             return lines[row] if row < len(lines) else None
 
         return text_between(selection, self.virtual_size.height, line_at, GUTTER), "\n"
-
-
-def _span_at(line: Line, x: int) -> Span:
-    """The span at character ``x`` of a line."""
-    position = 0
-    for span in line.spans:
-        position += len(span.text)
-        if x < position:
-            return span
-    return Span("")
