@@ -45,6 +45,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     "Quality": (
         Entry("plan", "app.cli.plan", "Say what of a model fits this machine, and how good it is."),
         Entry("quantize", "app.cli.quantize", "Make a smaller model, judge it, and certify it."),
+        Entry("train-quant", "app.cli.train_quant", "Make a model in few bits, and train it further."),
         Entry("refit", "app.cli.refit", "Make a fitted model again for another memory."),
         Entry("eval", "app.cli.eval", "Judge a model, by itself and against its original."),
     ),

@@ -11,7 +11,7 @@ from llama_cpp import llama_cpp as native
 from runtime.engine.messages import Prompt
 from runtime.engine.reports import prompt_too_long
 from runtime.engine.templates.control_text import split_prompt
-from runtime.errors import EngineError
+from runtime.errors import EngineError, ModelLoadFailed
 
 CONTROL_ATTRIBUTES = native.LLAMA_TOKEN_ATTR_CONTROL | native.LLAMA_TOKEN_ATTR_UNKNOWN
 
@@ -35,6 +35,13 @@ class Vocabulary:
         self.end_tokens = frozenset(
             token for token in self._end_candidates() if native.llama_vocab_is_eog(self.handle, token)
         )
+
+    @property
+    def first_token(self) -> int | None:
+        """What every sequence begins with, where the model wants something."""
+        if not native.llama_vocab_get_add_bos(self.handle):
+            return None
+        return int(native.llama_vocab_bos(self.handle))
 
     def _end_candidates(self) -> set[int]:
         named = (native.llama_vocab_eos(self.handle), native.llama_vocab_eot(self.handle))
@@ -132,3 +139,18 @@ class Vocabulary:
         if count < 0 or count > capacity:
             raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes (code {count})")
         return list(tokens[:count])
+
+
+def load_vocabulary(path: str) -> Vocabulary:
+    """That of a model's file, whose weights are not read; it stays until the process ends.
+
+    Raises ModelLoadFailed.
+    """
+    native.llama_log_set(native.llama_log_callback(0), None)
+    native.llama_backend_init()
+    params = native.llama_model_default_params()
+    params.vocab_only = True
+    model = native.llama_model_load_from_file(path.encode(), params)
+    if not model:
+        raise ModelLoadFailed(f"llama.cpp could not load the vocabulary of {path}")
+    return Vocabulary(model)
