@@ -19,11 +19,15 @@ from typing import Final
 
 import gguf
 import msgspec
+import numpy as np
 
 from quant.allocation.forecast import forecast
 from quant.allocation.joint import JointPlan, Model
 from quant.allocation.planner import Planner
 from quant.files.layout import TensorEntry, inherited_pairs, lay_out
+from quant.files.packed_layout import PackedEntry, lay_out_packed
+from quant.formats.lt import LT_FORMATS
+from quant.formats.lt_input import LtInput, block_of, pack_input
 from runtime.engine.client import Engine
 from runtime.engine.config import KvType
 from runtime.gguf import GgufHeader, GgufModel, open_model
@@ -56,7 +60,7 @@ SHAPES: Final = {
     ),
 }
 CACHES: Final[tuple[tuple[int, KvType], ...]] = ((2048, "f16"), (8192, "q8_0"), (4096, "q4_0"))
-BITS: Final = (3.6, 5.0)
+BITS: Final = (2.6, 3.6, 5.0)
 """The memories: what such bits a weight would take, and all the rest."""
 
 
@@ -159,12 +163,28 @@ def run(plan: JointPlan, path: Path, *, prompt_tokens: int = PROMPT_TOKENS) -> i
 
 
 def write_hole(header: GgufHeader, path: Path) -> None:
-    """A file with this header, whose weights are a hole."""
+    """A file with this header, whose weights are a hole; inputs of packed matrices stay as they are."""
     entries = [TensorEntry(each.name, each.type.id, each.shape, each.nbytes) for each in header.tensors]
-    layout = lay_out(inherited_pairs(header), [], entries, header.alignment)
+    tensors = header.packed.tensors if header.packed else ()
+    words = [
+        PackedEntry(each.name, LT_FORMATS[each.format], each.shape, str(each.input.offset))
+        for each in tensors
+    ]
+    packed = lay_out_packed(words)
+    plain = lay_out(inherited_pairs(header), packed.keys, entries, header.alignment)
+    layout = packed.behind(plain)
     with path.open("wb") as file:
         file.write(layout.header)
         file.truncate(layout.size)
+        for word, placed in zip(words, packed.tensors, strict=True):
+            file.seek(layout.size - packed.nbytes + placed.beside[0].position)
+            file.write(pack_input(same_input(word.shape[0])).tobytes())
+
+
+def same_input(columns: int) -> LtInput:
+    """No signs, and the columns as they come."""
+    none = np.zeros(columns, np.bool_)
+    return LtInput(block_of(columns), none, np.arange(columns, dtype=np.uint16))
 
 
 if __name__ == "__main__":

@@ -168,7 +168,9 @@ class Bench:
         _, mine = self.ours(Target(size_bytes=path.stat().st_size), ())
         return Comparison(self.original.stem, f"bytes of {mixture}", mine, self.judge(path, seconds))
 
-    def ours(self, target: Target, pinned: tuple[Override, ...]) -> tuple[Certificate, Judged]:
+    def ours(
+        self, target: Target, pinned: tuple[Override, ...], *, portable: bool = True
+    ) -> tuple[Certificate, Judged]:
         out = self.folder / "ours.gguf"
         request = QuantizeRequest(
             source=(self.original,),
@@ -176,6 +178,7 @@ class Bench:
             out=out,
             tool="benchmark",
             overrides=pinned,
+            portable=portable,
             calibration=builtin("calibration"),
             feedback=self.feedback,
             probing=() if target.mixture else builtin_texts(),

@@ -13,6 +13,8 @@ LocalqError
     ├── OutputExists       a file has the name of the one to make
     ├── NoRoom             the disk has less free space than the file needs (a DoesNotFit too)
     ├── WorkInUse          another process is making the same file
+    ├── CannotTrain        a model or a format that quantization-aware training does not know
+    │   └── TorchMissing   the extra that training needs is not installed
     ├── JobFailed          a process that ran the model for calibration or evaluation failed
     ├── CheckpointDamaged  a file of a safetensors repository breaks a rule, or does not fit the others
     └── CannotConvert      a repository is sound, but a GGUF cannot be made of it
@@ -44,6 +46,14 @@ class SourceDamaged(QuantError):
 
 class CannotEncode(QuantError):
     """A tensor cannot be stored in the format that was asked for."""
+
+
+class CannotTrain(QuantError):
+    """A model, a format or a machine that quantization-aware training does not work with."""
+
+
+class TorchMissing(CannotTrain):
+    """torch is not installed."""
 
 
 class InvalidScheme(QuantError):

@@ -23,9 +23,10 @@ import msgspec
 from quant.allocation.fit import plan_fit
 from quant.allocation.joint import Model
 from quant.allocation.measure import measure
-from quant.allocation.plan import Plan, PlanDocument, best_within, settle
-from quant.allocation.recipe import KEEP, OUTER_ROLES, assign, role_of, uses_words
+from quant.allocation.plan import Plan, PlanDocument, best_within, data_bytes, settle
+from quant.allocation.recipe import KEEP, OUTER_ROLES, assign, packs, role_of, uses_words
 from quant.allocation.sensitivity import sensitivities
+from quant.allocation.words import Words
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate.certify import has_figures_for, with_figures, with_tensors
@@ -42,7 +43,6 @@ from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, existing, require_room
 from quant.formats.format import Format
-from quant.formats.lt import LT2, LtFormat
 from quant.preflight import require_memory, require_words, written_bytes
 from quant.probing import Probing
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
@@ -53,6 +53,8 @@ from runtime.hardware import this_machine
 from runtime.hardware.energy import EnergyMeter
 from runtime.kernels import active_isa
 
+MOST_WORD_BITS: Final = 5.0
+"""Where LT formats come into question."""
 RESERVE_BYTES: Final = 4 << 20
 """Room on the disk for the journal, the plan and the certificate."""
 
@@ -246,14 +248,20 @@ class _Run:
                 assign(source.tensors, request.target.mixture, request.overrides, inputs), inputs=inputs
             )
         settled, free = settle(source, request.overrides, inputs)
+        # Under the moments that it fits, error feedback looks better than it is, and unevenly so: plans made
+        # with its errors diverge up to twice as far (docs/allocation.md).
+        to_nearest = self.steps.make_encoder(replace(request, feedback=False))
+        words = None
+        if request.chooses_words:
+            coders = WordCoders(request.seed, request.jobs)
+            words = Words(inputs, coders, to_nearest, self.steps.make_encoder(request))
         measured = measure(
             source,
             free,
             sensitivities(source.tensors),
             calibrated.statistics if calibrated else _no_statistics,
-            # Under the moments that it fits, error feedback looks better than it is, and unevenly so: plans
-            # made with its errors diverge up to twice as far (docs/allocation.md).
-            self.steps.make_encoder(replace(request, feedback=False)),
+            to_nearest,
+            words=words,
             jobs=request.jobs,
             on_tensor=lambda done, total: self.on_event(PhaseEvent("measure", done, total)),
         )
@@ -262,37 +270,40 @@ class _Run:
             probing = Probing(request, self.steps, calibrated, work, _probe, self.on_event)
             measured, probed = probing.correct(measured)
         if (fit := request.target.fit) is not None:
-            chosen = {name: fmt for name, fmt in settled.formats.items() if isinstance(fmt, Format)}
-            model = Model(source.model.headers, measured, chosen)
+            model = Model(source.model.headers, measured, settled.formats, inputs)
             if probed:  # what other models taught of such sensitivities is of no use where they were tested
                 fit = replace(fit, learned=msgspec.structs.replace(fit.learned, nats=1.0))
             machine = this_machine(ram=fit.memory_bytes)
             joint = plan_fit(model, fit, machine, threads=request.jobs)
-            return Plan(joint.formats, joint.running(), probed)
-        return replace(best_within(source, settled, measured, self._room(digests, probed)), probed=probed)
+            return Plan(joint.formats, joint.running(), probed, inputs)
+        settled = replace(settled, probed=probed)
+        size = request.target.size_bytes
+        if size is None:
+            elements = sum(tensor.elements for tensor in source.tensors)
+            room = int((request.target.bits_per_weight or 0.0) * elements / 8)
+            return best_within(source, settled, measured, room, partial(data_bytes, source))
+        header = len(lay_out_file(source, request, settled, digests).header)
+        if header > size:
+            raise CannotEncode(f"the header alone takes {header} bytes; ask for a larger file")
 
-    def _room(self, digests: tuple[str, ...], probed: dict[str, float]) -> int:
-        """Bytes that the tensors may take with their padding."""
-        request, source = self.request, self.source
-        if request.target.size_bytes is not None:
-            header = len(lay_out_file(source, request, Plan({}, None, probed), digests).header)
-            if header > request.target.size_bytes:
-                raise CannotEncode(f"the header alone takes {header} bytes; ask for a larger file")
-            return request.target.size_bytes - header
-        elements = sum(tensor.elements for tensor in source.tensors)
-        return int((request.target.bits_per_weight or 0.0) * elements / 8)
+        def file_bytes(plan: Plan) -> int:
+            return lay_out_file(source, request, plan, digests).size
+
+        return best_within(source, settled, measured, size, file_bytes)
 
     def _warn(self, plan: Plan, calibrated: Calibrated | None) -> None:
         """Says what the plan leaves out."""
         if not plan.formats and self.request.target.mixture != KEEP:
             self.on_event(WarningEvent("nothing is to encode: every tensor stays as the source has it"))
-        if uses_words(self.request.target.mixture, ()):
+        if self.request.chooses_words or uses_words(self.request.target.mixture, ()):
             others = [
                 tensor.name
                 for tensor in self.source.tensors
                 if role_of(tensor.name) not in OUTER_ROLES
                 and not any(choice.matches(tensor.name) for choice in self.request.overrides)
-                and not isinstance(plan.formats.get(tensor.name, LT2), LtFormat)
+                and not (packs(tensor) and tensor.name in plan.inputs)
+                and isinstance(fmt := plan.formats.get(tensor.name), Format)
+                and fmt.bits_per_weight < MOST_WORD_BITS
             ]
             if others:
                 self.on_event(

@@ -38,7 +38,9 @@ def needed_memory(source: Source, request: QuantizeRequest) -> int:
     """A bound of this process's peak, in bytes."""
     longest = max((tensor.columns for tensor in source.tensors if is_encoded(tensor)), default=0)
     chunk = max(CHUNK_WEIGHTS, longest * ROWS_TOGETHER) * WEIGHT_BYTES
-    copies = WORD_COPIES if uses_words(request.target.mixture, request.overrides) else MOMENT_COPIES
+    copies = WORD_COPIES if request.words else MOMENT_COPIES
+    if request.words and request.target.mixture is None:  # measured beside what is fed back in ggml's formats
+        copies += MOMENT_COPIES
     feedback = _moments(source, request) * copies if request.calibration and request.feedback else 0
     imatrix = 2 * request.imatrix.nbytes if request.imatrix else 0
     return PROCESS_BYTES + chunk * (request.jobs + 1) + feedback + imatrix
@@ -47,7 +49,7 @@ def needed_memory(source: Source, request: QuantizeRequest) -> int:
 def sum_bytes(source: Source, request: QuantizeRequest) -> int:
     """A bound of calibration's sums of one pass, as if no matrices shared an input."""
     whole = 0
-    words = uses_words(request.target.mixture, request.overrides)
+    words = request.words
     for tensor in source.tensors:
         if is_encoded(tensor):
             pairs = tensor.columns if tensor.experts == 1 or words else 0
@@ -97,10 +99,6 @@ def require_words(source: Source, request: QuantizeRequest) -> None:
     if not (request.calibration and request.feedback):
         raise CannotEncode(
             "LT formats need what calibration texts tell of the inputs; give --calib builtin, or a file"
-        )
-    if target.size_bytes is not None or target.fit is not None:
-        raise CannotEncode(
-            "matrices in LT formats go with --to and --bpw: plans for a size or a memory do not count them"
         )
 
 

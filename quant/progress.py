@@ -10,7 +10,18 @@ from quant.allocation.running import Running
 from quant.certificate.document import TensorFacts
 
 Phase: TypeAlias = Literal[
-    "hash", "check", "calibrate", "measure", "probe", "resume", "encode", "evaluate", "convert"
+    "hash",
+    "check",
+    "calibrate",
+    "measure",
+    "probe",
+    "resume",
+    "encode",
+    "evaluate",
+    "convert",
+    "read",
+    "teach",
+    "train",
 ]
 
 
@@ -50,13 +61,22 @@ class TensorEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckEvent:
+    """The held-out text was read in a training: see :class:`quant.qat.progress.Check`."""
+
+    step: int
+    loss: float
+    layer: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class WarningEvent:
     """Something that deserves a look."""
 
     message: str
 
 
-Event: TypeAlias = PhaseEvent | PlannedEvent | TensorEvent | WarningEvent
+Event: TypeAlias = PhaseEvent | PlannedEvent | TensorEvent | CheckEvent | WarningEvent
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

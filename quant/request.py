@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quant.allocation.fit import Fit
-from quant.allocation.recipe import MIXTURES, Override
+from quant.allocation.recipe import MIXTURES, Override, uses_words
 from quant.calibration.imatrix import ImatrixFile
 from quant.calibration.text import CalibrationText
 from quant.evaluation.result import EvaluationText
@@ -73,6 +73,9 @@ class QuantizeRequest:
     tool: str
     """Version of localq, for the certificate."""
     overrides: tuple[Override, ...] = ()
+    portable: bool = False
+    """Whether only formats of ggml are chosen, which any llama.cpp runs. What is asked for by name counts all
+    the same."""
     calibration: tuple[CalibrationText, ...] = ()
     """Without texts or ``imatrix``, weights are rounded for their own sake only."""
     calibration_tokens: int = 32_768
@@ -95,6 +98,9 @@ class QuantizeRequest:
     seed: int = 0
     feedback: bool = True
     """Whether errors are fed back to the columns that are not rounded yet, where calibration allows it."""
+    word_moments: bool = False
+    """Keep what LT formats need of the inputs even where none is asked for: as the file had it that is made
+    again."""
     moment_bytes: int = 1 << 30
     """For the sums of one pass of calibration: it decides how large the blocks of the Hessians may be."""
     jobs: int = 1
@@ -108,6 +114,21 @@ class QuantizeRequest:
     copies: int = 1
     """How often the file will lie on the disk for a while: twice where it is copied into a store."""
     replace: bool = False
+
+    @property
+    def words(self) -> bool:
+        """Whether what LT formats need is calibrated: tensors may get them by name, or by choice."""
+        return (
+            uses_words(self.target.mixture, self.overrides)
+            or self.chooses_words
+            or (self.word_moments and bool(self.calibration))
+        )
+
+    @property
+    def chooses_words(self) -> bool:
+        """Whether LT formats are among those that are chosen from: where inputs are known and fed back to."""
+        chooses = self.target.mixture is None and not self.portable
+        return chooses and self.feedback and bool(self.calibration)
 
     def deciding(self) -> dict[str, Any]:
         """What the tensors of the result depend on, beside the source: of JSON types."""
@@ -131,6 +152,7 @@ class QuantizeRequest:
                 "context_tokens": self.context_tokens,
                 "seed": self.seed,
                 "feedback": self.feedback,
+                **({"portable": True} if self.portable else {}),
                 "moment_bytes": self.moment_bytes,
             }
         )

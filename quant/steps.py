@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from quant.allocation.recipe import uses_words
 from quant.calibration.imatrix import ImatrixFile, read_again
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
@@ -66,7 +65,7 @@ def _calibrate(
         threads=request.jobs,
         seed=request.seed,
         hessian=request.feedback,
-        expert_hessian=uses_words(request.target.mixture, request.overrides),
+        expert_hessian=request.words,
         chunk_tokens=request.context_tokens,
         model_sha256=digests,
         on_progress=on_progress,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quant.allocation.fit import Fit
     from quant.allocation.joint import JointPlan, Model
     from quant.allocation.planner import Prefer
+    from quant.allocation.recipe import Override
     from quant.allocation.running import Running
     from quant.allocation.speed import Speeds
     from runtime.engine.config import KvType
@@ -75,6 +76,45 @@ def kv_option(function: F) -> F:
     )(function)
 
 
+def portable_option(default: bool | None) -> Callable[[F], F]:
+    """``--portable``; without a ``default`` it can be denied, too."""
+    names = "--portable" if default is not None else "--portable/--no-portable"
+    return click.option(
+        names,
+        is_flag=True,
+        default=default,
+        help="Choose only formats that any llama.cpp runs, not localq's own, which have less error for their "
+        f"bytes.{'' if default is not None else '  [default: as MODEL was made]'}",
+    )
+
+
+def only_portable(
+    front: Front, asked: bool, *, mixture: str | None = None, overrides: Sequence[Override] = ()
+) -> bool:
+    """Whether only ggml's formats are to be chosen: as asked, or where localq's own would not run here.
+
+    Raises WrongUse where ``mixture`` or ``overrides`` ask for another.
+    """
+    from app.errors import WrongUse
+    from quant.allocation.recipe import uses_words
+    from runtime.ggml import packed_types
+
+    if asked and uses_words(mixture, overrides):
+        named = [f"--to {mixture}"] if uses_words(mixture, ()) else []
+        named += [f"--tensor {each.pattern}={each.format}" for each in overrides if uses_words(None, [each])]
+        raise WrongUse(
+            f"--portable keeps localq's own formats out, and {named[0]} asks for one",
+            next_command="localq export --help",
+        )
+    if asked or mixture is not None or packed_types():
+        return asked
+    front.out.note(
+        "Only formats that any llama.cpp runs are chosen: localq's kernels do not run here; "
+        "`localq doctor` says why."
+    )
+    return True
+
+
 def fit_of(
     front: Front,
     wanted: bool,
@@ -104,13 +144,13 @@ def require_fit_ram(front: Front, wanted: bool, others: Mapping[str, object]) ->
         raise WrongUse(f"{given[0]} belongs to --fit-ram", next_command=again(front, "--fit-ram"))
 
 
-def foreseen(headers: Sequence[GgufHeader]) -> Model:
-    """A model of which nothing but the headers is there."""
+def foreseen(headers: Sequence[GgufHeader], *, words: bool) -> Model:
+    """A model of which nothing but the headers is there; with ``words`` LT formats are chosen from too."""
     from quant.allocation.forecast import forecast
     from quant.allocation.joint import Model
 
     tensors = [tensor for header in headers for tensor in header.tensors]
-    return Model(tuple(headers), forecast(tensors, headers[0].alignment))
+    return Model(tuple(headers), forecast(tensors, headers[0].alignment, words=words))
 
 
 def speeds_here(settings: Settings) -> Speeds:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli import options
-from app.cli.fitting import context_option, fit_options, kv_option
+from app.cli.fitting import context_option, fit_options, kv_option, portable_option
 from app.cli.front import Front
 from app.limits import MAX_THREADS
 
@@ -36,6 +36,7 @@ NEIGHBOURS = (0.5, 0.75, 1.25, 1.5, 2.0)
 @context_option(multiple=True)
 @kv_option
 @fit_options
+@portable_option(False)
 @click.option(
     "--threads",
     type=click.IntRange(0, MAX_THREADS),
@@ -52,6 +53,7 @@ def command(
     kv: KvType | None,
     keep_free: int | None,
     prefer: Prefer,
+    portable: bool,
     threads: int | None,
 ) -> None:
     """Say what would become of the model REF in the memory of this machine, or in others.
@@ -62,7 +64,7 @@ def command(
     takes it; only headers are read. `localq quantize REF --fit-ram` makes the file, `localq pull REF
     --fit-ram` fetches and makes it.
     """
-    from app.cli.fitting import document, foreseen, mixture, speeds_here
+    from app.cli.fitting import document, foreseen, mixture, only_portable, speeds_here
     from app.cli.output import Styled, Table
     from app.cli.relatives import proposing
     from app.cli.text import format_bytes
@@ -76,7 +78,8 @@ def command(
     settings = front.settings(threads=threads)
     front.model = source
     name, headers, remote = _headers(front, settings, source)
-    model = foreseen(headers)
+    words = not only_portable(front, portable)
+    model = foreseen(headers, words=words)
     learned = read_learned(front.store(settings).home, model.headers[0].architecture)
     fit = Fit(settings.ram, keep_free or 0, min(contexts, default=None), kv, prefer, learned)
     machine = this_machine(ram=settings.ram)
@@ -100,7 +103,7 @@ def command(
                     name,
                     headers,
                     error,
-                    lambda headers: plan_fit(foreseen(headers), fit, widest, speeds=speeds),
+                    lambda headers: plan_fit(foreseen(headers, words=words), fit, widest, speeds=speeds),
                 ) from error
     rows = []
     for plan in plans:

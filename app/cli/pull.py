@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli import options
-from app.cli.fitting import context_option, fit_options, kv_option
+from app.cli.fitting import context_option, fit_options, kv_option, portable_option
 from app.cli.front import Front
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @context_option(multiple=False)
 @kv_option
 @fit_options
+@portable_option(False)
 @options.measure_option
 @click.option("--keep-source", is_flag=True, help="With --fit-ram: store what was fetched too.")
 @options.output_options
@@ -64,6 +65,7 @@ def command(
     kv: KvType | None,
     keep_free: int | None,
     prefer: Prefer,
+    portable: bool,
     measure: bool | None,
     keep_source: bool,
 ) -> None:
@@ -80,7 +82,7 @@ def command(
     With --fit-ram the model's original is fetched, and context, KV cache, buffers and formats are chosen
     together for the memory, as `localq plan REF` says before; then the original is let go again.
     """
-    from app.cli.fitting import fit_of, require_fit_ram
+    from app.cli.fitting import fit_of, only_portable, require_fit_ram
     from app.cli.pull_fitted import pull_fitted
     from app.cli.quantizing import default_choices
     from app.hub.catalog import look_up, original_of
@@ -99,6 +101,7 @@ def command(
     others = {
         "--kv": kv,
         "--keep-free": keep_free,
+        "--portable": portable or None,
         "--measure": measure,
         "--keep-source": keep_source or None,
     }
@@ -111,7 +114,12 @@ def command(
             store,
             parsed,
             name,
-            partial(default_choices, fit=fit, measure=measure),
+            partial(
+                default_choices,
+                fit=fit,
+                portable=only_portable(front, portable),
+                measure=measure,
+            ),
             connections=connections,
             reuse=not no_reuse,
             keep_source=keep_source,

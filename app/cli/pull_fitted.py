@@ -61,7 +61,7 @@ def pull_fitted(
         with store.scratch() as scratch:
             with front.out.progress("reading its header"):
                 sketch = outline(hub, original, scratch)
-            fit_in = partial(foresee, front, settings, store, fit=chosen.fit)
+            fit_in = partial(foresee, front, settings, store, fit=chosen.fit, words=not chosen.portable)
             try:
                 plan = fit_in(sketch.headers)
             except DoesNotFit as error:

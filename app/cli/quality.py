@@ -46,7 +46,7 @@ def closing(
     }
     rows = [(title, *cells) for title, cells in _rows(before, after, made.certificate) if any(cells)]
     blocks: list[Block] = [Table(("", "ORIGINAL", "QUANTIZED"), rows, right=frozenset({1, 2})), ""]
-    facts = [("model", made.name), *_notes(made.certificate)]
+    facts = [("model", made.name), *_runs_in(made.name, made.certificate), *_notes(made.certificate)]
     if made.imatrix is not None:
         facts.append(("imatrix", str(made.imatrix)))
     blocks.append(Fields(facts))
@@ -147,7 +147,8 @@ def quality_blocks(name: str, certificate: Certificate) -> tuple[Block, ...]:
     blocks: list[Block] = [Fields(_about(name, certificate)), ""]
     if certificate.figures is not None:
         blocks += [_figures_table(certificate), ""]
-    blocks += [_role_table(certificate), "", "Squared error of the matrices' outputs, by layer:"]
+    of = "outputs" if certificate.training is None else "outputs, of their weights where they were trained"
+    blocks += [_role_table(certificate), "", f"Squared error of the matrices' {of}, by layer:"]
     blocks += chart(by_layer(certificate.tensors))
     return tuple(blocks)
 
@@ -160,10 +161,12 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
         ("model", name),
         ("source", f"{source.name}, {source.types}, sha256 {', '.join(map(shorten_digests, source.sha256))}"),
         ("target", ", ".join([certificate.target, *certificate.overrides])),
+        *_runs_in(name, certificate),
         *_running(certificate),
         ("weights", f"{format_bytes(certificate.nbytes)}, {certificate.bits_per_weight:.2f} bits per weight"),
         ("data", f"sha256 {shorten_digests(certificate.data_sha256)}"),
         ("calibration", _calibration(certificate)),
+        *_training(certificate),
         ("evaluation", _texts(certificate.evaluation)),
         ("made by", f"localq {certificate.tool}, seed {certificate.seed}"),
     ]
@@ -173,6 +176,36 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
             ("made in", f"{format_duration(making.seconds)}{energy} ({making.isa}), {making.created}")
         )
     return [*facts, *(note for note in _notes(certificate) if note[0] == "note")]
+
+
+def _runs_in(name: str, certificate: Certificate) -> list[tuple[str, str]]:
+    from quant.formats.lt import LT_FORMATS
+
+    types = dict.fromkeys(tensor.type.lower() for tensor in certificate.tensors)
+    return runs_in(name, sorted(types.keys() & LT_FORMATS.keys()))
+
+
+def runs_in(name: str, formats: Sequence[str]) -> list[tuple[str, str]]:
+    """Where a model with matrices in these ``formats`` of localq's own runs; nothing where there are none."""
+    import shlex
+
+    if not formats:
+        return []
+    own = " and ".join(each.upper() for each in formats)
+    text = f"localq only, for its {own}; for other programs: localq export {shlex.quote(name)} --to gguf:q4_k"
+    return [("runs in", text)]
+
+
+def _training(certificate: Certificate) -> list[tuple[str, str]]:
+    from app.cli.text import plural
+
+    training = certificate.training
+    if training is None:
+        return []
+    text = f"{plural(training.steps, 'update')} on {_texts(training.texts)}"
+    if training.kl_before is not None:
+        text += f"; KL divergence before {training.kl_before:.4g} ± {training.kl_before_stderr or 0.0:.1g}"
+    return [("trained", text)]
 
 
 def _running(certificate: Certificate) -> list[tuple[str, str]]:

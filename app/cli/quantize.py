@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.cli import options
-from app.cli.fitting import context_option, fit_options, kv_option
+from app.cli.fitting import context_option, fit_options, kv_option, portable_option
 from app.cli.front import Front
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Tensor(click.ParamType["Override"]):
 @context_option(multiple=False)
 @kv_option
 @fit_options
+@portable_option(False)
 @click.option(
     "--calib",
     metavar="builtin|none|chats|FILE",
@@ -133,6 +135,7 @@ def command(
     kv: KvType | None,
     keep_free: int | None,
     prefer: Prefer,
+    portable: bool,
     calib: str | None,
     calib_tokens: int,
     imatrix: str | None,
@@ -151,9 +154,10 @@ def command(
     """Make a smaller model of SOURCE, judge it, and certify it.
 
     SOURCE is a stored name, a path to a GGUF file, best in F16 or BF16, or a folder with safetensors as the
-    Hub has them, which is converted first. The result runs in any llama.cpp, with lt2 to lt4 in localq alone,
-    and carries a certificate: what it was made of, how, and how far it is from SOURCE on texts that
-    calibration has not seen (`localq show MODEL --quality`).
+    Hub has them, which is converted first. The result carries a certificate: what it was made of, how, and
+    how far it is from SOURCE on texts that calibration has not seen (`localq show MODEL --quality`). It runs
+    in any llama.cpp, but for localq's own formats lt1 to lt4: those that --to or --tensor name, and those
+    that --bpw, --size and --fit-ram choose without --portable. `localq export` makes a portable file of it.
 
     With --fit-ram, context, KV cache, buffers and formats are chosen together, so that running the result
     takes what the machine has available (or --ram) and no more; `localq plan SOURCE` says what comes of it.
@@ -161,7 +165,7 @@ def command(
     The same command goes on where an interrupted one stopped, and ends in the same bytes.
     """
     from app.cli.converting import find_original
-    from app.cli.fitting import fit_of
+    from app.cli.fitting import fit_of, only_portable
     from app.cli.quantizing import Choices, make, target_of
 
     settings = front.settings(ram=mem, threads=jobs)
@@ -182,6 +186,8 @@ def command(
         seed=seed,
         measure=measure,
     )
-    target_of(choices)  # a wrong option is told before anything is converted
+    target = target_of(choices)  # a wrong option is told before anything is converted
+    portable = only_portable(front, portable, mixture=target.mixture, overrides=overrides)
+    choices = replace(choices, portable=portable)
     with find_original(front, settings, source) as (store, found):
         make(front, settings, store, found, choices, no_speed=no_speed, verbose=verbose)

@@ -13,7 +13,7 @@ from app.cli.text import format_bytes, plural
 
 if TYPE_CHECKING:
     from app.cli.output import Progress
-    from quant.progress import Event, TensorEvent
+    from quant.progress import CheckEvent, Event, TensorEvent
 
 WORDS = {
     "hash": "reading",
@@ -24,6 +24,9 @@ WORDS = {
     "resume": "checking what is there",
     "encode": "encoding",
     "evaluate": "evaluating",
+    "read": "reading texts",
+    "teach": "asking the original",
+    "train": "training",
 }
 
 
@@ -50,7 +53,7 @@ class Show:
         self._resumed = 0
 
     def __call__(self, event: Event) -> None:
-        from quant.progress import PhaseEvent, PlannedEvent, TensorEvent
+        from quant.progress import CheckEvent, PhaseEvent, PlannedEvent, TensorEvent
 
         self._front.out.hear(event)
         if isinstance(event, PhaseEvent):
@@ -62,6 +65,8 @@ class Show:
             self._progress.say(f"{WORDS[event.phase]} {share:.0%}{rest}")
         elif isinstance(event, TensorEvent):
             self._tensor_done(event)
+        elif isinstance(event, CheckEvent):
+            self._checked(event)
         elif isinstance(event, PlannedEvent):
             self._front.out.note(
                 f"Making {format_bytes(event.nbytes)}, {event.bits_per_weight:.2f} bits per weight: "
@@ -71,6 +76,14 @@ class Show:
                 self._front.out.note(f"To run with {in_memory(event.running)}.")
         else:
             self._front.out.warn(event.message)
+
+    def _checked(self, event: CheckEvent) -> None:
+        if event.layer is None:
+            self._front.out.note(f"After {event.step} updates: {event.loss:.4g} nats on the held-out text.")
+        elif self._verbose:
+            self._front.out.note(
+                f"Layer {event.layer} after {event.step} updates: error {event.loss:.3g} on held-out text."
+            )
 
     def _tensor_done(self, event: TensorEvent) -> None:
         facts = event.facts

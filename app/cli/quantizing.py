@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from app.cli.front import Front
 from app.errors import NameTaken, NoSuchModel, WrongUse
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from quant.certificate.document import Certificate
     from quant.evaluation.result import EvaluationText
     from quant.files.writer import PartFile
+    from quant.pipeline import Publish
+    from quant.progress import OnEvent
     from quant.request import QuantizeRequest, Target
     from runtime.gguf import GgufHeader
 
@@ -50,12 +52,16 @@ class Choices:
     overrides: tuple[Override, ...]
     jobs: int | None
     seed: int
+    portable: bool = False
+    """Whether only formats that any llama.cpp runs are chosen."""
     measure: bool | None = None
     """Whether probes test how much each kind of matrix counts; None: in models where that is soon done."""
     reuse: Path | None = None
 
 
-def default_choices(out: str, *, fit: Fit | None, measure: bool | None = None) -> Choices:
+def default_choices(
+    out: str | None, *, fit: Fit | None, portable: bool = False, measure: bool | None = None
+) -> Choices:
     """What ``quantize`` takes where nothing is chosen, for the model ``out`` of the store."""
     from app.cli.quantize_texts import BUILTIN
 
@@ -74,6 +80,7 @@ def default_choices(out: str, *, fit: Fit | None, measure: bool | None = None) -
         overrides=(),
         jobs=None,
         seed=0,
+        portable=portable,
         measure=measure,
     )
 
@@ -159,6 +166,7 @@ def plan_request(
         out=path,
         tool=VERSION,
         overrides=choices.overrides,
+        portable=choices.portable,
         calibration=calibration_texts(front, settings, calibration, choices.calibration_tokens),
         calibration_tokens=choices.calibration_tokens,
         imatrix=imatrix_to_take(choices.imatrix, choices.calibration),
@@ -178,7 +186,8 @@ def plan_request(
     if name is None:
         require_folder(path)
     if choices.fit is not None and found.source is None:  # else it was said before it was fetched
-        foresee(front, settings, store, open_model(found.paths).headers, choices.fit)
+        headers = open_model(found.paths).headers
+        foresee(front, settings, store, headers, choices.fit, words=request.chooses_words)
     return Planned(request, name)
 
 
@@ -189,6 +198,7 @@ def foresee(
     headers: Sequence[GgufHeader],
     fit: Fit,
     *,
+    words: bool,
     quiet: bool = False,
 ) -> JointPlan:
     """Says what will come of it, unless ``quiet``. Raises DoesNotFit before the work begins."""
@@ -198,7 +208,7 @@ def foresee(
 
     speeds = speeds_here(settings).scaled(fit.learned.speed)
     machine = this_machine(ram=fit.memory_bytes)
-    plan = plan_fit(foreseen(headers), fit, machine, speeds=speeds)
+    plan = plan_fit(foreseen(headers, words=words), fit, machine, speeds=speeds)
     if not quiet:
         front.out.note(sentence(plan, speeds))
     return plan
@@ -307,9 +317,36 @@ def _size_tag(size: int) -> str:
 
 def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, verbose: bool) -> Made:
     """Quantizes and publishes. Raises what :func:`quant.pipeline.quantize` and the store raise."""
+    from functools import partial
+
+    from quant.pipeline import quantize
+
+    return published(front, store, found, planned, partial(quantize, planned.request), verbose=verbose)
+
+
+class Result(Protocol):
+    """What came of the work."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def certificate(self) -> Certificate: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+class MakeFile(Protocol):
+    """Does the work, tells of it, and lets ``publish`` give the file its place; None: under its own name."""
+
+    def __call__(self, *, on_event: OnEvent, publish: Publish | None) -> Result: ...
+
+
+def published(
+    front: Front, store: Store, found: ResolvedModel, planned: Planned, work: MakeFile, *, verbose: bool
+) -> Made:
+    """What ``work`` makes, in the store where ``planned`` has a name for it. Raises what both raise."""
     from app.cli.quantize_progress import shown
     from quant.certificate.document import to_json
-    from quant.pipeline import quantize
 
     request, name = planned.request, planned.name
     if name is not None:
@@ -335,7 +372,7 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
 
     with shown(front, found.name, verbose) as show:
         try:
-            result = quantize(request, on_event=show, publish=into_store if name else None)
+            result = work(on_event=show, publish=into_store if name else None)
         except KeyboardInterrupt:
             front.out.note("Interrupted; what is finished is kept, and the same command goes on with it.")
             raise
@@ -345,7 +382,7 @@ def run(front: Front, store: Store, found: ResolvedModel, planned: Planned, *, v
         paths=paths,
         certificate=result.certificate,
         nbytes=result.nbytes,
-        resumed_tensors=result.resumed_tensors,
+        resumed_tensors=getattr(result, "resumed_tensors", 0),
         stored=name is not None,
         imatrix=request.save_imatrix,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from app.cli import options
-from app.cli.fitting import context_option, fit_options, kv_option
+from app.cli.fitting import context_option, fit_options, kv_option, portable_option
 from app.cli.front import Front
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @context_option(multiple=False)
 @kv_option
 @fit_options
+@portable_option(None)
 @click.option("--source", metavar="SRC", help="What MODEL was made of, where it is not in the store.")
 @click.option("--calib", metavar="chats|FILE", help="What was calibrated with, if not the built-in texts.")
 @click.option(
@@ -46,6 +47,7 @@ def command(
     kv: KvType | None,
     keep_free: int | None,
     prefer: Prefer,
+    portable: bool | None,
     source: str | None,
     calib: str | None,
     evaluation: str,
@@ -60,12 +62,13 @@ def command(
     MODEL is one that localq quantized, best with --fit-ram. Its source must be in the store still, or be
     given. MODEL itself stays.
     """
-    from app.cli.fitting import fit_of
+    from app.cli.fitting import fit_of, only_portable
     from app.cli.loading import find
     from app.cli.quality import certificate_of
     from app.cli.quantize_texts import BUILTIN, NONE
     from app.cli.quantizing import Choices, make
     from app.cli.rebuild import asked_for, no_certificate, source_of
+    from quant.allocation.recipe import uses_words
 
     settings = front.settings(threads=jobs)
     store, found = find(front, settings, model)
@@ -73,6 +76,8 @@ def command(
     if certificate is None:
         raise no_certificate(model)
     asked = asked_for(model, certificate)
+    if portable is None:
+        portable = not (asked.options.words or uses_words(certificate.target, asked.overrides))
     choices = Choices(
         mixture=None,
         bits_per_weight=None,
@@ -88,6 +93,7 @@ def command(
         overrides=asked.overrides,
         jobs=jobs,
         seed=certificate.seed,
+        portable=only_portable(front, portable, overrides=asked.overrides),
         measure=measure,
         reuse=found.paths[0],
     )

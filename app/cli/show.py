@@ -45,6 +45,7 @@ def command(
     from app.cli.import_ import document
     from app.cli.loading import plan_model
     from app.cli.output import Fields
+    from app.cli.quality import runs_in
     from app.models import resolve
     from runtime.gguf import open_model
     from runtime.hardware import this_machine
@@ -76,9 +77,17 @@ def command(
     summary = found.manifest.summary if found.manifest else _summarize(found)
     about = document(found.manifest) if found.manifest else {"name": found.name, "summary": summary}
     quality_row, figures = _quality(opened.header)
+    formats = opened.packed.formats if opened.packed else ()
     front.out.result(
         {**about, "figures": figures, **_document(found, plan)},
-        Fields([*_about(found.name, found.manifest, summary), *quality_row, *_plan(found, plan)]),
+        Fields(
+            [
+                *_about(found.name, found.manifest, summary),
+                *runs_in(found.name, formats),
+                *quality_row,
+                *_plan(found, plan),
+            ]
+        ),
         quiet=[found.name],
     )
 

@@ -55,7 +55,8 @@ def foresee(
     if header is None:
         return None
     layers = header.hyper_int("block_count") or 1
-    measured = forecast(header.tensors, header.alignment).scaled(layers / min(layers, GROUPS))
+    words = bool(machine.packs)  # what localq's kernels do not multiply here is not made
+    measured = forecast(header.tensors, header.alignment, words=words).scaled(layers / min(layers, GROUPS))
     planner = planner_for(Model((header,), measured), Fit(prefer="quality"), machine, speeds=speeds)
     plan = planner.best(context=context, file_bytes=file_bytes)
     return None if plan is None else _foresight(plan, speeds)

@@ -12,14 +12,19 @@ import msgspec
 import numpy as np
 
 from quant.allocation.recipe import KEEP, Shaped
-from quant.allocation.solve import Option
+from quant.allocation.solve import Beside, Choices, Option, solved
+from quant.allocation.words import Words, word_formats_for
 from quant.calibration.statistics import InputStatistics
 from quant.encoders.output_energy import OutputEnergy, of_rounded_inputs
 from quant.encoders.rows import MakeEncoder, RowEncoder
 from quant.encoders.tensor import encode_rows, relative, spread_rows
+from quant.files.packed_layout import PackedEntry
 from quant.files.source import Source, SourceTensor
 from quant.formats.format import F32, Format
-from quant.formats.registry import FORMATS, best_fit
+from quant.formats.lt import LT_FORMATS, LtFormat
+from quant.formats.lt_input import input_bytes
+from quant.formats.registry import ANY_BY_NAME, FORMATS, AnyFormat, best_fit
+from runtime.gguf.packed import PIECE_ALIGNMENT
 from runtime.gguf.tensors import pad
 
 SAMPLE_WEIGHTS: Final = 1 << 18
@@ -35,12 +40,21 @@ class TensorChoices(msgspec.Struct, frozen=True, kw_only=True):
     """Nats of divergence for a relative error of 1."""
     nbytes: dict[str, int]
     errors: dict[str, float]
+    input: str = ""
+    """Of matrices that LT formats are options for: the input whose transform they share."""
+    input_bytes: int = 0
 
     def options(self) -> list[Option]:
         """For the solver: the cost is the divergence that a format adds, in nats."""
         return [
-            Option(name, nbytes, self.sensitivity * self.errors[name]) for name, nbytes in self.nbytes.items()
+            Option(name, nbytes, self.sensitivity * self.errors[name], self._beside(name))
+            for name, nbytes in self.nbytes.items()
         ]
+
+    def _beside(self, fmt: str) -> tuple[Beside, ...]:
+        if fmt not in LT_FORMATS:
+            return ()
+        return Beside(f"input {self.input}", self.input_bytes), Beside(f"table of {fmt}", PIECE_ALIGNMENT)
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,9 +77,13 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         """By the tensor's name."""
         return {tensor.name: tensor.options() for tensor in self.tensors}
 
+    def solved(self, most_bytes: int | None = None) -> list[Choices]:
+        """See :func:`quant.allocation.solve.solved`."""
+        return solved(self.options(), most_bytes)
+
 
 def formats_for(tensor: Shaped) -> list[Format]:
-    """The formats that fit a tensor's rows and take fewer bits than it has now."""
+    """ggml's formats that fit a tensor's rows and take fewer bits than it has now."""
     fitting = dict.fromkeys(best_fit(fmt, tensor.shape[0]) for fmt in FORMATS)
     return [fmt for fmt in fitting if fmt and fmt.bits_per_weight < tensor.type.bits_per_weight]
 
@@ -77,10 +95,11 @@ def measure(
     statistics: Callable[[str], InputStatistics | None],
     make_encoder: MakeEncoder,
     *,
+    words: Words | None = None,
     jobs: int = 1,
     on_tensor: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Measured:
-    """Every format of every tensor, on a sample of its rows.
+    """Every format of every tensor, on a sample of its rows; LT formats where there are ``words``.
 
     The same figures for any ``jobs``. Raises :class:`quant.errors.SourceDamaged` for weights that are no
     numbers.
@@ -91,26 +110,46 @@ def measure(
             sample = _Sample.of(tensor, source, statistics(tensor.name))
             formats = formats_for(tensor)
             # Encoders are made here, one by one: they share factors; only their work is spread over threads.
-            errors = [pool.submit(sample.error, fmt, sample.encoders(fmt, make_encoder)) for fmt in formats]
+            running = [pool.submit(sample.error, fmt, sample.encoders(fmt, make_encoder)) for fmt in formats]
+            errors = {fmt.name: error.result() for fmt, error in zip(formats, running, strict=True)}
+            input_ = words.inputs.get(tensor.name, "") if words else ""
+            if words is not None and input_:
+                wanted = word_formats_for(tensor)
+                errors |= words.errors(source, tensor, wanted, statistics(tensor.name), pool)
             found.append(
-                TensorChoices(
-                    name=tensor.name,
-                    sensitivity=sensitivities[tensor.name],
-                    nbytes=bytes_of(tensor, formats, source.header.alignment),
-                    errors={KEEP: 0.0}
-                    | {fmt.name: error.result() for fmt, error in zip(formats, errors, strict=True)},
-                )
+                choices_of(tensor, sensitivities[tensor.name], errors, input_, source.header.alignment)
             )
             on_tensor(number, len(tensors))
     return Measured(tensors=tuple(found))
 
 
-def bytes_of(tensor: Shaped, formats: Sequence[Format], alignment: int) -> dict[str, int]:
+def choices_of(
+    tensor: Shaped, sensitivity: float, errors: Mapping[str, float], input_: str, alignment: int
+) -> TensorChoices:
+    """What a tensor may become: the formats of ``errors``, or what it is. LT formats need its ``input_``."""
+    formats = [ANY_BY_NAME[name] for name in errors]
+    words = any(isinstance(fmt, LtFormat) for fmt in formats)
+    return TensorChoices(
+        name=tensor.name,
+        sensitivity=sensitivity,
+        nbytes=bytes_of(tensor, formats, alignment),
+        errors={KEEP: 0.0, **errors},
+        input=input_ if words else "",
+        input_bytes=pad(input_bytes(tensor.shape[0]), PIECE_ALIGNMENT) if words else 0,
+    )
+
+
+def bytes_of(tensor: Shaped, formats: Sequence[AnyFormat], alignment: int) -> dict[str, int]:
     """With the padding that follows the tensor in a file."""
     columns, rows = tensor.shape[0], prod(tensor.shape[1:])
-    sizes = {KEEP: tensor.type.row_bytes(columns) * rows}
-    sizes |= {fmt.name: fmt.row_bytes(columns) * rows for fmt in formats}
-    return {name: pad(nbytes, alignment) for name, nbytes in sizes.items()}
+    sizes = {KEEP: pad(tensor.type.row_bytes(columns) * rows, alignment)}
+    for fmt in formats:
+        if isinstance(fmt, LtFormat):
+            nbytes = PackedEntry(tensor.name, fmt, tensor.shape, "").nbytes
+            sizes[fmt.name] = pad(nbytes, PIECE_ALIGNMENT)
+        else:
+            sizes[fmt.name] = pad(fmt.row_bytes(columns) * rows, alignment)
+    return sizes
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -10,12 +10,13 @@ import msgspec
 from quant.allocation.measure import Measured
 from quant.allocation.recipe import KEEP, Override, is_encoded, override
 from quant.allocation.running import Running
-from quant.allocation.solve import solve
+from quant.allocation.solve import Choices, Option, total_bytes
+from quant.errors import CannotEncode
 from quant.files.layout import TensorEntry
-from quant.files.packed_layout import PackedEntry
+from quant.files.packed_layout import PackedEntry, lay_out_packed
 from quant.files.source import Source, SourceTensor
 from quant.formats.lt import LtFormat
-from quant.formats.registry import ANY_BY_NAME, BY_NAME, AnyFormat
+from quant.formats.registry import ANY_BY_NAME, AnyFormat
 from runtime.gguf.tensors import pad
 
 
@@ -77,7 +78,7 @@ def entries(tensors: Sequence[SourceTensor], plan: Plan) -> list[TensorEntry | P
 def settle(
     source: Source, overrides: Sequence[Override], inputs: Mapping[str, str] | None = None
 ) -> tuple[Plan, list[SourceTensor]]:
-    """What a person chose, and the tensors that are free to get any format of ggml."""
+    """What a person chose, and the tensors that are free to get any format."""
     fixed = override({}, source.tensors, overrides, inputs) if overrides else {}
     free = [
         tensor
@@ -87,18 +88,52 @@ def settle(
     return Plan(fixed, inputs=inputs or {}), free
 
 
-def best_within(source: Source, settled: Plan, measured: Measured, room_bytes: int) -> Plan:
-    """The best plan whose tensors, with their padding, take at most ``room_bytes``.
+def data_bytes(source: Source, plan: Plan) -> int:
+    """Of all tensors as ``plan`` has them, with their padding and what lies beside packed matrices."""
+    found = entries(source.tensors, plan)
+    table = (entry.nbytes for entry in found if isinstance(entry, TensorEntry))
+    packed = lay_out_packed([entry for entry in found if isinstance(entry, PackedEntry)])
+    return sum(pad(nbytes, source.header.alignment) for nbytes in table) + packed.nbytes
+
+
+def best_within(
+    source: Source,
+    settled: Plan,
+    measured: Measured,
+    most_bytes: int,
+    nbytes_of: Callable[[Plan], int],
+) -> Plan:
+    """The best plan of which ``nbytes_of`` gives at most ``most_bytes``: tensors, and what depends on them.
 
     Raises :class:`CannotEncode` where no plan is as small.
     """
-    free = {tensor.name for tensor in measured.tensors}
-    alignment = source.header.alignment
-    taken = sum(
-        pad(entry.nbytes, alignment) for entry in entries(source.tensors, settled) if entry.name not in free
-    )
-    chosen = solve(measured.options(), room_bytes - taken)
-    formats = dict(settled.formats)
-    formats |= {name: BY_NAME[option.format] for name, option in chosen.items() if option.format != KEEP}
-    ordered = {tensor.name: formats[tensor.name] for tensor in source.tensors if tensor.name in formats}
-    return replace(settled, formats=ordered)
+    kept = sum(tensor.nbytes[KEEP] for tensor in measured.tensors)
+    whole = most_bytes - (nbytes_of(settled) - kept)
+
+    def plan_of(chosen: Mapping[str, Option]) -> Plan:
+        formats = dict(settled.formats)
+        formats |= {
+            name: ANY_BY_NAME[option.format] for name, option in chosen.items() if option.format != KEEP
+        }
+        ordered = {tensor.name: formats[tensor.name] for tensor in source.tensors if tensor.name in formats}
+        return replace(settled, formats=ordered)
+
+    def best_of(choices: Choices) -> tuple[float, Plan]:
+        """With what it costs."""
+        room = whole
+        while True:
+            chosen = choices.within(room)
+            plan = plan_of(chosen)
+            over = nbytes_of(plan) - most_bytes  # a directory of packed matrices, and the gap before them
+            if over <= 0:
+                return sum(option.cost for option in chosen.values()), plan
+            room = min(room, total_bytes(chosen.values())) - over
+
+    found: list[tuple[float, Plan]] = []
+    for choices in (solved := measured.solved(whole)):
+        try:
+            found.append(best_of(choices))
+        except CannotEncode:
+            if choices is solved[-1] and not found:
+                raise
+    return min(found, key=lambda each: each[0])[1]

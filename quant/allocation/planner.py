@@ -16,9 +16,9 @@ import msgspec
 
 from quant.allocation.joint import CACHE_NATS, JointPlan, Model, planned_header
 from quant.allocation.recipe import KEEP
-from quant.allocation.solve import Choices, Option
+from quant.allocation.solve import Choices, Option, solved, total_bytes
 from quant.allocation.speed import Speeds
-from quant.formats.registry import BY_NAME
+from quant.formats.registry import ANY_BY_NAME
 from runtime.budget import best_mmap, plan_memory
 from runtime.budget.reading import read_shares
 from runtime.budget.shape import read_shape
@@ -81,8 +81,8 @@ class Planner:
         self._nats = {
             (name, option.format): option.cost for name, found in self._options.items() for option in found
         }
-        self._choices = Choices(self._options)
-        self._timed: dict[float, Choices] = {}
+        self._solved = {0.0: model.measured.solved()}
+        """By what a second of reading weights is worth, in nats."""
 
     def within(self, available_bytes: int) -> Planner:
         """The same on a machine that has so much memory available; what was solved is shared."""
@@ -127,7 +127,7 @@ class Planner:
                 ubatch_tokens=BATCHES[-1],
             )
             try:
-                plans.append(self._plan(self._choices.within(self._choices.least_bytes), config))
+                plans += [self._plan(each.within(each.least_bytes), config) for each in self._solved[0.0]]
             except InvalidRequest:
                 if kv_type:
                     raise
@@ -143,30 +143,34 @@ class Planner:
         low, high = 0, len(EXCHANGES)  # below low all give up little enough, from high on too much
         while low < high:
             middle = (low + high) // 2
-            plan = self.fill(best.config, file_bytes, self._with_time(EXCHANGES[middle]))
+            plan = self.fill(best.config, file_bytes, self._second_nats(EXCHANGES[middle]))
             if plan is not None and plan.predicted_kl <= most:
                 fastest, low = plan, middle + 1
             else:
                 high = middle
         return fastest
 
-    def _with_time(self, exchange: float) -> Choices:
+    def _second_nats(self, exchange: float) -> float:
+        """What a second is worth, in nats, where as much time as the model takes now is worth ``exchange``
+        thousandths."""
+        return exchange / 1000 / self.speeds.weights_seconds(self.model.headers)
+
+    def _with_time(self, second_nats: float) -> list[Choices]:
         """With the time that an option takes in its cost."""
-        if exchange not in self._timed:
+        if second_nats not in self._solved:
             headers = self.model.headers
-            nats_per_second = exchange / 1000 / self.speeds.weights_seconds(headers)
             shares = read_shares(headers)
             types = {tensor.name: tensor.type.name for header in headers for tensor in header.tensors}
 
             def timed(name: str, option: Option) -> Option:
                 kind = types[name] if option.format == KEEP else option.format
                 seconds = self.speeds.weight_seconds(kind, option.nbytes * shares[name])
-                return replace(option, cost=option.cost + nats_per_second * seconds)
+                return replace(option, cost=option.cost + second_nats * seconds)
 
-            self._timed[exchange] = Choices(
+            self._solved[second_nats] = solved(
                 {name: [timed(name, option) for option in found] for name, found in self._options.items()}
             )
-        return self._timed[exchange]
+        return self._solved[second_nats]
 
     @property
     def most_bytes(self) -> int:
@@ -206,41 +210,52 @@ class Planner:
         return best
 
     def fill(
-        self, config: EngineConfig, file_bytes: int | None = None, choices: Choices | None = None
+        self, config: EngineConfig, file_bytes: int | None = None, second_nats: float = 0.0
     ) -> JointPlan | None:
         """The best weights that fit beside everything else of ``config``; None where none do.
 
-        ``choices`` may have other costs than the divergence.
+        What counts is the divergence, and ``second_nats`` for each second that reading them takes.
         """
-        choices = choices or self._choices
+
+        def cost(plan: JointPlan) -> float:
+            time = self.speeds.weights_seconds([plan.header]) if second_nats else 0.0
+            return plan.weight_nats + second_nats * time
+
+        found = [self._fill(config, file_bytes, each) for each in self._with_time(second_nats)]
+        return min((plan for plan in found if plan), key=cost, default=None)
+
+    def _fill(self, config: EngineConfig, file_bytes: int | None, choices: Choices) -> JointPlan | None:
         try:
             smallest = self._plan(choices.within(choices.least_bytes), config)
         except InvalidRequest:  # this type of cache does not fit the model's heads
             return None
         available, least = self.machine.memory.available, choices.least_bytes
-        most = available if file_bytes is None else least + file_bytes - smallest.file_bytes
-        room = least + available - smallest.memory.total
+
+        def beyond(plan: JointPlan) -> int:
+            memory = plan.memory.total - available
+            return memory if file_bytes is None else max(memory, plan.file_bytes - file_bytes)
+
+        room = least - beyond(smallest)
         best = None
         for _ in range(CORRECTIONS):
-            room = min(room, most)
             if room < least:
                 break
             chosen = choices.within(room)
             plan = self._plan(chosen, config)
-            over = plan.memory.total - available
+            over = beyond(plan)
             if over <= 0 and (best is None or plan.weight_nats < best.weight_nats):
                 best = plan
             elif over <= 0:
                 break
-            if room == most and over <= 0:
-                break
-            room = (sum(option.nbytes for option in chosen.values()) if over > 0 else room) - over
+            room = (total_bytes(chosen.values()) if over > 0 else room) - over
         return best
 
     def _plan(self, chosen: Mapping[str, Option], config: EngineConfig) -> JointPlan:
         formats = dict(self.model.settled)
-        formats |= {name: BY_NAME[option.format] for name, option in chosen.items() if option.format != KEEP}
-        header = planned_header(self.model.headers, formats)
+        formats |= {
+            name: ANY_BY_NAME[option.format] for name, option in chosen.items() if option.format != KEEP
+        }
+        header = planned_header(self.model.headers, formats, self.model.inputs)
         config = msgspec.structs.replace(
             config, mmap=best_mmap(header, self.machine.features, self.machine.packs)
         )

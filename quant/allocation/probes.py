@@ -17,6 +17,7 @@ import msgspec
 
 from quant.allocation.measure import Measured, TensorChoices
 from quant.allocation.recipe import KEEP, role_of
+from quant.formats.lt import LT_FORMATS
 
 NATS: Final = 0.03
 """A probe's formats are those that should cost about this: enough to be measured, little enough to add up."""
@@ -58,8 +59,11 @@ def corrected(measured: Measured, probes: Sequence[Probe], nats: Mapping[str, fl
 
 
 def _of_role(role: str, tensors: Sequence[TensorChoices]) -> Probe | None:
-    """None where no format fits all tensors, or none of them loses anything."""
-    common = set.intersection(*(set(tensor.errors) for tensor in tensors)) - {KEEP}
+    """None where no format fits all tensors, or none of them loses anything.
+
+    Of ggml's formats alone: what they were found to cost serves plans with LT formats and without.
+    """
+    common = set.intersection(*(set(tensor.errors) for tensor in tensors)) - {KEEP} - LT_FORMATS.keys()
     foreseen = {name: sum(tensor.sensitivity * tensor.errors[name] for tensor in tensors) for name in common}
     costly = {name: cost for name, cost in foreseen.items() if cost > 0}
     if not costly:

@@ -20,7 +20,7 @@ VERSION = 1
 
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-Encoder: TypeAlias = Literal["copied", "nearest", "feedback"]
+Encoder: TypeAlias = Literal["copied", "nearest", "feedback", "trained"]
 
 UNKNOWN_SHA256 = "0" * 64
 """In a header that is written before its tensors are."""
@@ -70,7 +70,7 @@ class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
     encoder: Encoder
     error: float | None
     """Squared error of the matrix's output over its square, on calibration's inputs and 128 rows at most; of
-    the weights themselves where no input was seen. None = copied."""
+    the weights themselves where no input was seen, and where the tensor was trained. None = copied."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +81,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_chunks: Count
     feedback: bool
     moment_bytes: Count
+    words: bool = False
+    """Whether calibration kept what LT formats need, of experts too."""
 
     def __str__(self) -> str:
         return json.dumps(msgspec.to_builtins(self), sort_keys=True)
@@ -89,6 +91,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, text: str) -> Options:
         """The inverse of ``str``. Raises :class:`msgspec.DecodeError`."""
         return msgspec.json.decode(text, type=cls)
+
+
+class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """How a quantized model was trained further."""
+
+    options: str
+    """:class:`quant.qat.options.TrainOptions` as JSON: what the result depends on."""
+    steps: Count
+    """Updates until the state that was best on the held-out texts; 0 where none was better than the
+    beginning. In ``blocks``, the most of any layer."""
+    texts: tuple[TextFacts, ...]
+    """What was learned from, by domain."""
+    held_out: float
+    """Loss on the held-out texts in the best state (see :class:`quant.qat.progress.Check`)."""
+    held_out_before: float
+    kl_before: float | None = None
+    """Divergence of the model before training, on the texts that the result is judged on."""
+    kl_before_stderr: float | None = None
+    perplexity_before: float | None = None
+    perplexity_before_stderr: float | None = None
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,12 +175,16 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     kl_kind: Literal["", "full", "top-256"] = ""
     """See :class:`quant.evaluation.Evaluation`; empty where nothing was evaluated."""
     by_text: tuple[TextFigures, ...] = ()
+    training: TrainingFacts | None = None
+    """Where what was quantized was trained further; None where it was not."""
     running: Running | None = None
     """Where the formats were chosen for a memory: how the file is meant to be run, and what was foreseen."""
     probed: dict[str, Annotated[float, msgspec.Meta(ge=0)]] = {}
     """Where formats were chosen with probes: the divergence that each role of matrices was found to cost."""
     tensors: tuple[TensorFacts, ...] = ()
     """In the order of the file's table, then the packed matrices in that of their directory."""
+    shared_bytes: Count = 0
+    """Of what packed matrices share: transforms of inputs, and tables."""
     data_sha256: Sha256 = UNKNOWN_SHA256
     """See :func:`data_digest`."""
     making: Making | None = None
@@ -167,8 +193,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def nbytes(self) -> int:
-        """Of all tensors' data."""
-        return sum(tensor.nbytes for tensor in self.tensors)
+        """Of all tensors' data, and of what packed matrices share."""
+        return sum(tensor.nbytes for tensor in self.tensors) + self.shared_bytes
 
     @property
     def bits_per_weight(self) -> float:

@@ -17,6 +17,7 @@ from quant.certificate.document import (
     TensorFacts,
     TextFacts,
 )
+from quant.files.packed_layout import PackedEntry, packed_section
 from quant.files.source import Source
 from quant.names import plain_name
 from quant.request import QuantizeRequest
@@ -29,7 +30,9 @@ def first_certificate(
     header = source.header
     tensors = []
     by_name = {tensor.name: tensor for tensor in source.tensors}
-    for entry in entries(source.tensors, plan):
+    planned = entries(source.tensors, plan)
+    packed = packed_section([entry for entry in planned if isinstance(entry, PackedEntry)], 0)
+    for entry in planned:
         tensor, fmt = by_name[entry.name], plan.formats.get(entry.name)
         tensors.append(
             TensorFacts(
@@ -60,6 +63,7 @@ def first_certificate(
                 evaluation_chunks=request.evaluation_chunks if request.evaluation else 0,
                 feedback=request.feedback and bool(request.calibration),
                 moment_bytes=request.moment_bytes if request.calibration else 0,
+                words=request.words,
             )
         ),
         calibration=domains(request.calibration),
@@ -71,6 +75,7 @@ def first_certificate(
         running=plan.running,
         probed=dict(plan.probed),
         tensors=tuple(tensors),
+        shared_bytes=packed.shared_bytes,
     )
 
 

@@ -13,7 +13,15 @@ import msgspec
 
 from quant.allocation.running import PREFIX as RUNNING_PREFIX
 from quant.allocation.running import Running
-from quant.certificate.document import VERSION, Certificate, Encoder, Figures, ImatrixFacts, TextFacts
+from quant.certificate.document import (
+    VERSION,
+    Certificate,
+    Encoder,
+    Figures,
+    ImatrixFacts,
+    TextFacts,
+    TrainingFacts,
+)
 from quant.files.layout import Key
 from runtime.errors import GgufError
 from runtime.gguf import ArrayRef, GgufHeader
@@ -23,9 +31,11 @@ from runtime.gguf.values import ValueType
 
 PREFIX: Final = "localq."
 VERSION_KEY: Final = "localq.certificate.version"
-ENCODERS: Final[tuple[Encoder, ...]] = ("copied", "nearest", "feedback")
+ENCODERS: Final[tuple[Encoder, ...]] = ("copied", "nearest", "feedback", "trained")
 FIGURES: Final = Figures.__struct_fields__
 COUNTS: Final = ("tokens", "chunks")
+TRAINED: Final = ("held_out", "held_out_before")
+BEFORE: Final = ("kl_before", "kl_before_stderr", "perplexity_before", "perplexity_before_stderr")
 KIND_LENGTH: Final = len("top-256")
 MAX_ARRAY_BYTES: Final = 64 << 20
 
@@ -48,6 +58,7 @@ def to_keys(certificate: Certificate) -> list[Key]:
         *_text_keys("localq.calibration", certificate.calibration),
         Key("localq.calibration.statistics_sha256", ValueType.STRING, certificate.statistics_sha256 or ""),
         *_imatrix_keys(certificate.imatrix),
+        *_training_keys(certificate.training),
         *_running_keys(certificate.running),
         Key("localq.probed.roles", ValueType.STRING, tuple(certificate.probed), array=True),
         Key("localq.probed.nats", ValueType.F64, tuple(certificate.probed.values()), array=True),
@@ -95,6 +106,22 @@ def _imatrix_keys(imatrix: ImatrixFacts | None) -> list[Key]:
         Key("localq.imatrix.sha256", ValueType.STRING, imatrix.sha256),
         Key("localq.imatrix.tokens", ValueType.U64, imatrix.tokens),
         Key("localq.imatrix.datasets", ValueType.STRING, imatrix.datasets, array=True),
+    ]
+
+
+def _training_keys(training: TrainingFacts | None) -> list[Key]:
+    if training is None:
+        return []
+    before = {name: getattr(training, name) for name in BEFORE}
+    return [
+        Key("localq.training.options", ValueType.STRING, training.options),
+        Key("localq.training.steps", ValueType.U64, training.steps),
+        *_text_keys("localq.training", training.texts),
+        *(Key(f"localq.training.{name}", ValueType.F64, getattr(training, name)) for name in TRAINED),
+        *(
+            Key(f"localq.training.{name}", ValueType.F64, math.nan if value is None else value)
+            for name, value in before.items()
+        ),
     ]
 
 
@@ -196,9 +223,11 @@ def _document(reader: _Reader) -> dict[str, Any]:
         "figures": reader.figures(figures) if figures else None,
         "kl_kind": str(reader.scalar("kl_kind")).strip() if evaluation else "",
         "by_text": by_text,
+        "training": _training(reader),
         "running": _running(reader),
         "probed": dict(zip(reader.array("probed.roles"), reader.array("probed.nats"), strict=True)),
         "tensors": _tensors(reader, header),
+        "shared_bytes": header.packed.shared_bytes if header.packed else 0,
         "data_sha256": reader.scalar("data_sha256"),
     }
 
@@ -208,6 +237,17 @@ def _imatrix(reader: _Reader) -> dict[str, Any] | None:
         return None
     return {name: reader.scalar(f"imatrix.{name}") for name in ("name", "sha256", "tokens")} | {
         "datasets": reader.array("imatrix.datasets")
+    }
+
+
+def _training(reader: _Reader) -> dict[str, Any] | None:
+    if PREFIX + "training.options" not in reader.header.metadata:
+        return None
+    before = {name: reader.scalar(f"training.{name}") for name in BEFORE}
+    return {
+        **{name: reader.scalar(f"training.{name}") for name in ("options", "steps", *TRAINED)},
+        **{name: None if value != value else value for name, value in before.items()},
+        "texts": _texts(reader, "training"),
     }
 
 

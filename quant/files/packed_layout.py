@@ -15,7 +15,15 @@ from quant.formats.lt import LtFormat, LtTable
 from quant.formats.lt_input import block_of, input_bytes
 from quant.formats.lt_tables import TABLES
 from runtime.gguf.metadata import PACKED_PREFIX
-from runtime.gguf.packed import PIECE_ALIGNMENT, SECTION_ALIGNMENT, VERSION
+from runtime.gguf.packed import (
+    PIECE_ALIGNMENT,
+    SECTION_ALIGNMENT,
+    VERSION,
+    PackedInput,
+    PackedSection,
+    PackedTable,
+    PackedTensor,
+)
 from runtime.gguf.tensors import pad
 from runtime.gguf.values import ValueType
 
@@ -65,21 +73,60 @@ class PackedLayout:
         return FileLayout(file.header, (*file.tensors, *moved), start + self.nbytes)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Offsets in the section: of each table, of each input by its name, of each matrix in its order."""
+
+    tables: dict[LtTable, int]
+    inputs: dict[str, int]
+    matrices: list[int]
+    end: int
+
+    @classmethod
+    def of(cls, entries: Sequence[PackedEntry]) -> _Places:
+        end = 0
+
+        def place(nbytes: int) -> int:
+            nonlocal end
+            offset, end = end, end + pad(nbytes, PIECE_ALIGNMENT)
+            return offset
+
+        tables = {table: place(len(table.values)) for table in dict.fromkeys(each.table for each in entries)}
+        columns = {entry.input: entry.shape[0] for entry in entries}
+        inputs = {name: place(input_bytes(count)) for name, count in columns.items()}
+        matrices = [place(entry.nbytes) for entry in entries]
+        return cls(tables, inputs, matrices, end)
+
+
+def packed_section(entries: Sequence[PackedEntry], offset: int) -> PackedSection:
+    """The section for ``entries`` as a reader will find it, from byte ``offset`` of the file on."""
+    places = _Places.of(entries)
+    columns = {entry.input: entry.shape[0] for entry in entries}
+    inputs = {name: PackedInput(columns[name], at) for name, at in places.inputs.items()}
+    tables = {table: PackedTable(table.state_bits, at) for table, at in places.tables.items()}
+    tensors = tuple(
+        PackedTensor(
+            entry.name,
+            entry.format.name,
+            entry.table.state_bits,
+            entry.shape,
+            at,
+            entry.nbytes,
+            inputs[entry.input],
+            tables[entry.table],
+        )
+        for entry, at in zip(entries, places.matrices, strict=True)
+    )
+    return PackedSection(offset, places.end, tensors, tuple(inputs.values()), tuple(tables.values()))
+
+
 def lay_out_packed(entries: Sequence[PackedEntry]) -> PackedLayout:
     """The section for ``entries``, in their order. Pure."""
     if not entries:
         return PackedLayout((), (), 0)
-    end = 0
-
-    def place(nbytes: int) -> int:
-        nonlocal end
-        offset, end = end, end + pad(nbytes, PIECE_ALIGNMENT)
-        return offset
-
-    tables = {entry.table: place(len(entry.table.values)) for entry in entries}
+    places = _Places.of(entries)
     columns = {entry.input: entry.shape[0] for entry in entries}
-    inputs = {name: place(input_bytes(count)) for name, count in columns.items()}
-    matrices = [place(entry.nbytes) for entry in entries]
+    tables, inputs, matrices, end = places.tables, places.inputs, places.matrices, places.end
     numbers_of_inputs = {name: number for number, name in enumerate(inputs)}
     numbers_of_tables = {table: number for number, table in enumerate(tables)}
     keys = (

@@ -22,7 +22,7 @@ def reuse(earlier: Path, certificate: Certificate, statistics: str | None, part:
     """
     header = open_gguf(earlier)
     known = read_certificate(header)
-    if known is None or not _made_alike(known, certificate, statistics):
+    if known is None or known.training is not None or not _made_alike(known, certificate, statistics):
         return 0
     digests = digests_of(header)
     if data_digest(digests.values()) != known.data_sha256:

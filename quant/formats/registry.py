@@ -78,9 +78,14 @@ RELATIVE_ERROR: Mapping[str, float] = MappingProxyType(
         "q5_1": 0.00122,
         "q6_k": 0.000298,
         "q8_0": 0.0000250,
+        "lt1": 0.2925,
+        "lt2": 0.0814,
+        "lt3": 0.0217,
+        "lt4": 0.0062,
     }
 )
-"""Squared error over squared weights on Gaussian weights, as ``quant.formats.quantize`` reaches it."""
+"""Squared error over squared weights on Gaussian weights, as ``quant.formats.quantize`` reaches it, or the
+encoder of words with states of 6 bits."""
 
 WORSE_AT_MOST = 1.8
 """Times the error of what was asked for, that a format which stands in for it may have."""

@@ -11,7 +11,7 @@ from runtime.budget.shape import Shape
 from runtime.engine.config import EngineConfig
 from runtime.gguf import ArrayRef, GgufHeader
 
-BASE = 61 << 20
+BASE = 64 << 20
 """The interpreter with its libraries, up to a loaded model of no vocabulary; what huge pages round up."""
 TOKEN = 158
 MERGE = 150
@@ -20,6 +20,8 @@ UNIGRAM_TOKEN = 520
 """A token of a unigram (T5) vocabulary: a trie of arrays beside."""
 CANDIDATE = 12
 """A token in a sampler's list of candidates."""
+PACKED = 4 << 20
+"""Beside matrices in formats of localq's own, after loading them: a directory, a second part's records."""
 TENSOR = 4096
 """Graph and scheduler records for each tensor of the model."""
 
@@ -31,7 +33,8 @@ def process_size(header: GgufHeader, shape: Shape, config: EngineConfig, cache: 
     vocabulary = token * shape.vocabulary + MERGE * _count(header, "tokenizer.ggml.merges")
     candidates = CANDIDATE * shape.vocabulary * config.slots
     records = TENSOR * len(header.all_tensors)
-    return BASE + vocabulary + candidates + records + cache.record_bytes
+    packed = PACKED if header.packed else 0
+    return BASE + vocabulary + candidates + records + packed + cache.record_bytes
 
 
 def _count(header: GgufHeader, key: str) -> int:

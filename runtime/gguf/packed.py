@@ -119,6 +119,11 @@ class PackedSection:
     tables: tuple[PackedTable, ...]
 
     @property
+    def shared_bytes(self) -> int:
+        """Of inputs and tables."""
+        return sum(entry.nbytes for entry in self.inputs) + sum(table.nbytes for table in self.tables)
+
+    @property
     def formats(self) -> tuple[str, ...]:
         """Names of those that are used."""
         return tuple(sorted({tensor.format for tensor in self.tensors}))

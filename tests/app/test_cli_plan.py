@@ -59,6 +59,14 @@ def test_the_table_names_the_formats(cli: Cli, demo_path: Path) -> None:
     assert "q4_1" in out and "TOK/S" in out
 
 
+def test_formats_of_localqs_own_are_left_out_of_a_portable_plan(cli: Cli, demo_path: Path) -> None:
+    words = ("plan", str(demo_path), "--ram", "150M", "--ctx", "512", "--json")
+    own, portable = (cli.run(*words, *more).json()["plans"][0] for more in ((), ("--portable",)))
+    assert own["formats"].keys() & {"lt1", "lt2", "lt3", "lt4"}
+    assert not portable["formats"].keys() & {"lt1", "lt2", "lt3", "lt4"}
+    assert own["predicted_kl"] < portable["predicted_kl"]
+
+
 def test_what_fits_nowhere_is_refused_with_both_numbers(cli: Cli, demo_path: Path) -> None:
     ran = cli.run("plan", str(demo_path), "--ram", "60M", "--ram", "50M")
     assert ran.exit_code == 3

@@ -866,9 +866,41 @@ class TestPacked:
         assert {tensor.type.name for tensor in open_gguf(out).tensors} == {"F32", "Q4_K", "Q6_K"}
         assert "its own error stays" in ran.stderr
 
-    def test_it_can_be_made_again(self, cli: Cli, source: Path, judged: list[str]) -> None:
-        cli.run("quantize", str(source), "--to", "lt2", "--no-speed")
-        assert cli.run("verify", "small:lt2", "--rebuild", "--json").json()["ok"]
+    @pytest.mark.parametrize("words", [("--to", "lt2"), ("--bpw", "3.2", "--no-measure")])
+    def test_it_can_be_made_again(
+        self, cli: Cli, source: Path, judged: list[str], words: tuple[str, ...]
+    ) -> None:
+        cli.run("quantize", str(source), *words, "--no-speed", "--out", "mine")
+        assert cli.run("verify", "mine", "--rebuild", "--json").json()["ok"]
+
+    def test_it_is_chosen_among_others_unless_the_file_is_to_be_portable(
+        self, cli: Cli, source: Path, judged: list[str]
+    ) -> None:
+        words = ("quantize", str(source), "--bpw", "3", "--no-measure", "--no-speed")
+        own, portable = cli.run(*words, "--out", "own"), cli.run(*words, "--portable", "--out", "portable")
+        said = "localq export own --to gguf:q4_k"
+        assert said in own.stdout
+        assert "localq export" not in portable.stdout
+        for more in ((), ("--quality",)):
+            assert said in cli.run("show", "own", *more).stdout
+            assert "localq export" not in cli.run("show", "portable", *more).stdout
+        headers = [open_gguf(cli.store.paths(cli.store.get(name))[0]) for name in ("own", "portable")]
+        assert [header.packed is not None for header in headers] == [True, False]
+
+    def test_where_its_kernels_do_not_run_it_is_not_chosen_and_that_is_said(
+        self, cli: Cli, source: Path, judged: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("runtime.ggml.packed_types", frozenset)
+        ran = cli.run("quantize", str(source), "--bpw", "3", "--no-measure", "--no-speed", "--out", "mine")
+        assert "kernels do not run here" in ran.stderr
+        assert open_gguf(cli.store.paths(cli.store.get("mine"))[0]).packed is None
+
+    def test_one_that_is_asked_for_is_not_portable(self, cli: Cli, source: Path) -> None:
+        choice = ("--tensor", "ffn_up=lt3")
+        for words in (("--to", "lt2"), ("--to", "q4_k", *choice), ("--bpw", "3", *choice)):
+            ran = cli.run("quantize", str(source), *words, "--portable")
+            assert ran.exit_code == 2
+            assert f"localq's own formats out, and {' '.join(words[-2:])} asks for one" in ran.stderr
 
     def test_an_export_is_calibrated_on_a_copy_where_that_is_asked_for(
         self, cli: Cli, source: Path, judged: list[str], tmp_path: Path

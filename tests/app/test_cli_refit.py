@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quant import pipeline
+from quant.certificate.keys import read_certificate
 from quant.encoders import model, tensor
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
@@ -71,6 +73,34 @@ def test_under_other_statistics_everything_is_made_anew(
     cli.run("refit", "tiny:fit-81m", *own, *QUICK)
     assert set(encoded) == {name for name, kind in types(cli, "own").items() if kind not in ("F16", "F32")}
     assert len(encoded) > 10
+
+
+@pytest.mark.parametrize(
+    ("made", "refitted", "words"),
+    [
+        ((), (), True),
+        ((), ("--portable",), False),
+        (("--portable",), (), False),
+        (("--portable",), ("--no-portable",), True),
+    ],
+)
+def test_formats_of_localqs_own_come_into_question_as_the_model_was_made_unless_told(
+    cli: Cli, made: tuple[str, ...], refitted: tuple[str, ...], words: bool
+) -> None:
+    memory = ("--ram", "81M", "--ctx", "512", *QUICK)
+    cli.run("quantize", "tiny", "--fit-ram", *memory, *made, "--out", "first")
+    cli.run("refit", "first", *memory, *refitted, "--out", "second")
+    certificate = read_certificate(open_gguf(cli.store.paths(cli.store.get("second"))[0]))
+    assert certificate is not None
+    assert json.loads(certificate.options)["words"] is words
+
+
+def test_a_refit_to_portable_formats_of_a_choice_of_another_is_refused(cli: Cli) -> None:
+    words = ("--to", "q4_k", "--tensor", "blk.1.ffn_up=lt3", "--out", "mixed")
+    cli.run("quantize", "tiny", *words, "--eval", "none", "--no-speed")
+    ran = cli.run("refit", "mixed", "--ram", "81M", "--portable")
+    assert ran.exit_code == 2
+    assert "--tensor blk.1.ffn_up=lt3 asks for one" in ran.stderr
 
 
 def test_a_model_without_a_certificate_is_refused(cli: Cli) -> None:

@@ -1,10 +1,10 @@
 """Kills a quantization at chosen or random changes of the disk, goes on, and compares the result's bytes.
 
-    python -m tests.quant.quantize_kills KILLS SEED FOLDER [damage] [trust] [lt2]
+    python -m tests.quant.quantize_kills KILLS SEED FOLDER [damage] [trust] [lt2 | 3.5]
 
 With ``damage`` a part of the unfinished file is lost between two runs, as by a power failure. With ``trust``
 the journal is believed without reading the file again, which must be noticed. With ``lt2`` matrices are
-packed.
+packed; with a number of bits some are, by choice.
 
 Each run is a fork of this process that ends itself with SIGKILL just before, or in the middle of, a write, a
 rename or a line of the journal. The runs that follow must end in the bytes of one that was never killed.
@@ -54,7 +54,7 @@ def kill_at(change: int, torn: bool) -> None:
         setattr(Path, method, around(method, getattr(Path, method)))
 
 
-TARGET = "lt2" if "lt2" in sys.argv[4:] else "q4_k"
+TARGET = "lt2" if "lt2" in sys.argv[4:] else 3.5 if "3.5" in sys.argv[4:] else "q4_k"
 
 
 def run_once(source: Path, out: Path, change: int, torn: bool, jobs: int) -> int:

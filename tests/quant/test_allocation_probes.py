@@ -45,6 +45,15 @@ def test_only_a_format_that_all_its_matrices_have_is_taken() -> None:
     assert set(found.formats.values()) == {"q8_0"}
 
 
+def test_lt_formats_change_no_probe() -> None:
+    words = ERRORS | {"lt3": 0.02, "lt4": 0.0199}
+    own, plain = (
+        choose(Measured(tensors=(tensor("blk.0.ffn_up.weight", 1.5, errors),))) for errors in (words, ERRORS)
+    )
+    assert own == plain
+    assert choose(Measured(tensors=(tensor("blk.0.ffn_up.weight", 1.5, {"lt3": 0.02}),))) == []
+
+
 def test_a_role_that_loses_nothing_has_none() -> None:
     assert choose(Measured(tensors=(tensor("blk.0.attn_q.weight", 1.0, {}),))) == []
     assert choose(Measured(tensors=(tensor("blk.0.attn_q.weight", 0.0),))) == []

@@ -11,10 +11,13 @@ import pytest
 
 from quant.allocation.measure import Measured, TensorChoices, measure
 from quant.allocation.sensitivity import MEASURED_NATS, relative, sensitivities
-from quant.allocation.solve import Option, worth_having
+from quant.allocation.solve import Beside, Option, worth_having
+from quant.allocation.words import Words
 from quant.calibration.statistics import InputStatistics
 from quant.encoders.rows import EncoderMaker
+from quant.encoders.words import WordCoders
 from quant.files.source import open_source
+from quant.formats.lt import LT2, LT_FORMATS
 from quant.formats.registry import BY_NAME
 from tests.quant.source_models import Shape, write_source
 from tests.quant.stand_ins import made_up
@@ -74,6 +77,38 @@ class TestMeasuring:
         assert {option.format: option.cost for option in found.options()} == {
             name: 0.5 * error for name, error in found.errors.items()
         }
+
+
+class TestWords:
+    @staticmethod
+    def errors(path: Path, seed: int = 0, jobs: int = 1) -> TensorChoices:
+        statistics = made_up(1, 256, seed=seed)
+        near, fed_back = (EncoderMaker(feedback=on, threads=1) for on in (False, True))
+        words = Words({QUERY: "x"}, WordCoders(0, 1), near, fed_back)
+        with open_source(path) as source:
+            tensor = next(found for found in source.tensors if found.name == QUERY)
+            given = (source, [tensor], {QUERY: 0.5}, lambda _: statistics, near)
+            return measure(*given, words=words, jobs=jobs).tensors[0]
+
+    def test_they_are_options_with_their_input_and_table_beside_them(self, path: Path) -> None:
+        found = self.errors(path)
+        options = {option.format: option for option in found.options()}
+        assert options["lt2"].nbytes == 4 * LT2.strip_bytes(256)
+        assert options["lt2"].beside == (Beside("input x", 64 + 512), Beside("table of lt2", 64))
+        assert options["q2_k"].beside == ()
+        assert found.errors["lt1"] > found.errors["lt2"] > found.errors["lt3"] > found.errors["lt4"] > 0
+
+    def test_they_lose_less_than_formats_of_ggml_of_more_bits(self, path: Path) -> None:
+        errors = self.errors(path).errors
+        assert errors["lt2"] < errors["q2_0"]
+        assert errors["lt3"] < errors["q3_k"]
+        assert errors["lt4"] < errors["iq4_nl"]
+
+    def test_threads_change_no_bit_of_them(self, path: Path) -> None:
+        assert self.errors(path, jobs=1) == self.errors(path, jobs=3)
+
+    def test_without_them_there_are_none(self, path: Path) -> None:
+        assert not measured(path, QUERY, made_up(1, 256, seed=0)).errors.keys() & LT_FORMATS.keys()
 
 
 class TestExperts:

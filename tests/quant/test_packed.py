@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from quant.allocation.fit import Fit
+from quant.allocation.joint import planned_header
 from quant.allocation.recipe import KEEP, Override
+from quant.certificate.document import Certificate
 from quant.certificate.keys import read_certificate
 from quant.encoders import tensor as encode
 from quant.encoders.tensor import spread_rows
@@ -25,6 +27,7 @@ from quant.files.layout import Key
 from quant.files.packed_layout import PackedEntry, lay_out_packed
 from quant.files.source import open_source
 from quant.formats.lt import LT2, LT3
+from quant.formats.registry import ANY_BY_NAME
 from quant.pipeline import quantize
 from quant.progress import Event, WarningEvent
 from quant.request import Target
@@ -210,7 +213,6 @@ def test_bits_for_each_weight_count_ones_own_choices(source: Path, out: Path) ->
     [
         ({"overrides": (Override("token_embd", "lt2"),)}, "matrices that are multiplied.*q2_k fits"),
         ({"overrides": (Override("ffn_up", "lt2"),), "calibration": ()}, "calibration texts"),
-        ({"overrides": (Override("ffn_up", "lt2"),), "target": Target(size_bytes=1 << 20)}, "--to and --bpw"),
     ],
 )
 def test_what_cannot_be_is_told_before_the_work(
@@ -219,6 +221,103 @@ def test_what_cannot_be_is_told_before_the_work(
     with pytest.raises(CannotEncode, match=reason):
         quantize(replace(request(source, out), **more), steps=stand_ins())
     assert list(out.parent.iterdir()) == []
+
+
+# --- chosen among others -----------------------------------------------------
+
+
+def chosen(source: Path, out: Path, target: Target, **more: Any) -> Certificate:
+    wanted = replace(request(source, out, replace=True, **more), target=target)
+    return quantize(wanted, steps=stand_ins()).certificate
+
+
+def words_of(certificate: Certificate) -> set[str]:
+    return {tensor.type for tensor in certificate.tensors} & {"LT1", "LT2", "LT3", "LT4"}
+
+
+@pytest.mark.parametrize("bits", [2.2, 3.0, 4.0])
+def test_bits_for_each_weight_count_inputs_and_tables(source: Path, out: Path, bits: float) -> None:
+    certificate = chosen(source, out, Target(bits_per_weight=bits))
+    header = open_gguf(out)
+    assert words_of(certificate) and header.packed is not None
+    tensors = header.all_tensors
+    shared = header.packed.inputs + header.packed.tables
+    nbytes = sum(tensor.nbytes for tensor in tensors) + sum(piece.nbytes for piece in shared)
+    assert certificate.bits_per_weight == 8 * nbytes / sum(tensor.elements for tensor in tensors)
+    assert bits - 0.3 < certificate.bits_per_weight <= bits
+
+
+def test_a_size_is_used_up_and_never_passed(source: Path, out: Path) -> None:
+    for size in range(250_000, 500_000, 25_000):
+        chosen(source, out, Target(size_bytes=size))
+        assert size - 30_000 < out.stat().st_size <= size
+
+
+def test_with_them_the_error_is_never_foreseen_to_be_more(source: Path, out: Path) -> None:
+    def foreseen(bits: float, *, portable: bool) -> float:
+        certificate = chosen(source, out, Target(bits_per_weight=bits), portable=portable)
+        assert not (portable and words_of(certificate))
+        return sum(tensor.error or 0.0 for tensor in certificate.tensors)
+
+    for bits in (2.5, 3.0, 3.5):
+        assert foreseen(bits, portable=False) < foreseen(bits, portable=True)
+
+
+def test_without_texts_or_feedback_only_formats_of_ggml_are_chosen(source: Path, out: Path) -> None:
+    for more in ({"calibration": ()}, {"feedback": False}):
+        assert not words_of(chosen(source, out, Target(bits_per_weight=3.0), **more))
+
+
+def test_a_matrix_whose_input_has_no_hessian_is_not_offered_them_and_that_is_told_once(
+    source: Path, out: Path
+) -> None:
+    said: list[Event] = []
+    name = "blk.1.attn_q.weight"
+    quantize(request(source, out, 2.5), steps=without(name), on_event=said.append)
+    assert types_of(out)[name] not in ("LT1", "LT2", "LT3", "LT4")
+    told = [event.message for event in said if isinstance(event, WarningEvent) and name in event.message]
+    assert len(told) == 1
+
+
+def test_experts_are_measured_on_the_two_that_saw_most(tmp_path: Path, out: Path) -> None:
+    moe = write_source(tmp_path / "moe.gguf", Shape(width=192, layers=1, experts=3))
+    certificate = chosen(moe, out, Target(bits_per_weight=2.5))
+    types = {tensor.name: tensor.type for tensor in certificate.tensors}
+    assert {"LT2", "LT3"} & {types[f"blk.0.ffn_{part}_exps.weight"] for part in ("gate", "up", "down")}
+
+
+def test_ones_own_choice_goes_with_a_size(source: Path, out: Path) -> None:
+    choices = (Override("ffn_down", "lt3"),)
+    certificate = chosen(source, out, Target(size_bytes=400_000), overrides=choices, portable=True)
+    assert words_of(certificate) == {"LT3"}
+    assert 370_000 < out.stat().st_size <= 400_000
+
+
+def test_a_planned_header_is_that_of_the_file_to_the_byte(source: Path, out: Path) -> None:
+    certificate = chosen(source, out, Target(bits_per_weight=2.5))
+    assert len(words_of(certificate)) > 1
+    formats = {
+        tensor.name: ANY_BY_NAME[tensor.type.lower()]
+        for tensor in certificate.tensors
+        if tensor.encoder != "copied"
+    }
+    with open_source(source) as opened:
+        inputs = stand_ins().calibrate(request(source, out), (), out.parent / "again", lambda _: None).inputs
+        planned = planned_header(opened.model.headers, formats, inputs)
+    header = open_gguf(out)
+    assert header.packed is not None and planned.packed is not None
+    assert replace(planned.packed, offset=header.packed.offset) == header.packed
+    assert [(each.name, each.type, each.nbytes) for each in header.tensors] == [
+        (each.name, each.type, each.nbytes) for each in planned.tensors
+    ]
+    assert planned.file_size == planned.packed.offset + planned.packed.nbytes
+
+
+def test_kills_of_a_mixed_plan_end_in_the_bytes_of_an_undisturbed_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.quant.quantize_kills", "8", "5", str(tmp_path), "damage", "3.5"]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["kills"] == 8
 
 
 def test_ones_own_choice_without_a_hessian_is_an_error(source: Path, out: Path) -> None:
@@ -261,6 +360,20 @@ def test_what_an_earlier_file_holds_is_copied(source: Path, out: Path) -> None:
     out.unlink()
     result = quantize(replace(wanted, reuse=first), steps=stand_ins())
     assert result.resumed_tensors == 18
+    assert out.read_bytes() == expected
+
+
+def test_of_a_plan_for_fewer_bits_what_stays_is_copied(source: Path, out: Path) -> None:
+    first = out.with_name("first.gguf")
+    chosen(source, first, Target(bits_per_weight=3.2), evaluation=())
+    certificate = chosen(source, out, Target(bits_per_weight=3.0), evaluation=())
+    expected = out.read_bytes()
+    wanted = replace(request(source, out, 3.0, evaluation=(), replace=True), reuse=first)
+    result = quantize(wanted, steps=stand_ins())
+    before, after = types_of(first), types_of(out)
+    same = {name for name, kind in after.items() if before[name] == kind}
+    assert words_of(certificate) and any(after[name].startswith("LT") for name in same)
+    assert result.resumed_tensors == len(same) < len(after)
     assert out.read_bytes() == expected
 
 

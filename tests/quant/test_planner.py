@@ -13,11 +13,13 @@ from quant.allocation.forecast import forecast
 from quant.allocation.joint import CACHE_NATS, JointPlan, Model, planned_header
 from quant.allocation.measure import Measured
 from quant.allocation.planner import Planner, Prefer
-from quant.allocation.speed import Speeds
+from quant.allocation.speed import Speeds, shares_of
+from quant.formats.lt import LT_FORMATS
 from quant.formats.registry import BY_NAME
 from runtime.budget import best_mmap, plan_memory
 from runtime.errors import DoesNotFit
-from runtime.gguf import GgufHeader
+from runtime.gguf import GgufHeader, TensorInfo
+from runtime.gguf.packed import PackedTensor
 from tests.runtime.budget_fixtures import AVX2, GIB, MIB, dense_tensors, header, machine
 
 BUDGETS = [MIB * size for size in (*range(95, 150, 5), 180, 240, 400)]
@@ -30,6 +32,16 @@ def model(**hyper: int) -> Model:
 
 def planner(available: int, of: Model | None = None) -> Planner:
     return Planner(of or model(), machine(available, features=AVX2), threads=2)
+
+
+def type_of(tensor: TensorInfo | PackedTensor) -> str:
+    return (tensor.format if isinstance(tensor, PackedTensor) else tensor.type.name).lower()
+
+
+def large(*, words: bool = True) -> Model:
+    """Of 20 layers, with LT formats to choose from, or without."""
+    source = header(hyper={"block_count": 20}, tensors=dense_tensors(layers=20, kind="F16"))
+    return Model((source,), forecast(source.tensors, source.alignment, words=words))
 
 
 def test_no_plan_takes_more_than_there_is() -> None:
@@ -61,12 +73,72 @@ def test_the_forecast_is_that_of_the_file_to_come() -> None:
     assert plan is not None
     assert plan.memory.total == plan_memory(plan.header, plan.config, machine(300 * MIB, features=AVX2)).total
     assert plan.config.mmap == best_mmap(plan.header, AVX2)
-    stored = {tensor.name: tensor.type.name.lower() for tensor in plan.header.tensors}
+    stored = {tensor.name: type_of(tensor) for tensor in plan.header.all_tensors}
     assert all(stored[name] == fmt.name for name, fmt in plan.formats.items())
 
 
 def test_too_little_memory_for_the_smallest_formats_gives_no_plan() -> None:
     assert planner(73 * MIB).best() is None
+
+
+def test_lt_formats_are_chosen_where_memory_is_short_and_give_less_divergence() -> None:
+    for budget in (210 * MIB, 230 * MIB, 250 * MIB):
+        own, plain = (planner(budget, large(words=words)).best(context=2048) for words in (True, False))
+        assert own is not None and plain is not None
+        kinds = {fmt.name for fmt in own.formats.values()}
+        assert kinds & LT_FORMATS.keys()
+        assert own.header.packed is not None and own.config.mmap
+        assert own.predicted_kl < plain.predicted_kl
+        assert plain.header.packed is None
+
+
+def test_what_lt_matrices_share_is_in_the_bits_for_each_weight_and_in_the_file() -> None:
+    plan = planner(230 * MIB, large()).best(context=2048)
+    assert plan is not None and (packed := plan.header.packed) is not None
+    nbytes = sum(tensor.nbytes for tensor in plan.header.all_tensors)
+    elements = sum(tensor.elements for tensor in plan.header.all_tensors)
+    assert plan.bits_per_weight > 8 * (nbytes + packed.shared_bytes) / elements - 1e-9
+    assert plan.file_bytes == packed.offset + packed.nbytes
+    assert len(packed.inputs) < len(packed.tensors)
+
+
+def test_where_a_model_is_so_small_that_loading_them_takes_more_than_they_save_there_are_none() -> None:
+    for budget in BUDGETS:
+        own, plain = planner(budget).best(context=2048), planner(budget, small_plain()).best(context=2048)
+        if own is None or plain is None:
+            assert plain is None
+            continue
+        assert own.predicted_kl <= plain.predicted_kl
+
+
+def small_plain() -> Model:
+    source = model().headers[0]
+    return Model((source,), forecast(source.tensors, source.alignment, words=False))
+
+
+@pytest.mark.parametrize("prefer", ["balanced", "speed"])
+def test_for_speed_they_are_never_taken_where_formats_of_ggml_are_better_and_sooner_read(
+    prefer: Prefer,
+) -> None:
+    machine_ = machine(130 * MIB, features=AVX2)
+    own, plain = (
+        Planner(each, machine_, threads=2, prefer=prefer).best(context=2048)
+        for each in (model(), small_plain())
+    )
+    assert own is not None and plain is not None
+    seconds = [Speeds().weights_seconds([plan.header]) for plan in (own, plain)]
+    assert own.predicted_kl <= plain.predicted_kl or seconds[0] < seconds[1]
+
+
+def test_where_kernels_are_slow_speed_is_worth_less_of_them() -> None:
+    def share(isa: str) -> float:
+        found = Planner(
+            large(), machine(300 * MIB, features=AVX2), speeds=Speeds(shares=shares_of(isa)), prefer="speed"
+        ).best(context=2048)
+        assert found is not None
+        return sum(part for name, part in found.format_shares().items() if name in LT_FORMATS)
+
+    assert share("avx2") < share("avx512vbmi")
 
 
 def test_a_longer_context_is_taken_where_it_costs_little() -> None:
@@ -166,7 +238,7 @@ class TestRefusal:
         source = model()
         hard = Measured(
             tensors=tuple(
-                msgspec.structs.replace(tensor, sensitivity=tensor.sensitivity * 100)
+                msgspec.structs.replace(tensor, sensitivity=tensor.sensitivity * 400)
                 for tensor in source.measured.tensors
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import msgspec
@@ -50,8 +51,11 @@ def encoded_roles(path: Path) -> set[str]:
 
 
 def bits_of(path: Path, role: str) -> float:
-    found = [each for each in open_gguf(path).tensors if role_of(each.name) == role]
-    return sum(each.type.bits_per_weight for each in found) / len(found)
+    """Of the role's weights, in ggml's formats or localq's own."""
+    model = open_gguf(path)
+    own = model.packed.tensors if model.packed else ()
+    found = [each for each in (*model.tensors, *own) if role_of(each.name) == role]
+    return 8 * sum(each.nbytes for each in found) / sum(prod(each.shape) for each in found)
 
 
 def test_each_probe_has_one_role_encoded_and_is_judged_on_the_probing_texts(

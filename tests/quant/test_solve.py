@@ -3,13 +3,13 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.allocation.solve import STEPS, Option, solve, worth_having
+from quant.allocation.solve import STEPS, Beside, Choices, Option, total_bytes, worth_having
 from quant.errors import CannotEncode
 
 
@@ -33,6 +33,7 @@ class TestOptionsWorthHaving:
         found = worth_having(table((10, 5.0), (20, 7.0), (30, 5.0), (40, 4.0), (40, 3.0)))
         assert [(option.nbytes, option.cost) for option in found] == [(10, 5.0), (40, 3.0)]
 
+    @settings(deadline=None)
     @given(options)
     def test_bytes_rise_and_costs_fall_strictly(self, found: dict[str, Sequence[Option]]) -> None:
         for each in found.values():
@@ -40,6 +41,10 @@ class TestOptionsWorthHaving:
             assert all(a.nbytes < b.nbytes and a.cost > b.cost for a, b in itertools.pairwise(kept))
             assert kept[0].nbytes == min(option.nbytes for option in each)
             assert kept[-1].cost == min(option.cost for option in each)
+
+
+def solve(options: Mapping[str, Sequence[Option]], room_bytes: int) -> dict[str, Option]:
+    return Choices(options, room_bytes).within(room_bytes)
 
 
 class TestChoice:
@@ -56,6 +61,7 @@ class TestChoice:
         with pytest.raises(CannotEncode, match=r"need 2\.00 KiB .* 1\.00 KiB are there"):
             solve({"a": table((2048, 1.0))}, 1024)
 
+    @settings(deadline=None)
     @given(options, st.integers(0, 250))
     def test_the_room_is_never_passed(self, found: dict[str, Sequence[Option]], room: int) -> None:
         least = sum(min(option.nbytes for option in each) for each in found.values())
@@ -65,6 +71,7 @@ class TestChoice:
         else:
             assert total(solve(found, room))[0] <= room
 
+    @settings(deadline=None)
     @given(options, st.integers(0, 60), st.integers(1, 60))
     def test_more_room_never_gives_more_error(
         self, found: dict[str, Sequence[Option]], beyond: int, more: int
@@ -73,6 +80,7 @@ class TestChoice:
         before = total(solve(found, least + beyond))[1]
         assert total(solve(found, least + beyond + more))[1] <= before
 
+    @settings(deadline=None)
     @given(options, st.integers(0, 120))
     def test_it_is_the_best_of_all_choices(self, found: dict[str, Sequence[Option]], beyond: int) -> None:
         room = sum(min(option.nbytes for option in each) for each in found.values()) + beyond
@@ -83,6 +91,7 @@ class TestChoice:
         )
         assert total(solve(found, room))[1] == best
 
+    @settings(deadline=None)
     @given(options, st.integers(0, 120))
     def test_the_order_of_the_tensors_does_not_matter(
         self, found: dict[str, Sequence[Option]], beyond: int
@@ -90,6 +99,60 @@ class TestChoice:
         least = sum(min(option.nbytes for option in each) for each in found.values())
         turned = {name: list(reversed(each)) for name, each in reversed(found.items())}
         assert solve(found, least + beyond) == solve(turned, least + beyond)
+
+
+X, Y = Beside("x", 7), Beside("y", 3)
+
+sharing = st.lists(
+    st.lists(
+        st.tuples(st.integers(1, 40), st.integers(0, 1000), st.sampled_from([(), (X,), (Y,), (X, Y)])),
+        min_size=1,
+        max_size=5,
+    ),
+    min_size=1,
+    max_size=5,
+).map(
+    lambda found: {
+        f"t{index}": [
+            Option(f"f{number}", nbytes, cost, beside) for number, (nbytes, cost, beside) in enumerate(each)
+        ]
+        for index, each in enumerate(found)
+    }
+)
+
+
+class TestWhatLiesBeside:
+    """Bytes that options share."""
+
+    def test_it_counts_once_for_all_that_need_it(self) -> None:
+        found = {name: [Option("a", 10, 5.0), Option("b", 2, 1.0, (X,))] for name in ("p", "q")}
+        chosen = solve(found, 11)
+        assert {option.format for option in chosen.values()} == {"b"}
+        assert total_bytes(chosen.values()) == 11
+
+    @settings(deadline=None)
+    @given(sharing, st.integers(0, 200))
+    def test_the_room_is_never_passed(self, found: dict[str, Sequence[Option]], beyond: int) -> None:
+        choices = Choices(found)
+        room = choices.least_bytes + beyond
+        assert total_bytes(choices.within(room).values()) <= room
+
+    @settings(deadline=None)
+    @given(sharing)
+    def test_the_bytes_of_all_choices_are_true(self, found: dict[str, Sequence[Option]]) -> None:
+        choices = Choices(found)
+        for nbytes in choices.nbytes.tolist():
+            assert total_bytes(choices.within(nbytes).values()) <= nbytes
+        assert total_bytes(choices.within(choices.least_bytes).values()) == choices.least_bytes
+
+    @settings(deadline=None)
+    @given(sharing, st.integers(0, 60), st.integers(1, 60))
+    def test_more_room_never_gives_more_error(
+        self, found: dict[str, Sequence[Option]], beyond: int, more: int
+    ) -> None:
+        choices = Choices(found)
+        room = choices.least_bytes + beyond
+        assert total(choices.within(room + more))[1] <= total(choices.within(room))[1]
 
 
 class TestRoundedBytes:
