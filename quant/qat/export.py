@@ -18,14 +18,17 @@ from quant.files.writer import PartFile
 from quant.formats.registry import ANY_BY_NAME
 
 
-def plan_of(certificate: Certificate) -> Plan:
-    """The formats of a file that has this certificate."""
+def plan_of(quantized: Source, certificate: Certificate) -> Plan:
+    """What ``quantized``, a file that has this certificate, was written as."""
     formats = {
         tensor.name: ANY_BY_NAME[tensor.type.lower()]
         for tensor in certificate.tensors
         if tensor.encoder != "copied"
     }
-    return Plan(formats, certificate.running, certificate.probed)
+    packed = quantized.model.packed.tensors if quantized.model.packed else ()
+    # matrices whose transform is the same one go on sharing it
+    inputs = {tensor.name: str(tensor.input.offset) for tensor in packed}
+    return Plan(formats, certificate.running, certificate.probed, inputs)
 
 
 def begun(certificate: Certificate, training: TrainingFacts) -> Certificate:

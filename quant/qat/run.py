@@ -247,7 +247,7 @@ class _Run:
         facts = self._facts(before, data, checks)
         if not facts.steps:
             self.on_event(WarningEvent("no update made it better on the held-out text: it is as quantized"))
-        plan, certificate = plan_of(before), begun(before, facts)
+        plan, certificate = plan_of(quantized, before), begun(before, facts)
         layout = lay_out_file(self.original, request, plan, before.source.sha256, certificate)
         with PartFile(self.work.part, layout) as part:
             trained = ((name, (shelf / str(number)).read_bytes()) for number, name in enumerate(names))

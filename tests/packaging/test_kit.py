@@ -21,7 +21,7 @@ from kit.elf import elf_files, newest_glibc
 from kit.locked import LOCK, TOOLS, Locked, locked
 from kit.parts import notices
 from kit.project import metadata, pinned, source_date_epoch, version
-from kit.sbom import Component, document, of_lock, packages, write
+from kit.sbom import Component, document, of_lock, packages, same_parts, write
 from kit.zips import add_to_wheel, read
 from kit.zips import write as write_zip
 from packaging.requirements import Requirement

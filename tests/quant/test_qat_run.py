@@ -86,8 +86,8 @@ class TestResult:
 
     def test_lt_formats_learn_their_scales(self, tiny_path: Path, tmp_path: Path) -> None:
         asked = wanted(tiny_path, tmp_path / "out.gguf", "scales")
-        quantize = replace(asked.quantize, target=Target("lt2"), calibration=TEXTS)
-        result = trained(replace(asked, quantize=quantize))
+        quantize_request = replace(asked.quantize, target=Target("lt2"), calibration=TEXTS)
+        result = trained(replace(asked, quantize=quantize_request))
         kinds = {facts.name: (facts.type, facts.encoder) for facts in result.certificate.tensors}
         assert kinds["blk.0.ffn_up.weight"] == ("LT2", "trained")
         facts = result.certificate.training
@@ -95,6 +95,24 @@ class TestResult:
         assert facts.held_out < facts.held_out_before
         header = open_gguf(result.path)
         assert data_digest(digests_of(header).values()) == result.certificate.data_sha256
+        plain = quantize(replace(quantize_request, out=tmp_path / "plain.gguf"), steps=stand_ins())
+        packed, same = header.packed, open_gguf(plain.path).packed
+        assert packed is not None and same is not None
+        assert (len(packed.inputs), packed.nbytes) == (len(same.inputs), same.nbytes)
+        in_file = read_certificate(header)
+        assert in_file is not None
+        assert in_file.shared_bytes == result.certificate.shared_bytes == packed.shared_bytes
+
+    @pytest.mark.parametrize("name", ["quantized.gguf", "trained", "part"])
+    def test_no_name_of_the_result_is_that_of_something_under_way(
+        self, name: str, tiny_path: Path, tmp_path: Path
+    ) -> None:
+        result = trained(wanted(tiny_path, tmp_path / name, "scales"))
+        with open_source((tiny_path,)) as original, open_source((result.path,)) as found:
+            for source in (original, found):
+                (tensor,) = (each for each in source.tensors if each.name == "token_embd.weight")
+                largest = np.abs(source.rows(tensor, 0, tensor.rows)).max()
+                assert 0.1 < largest < 10
 
     def test_file_and_document_hold_the_same_certificate(self, tiny_path: Path, tmp_path: Path) -> None:
         import msgspec
