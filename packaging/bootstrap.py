@@ -219,8 +219,8 @@ def signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        for number in came:
-            signal.raise_signal(number)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def follow(process: subprocess.Popen[bytes], news: BinaryIO, screen: Screen) -> bool:
