@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -96,6 +97,7 @@ class ChatView(Reporting, Screen[None]):
 
     async def _begin(self) -> None:
         """Opens the chats, and the one that was open, after the first frame."""
+        collect_from_now_on()
         opening = self.app.opening
         try:
             chats = await asyncio.to_thread(self.app.open_chats)
@@ -267,6 +269,13 @@ class ChatView(Reporting, Screen[None]):
     @on(Transcript.CodeClicked)
     def _copy_code(self, event: Transcript.CodeClicked) -> None:
         self.app.copy(event.code.text, "the code")
+
+
+def collect_from_now_on() -> None:
+    """Turns the collector of garbage on where a start turned it off; what there is already is left alone."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _read_place(chats: Chats) -> Place:
