@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from textual.events import Paste
 
-from app.chats import Attachment, Chats
+from app.chats import Attachment, Chats, Draft
 from app.tui.screens.choose import Choose
 from app.tui.widgets.editor import Editor
 from runtime.engine.messages import Prompt
@@ -149,6 +149,32 @@ async def test_the_draft_of_a_chat_that_has_begun_does_not_come_back_in_the_next
         await pilot.press("ctrl+n")
         await until(pilot, lambda: "New chat" in text_of(app))
         assert chat.editor.text == "" and app.chats.draft(None).empty
+
+
+async def test_each_draft_stays_its_chat_s_while_another_is_opened_on_a_slow_disk(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage.open() as (app, pilot):
+        await say(pilot, "echo first")
+        await answered(pilot)
+        chat, chats = chat_of(app), app.chats
+        assert chats is not None
+        chat.editor.put("of the first")
+        await pilot.press("ctrl+n")
+        chat.editor.put("of no chat yet")
+        read = chats.draft
+        beside: list[str] = []
+
+        def slow(chat_id: int | None) -> Draft:
+            asyncio.run_coroutine_threadsafe(chat.keep_now(), loop).result()  # the clock strikes meanwhile
+            beside.append(read(None).text)
+            return read(chat_id)
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(chats, "draft", slow)
+        assert await chat.open_chat(1)
+        assert (beside, chat.editor.text) == (["of no chat yet"], "of the first")
+        assert (read(1).text, read(None).text) == ("of the first", "of no chat yet")
 
 
 async def test_escape_leaves_an_edit_and_brings_the_draft_back(stage: Stage) -> None:

@@ -57,6 +57,8 @@ class ChatView(Reporting, Screen[None]):
         self.editing: Message | None = None
         """The question that is being changed: what is sent becomes a branch beside it."""
         self._kept_draft: tuple[int | None, Draft] | None = None
+        self._turning = False
+        """Another chat is being shown: what stands in the editor is not its draft yet."""
         self._kept_place = Place()
         self._costs: dict[str, int] = {}
 
@@ -134,13 +136,16 @@ class ChatView(Reporting, Screen[None]):
         if self.session is None:
             return False
         await self.keep_now()
+        self._turning = True
         try:
             await asyncio.to_thread(self.session.open, chat_id)
+            await self.restore_draft()
         except LocalqError as error:
             if not quiet:
                 self.app.fail(error)
             return False
-        await self.restore_draft()
+        finally:
+            self._turning = False
         self.show(top)
         return True
 
@@ -148,7 +153,11 @@ class ChatView(Reporting, Screen[None]):
         """What was typed for this chat and not sent."""
         assert self.session is not None
         chat_id = self.session.chat_id
-        draft = await asyncio.to_thread(self.session.chats.draft, chat_id)
+        self._turning = True
+        try:
+            draft = await asyncio.to_thread(self.session.chats.draft, chat_id)
+        finally:
+            self._turning = False
         self._kept_draft = (chat_id, draft)
         self.attachments = list(draft.attachments)
         self.editing = None
@@ -239,7 +248,7 @@ class ChatView(Reporting, Screen[None]):
         )
 
     async def _keep(self) -> None:
-        if self.session is None or not self.app.begun.is_set():
+        if self.session is None or self._turning or not self.app.begun.is_set():
             return
         session = self.session
         draft = self._kept_draft[1] if self.editing is not None and self._kept_draft else self.draft()
