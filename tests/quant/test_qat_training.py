@@ -159,7 +159,7 @@ class TestWhole:
 
         def watched(path: Path, **how: Any) -> Any:
             found = load(path, **how)
-            tensors = found["student"] if "student" in found else found
+            tensors = found.get("student", found)
             read.extend(weakref.ref(tensor) for tensor in tensors.values())
             return found
 
