@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -52,7 +53,7 @@ class Streams:
     whole: Chunks
     held_out: int
 
-    @property
+    @cached_property
     def of(self) -> str:
         """Names the texts."""
         return digest(self.whole)

@@ -24,7 +24,7 @@ from quant.pipeline import quantize
 from quant.progress import CheckEvent, Event, PhaseEvent, WarningEvent
 from quant.publication import certificate_path
 from quant.qat.course import plan_course
-from quant.qat.data import TrainingData, first_round, read_data
+from quant.qat.data import WHOLE, TrainingData, first_round, read_data
 from quant.qat.options import Mode, TrainOptions
 from quant.qat.request import TrainRequest
 from quant.qat.schedule import Costs, Schedule, Timing, schedule, seconds_of
@@ -386,8 +386,12 @@ class TestData:
         long = CalibrationText("long", "prose", PROSE.text[:50_000] * 20)
         held_out = (EvaluationText("prose", HELD_OUT.text[:1500]),)
         counts = [
-            len(read_data(open_model(tiny_path), (long,), held_out, 64, tmp_path / "t", **limit).training)
-            for limit in ({"needed_tokens": 512}, {})
+            len(
+                read_data(
+                    open_model(tiny_path), (long,), held_out, 64, tmp_path / "t", needed_tokens=needed
+                ).training
+            )
+            for needed in (512, WHOLE)
         ]
         assert counts[0] < 0.3 * counts[1]
         assert counts[0] * 64 > 512

@@ -265,11 +265,10 @@ class TestTeaching:
     ) -> None:
         expected = np.array(self.states(models, folder_in(tmp_path, "whole")))
         computed: list[int] = []
-        original = end_to_end.hidden
 
         def counted(shape: Any, weights: Any, tokens: Any) -> Any:
             computed.append(len(tokens))
-            return original(shape, weights, tokens)
+            return hidden(shape, weights, tokens)
 
         monkeypatch.setattr(end_to_end, "hidden", counted)
         folder = folder_in(tmp_path, "parts")
