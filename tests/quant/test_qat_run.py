@@ -383,7 +383,7 @@ class TestData:
         assert data.domain_tokens(first_round(0, 10, 0)) == {"a": 0, "b": 0, "c": 0}
 
     def test_of_very_long_texts_excerpts_are_read(self, tiny_path: Path, tmp_path: Path) -> None:
-        long = CalibrationText("long", "prose", PROSE.text[:50_000] * 20)
+        long = CalibrationText("long", "prose", PROSE.text[:50_000] * 40)
         held_out = (EvaluationText("prose", HELD_OUT.text[:1500]),)
         counts = [
             len(
@@ -395,13 +395,6 @@ class TestData:
         ]
         assert counts[0] < 0.3 * counts[1]
         assert counts[0] * 64 > 512
-
-
-def test_a_model_that_does_not_say_its_context_is_trained(tiny_path: Path, tmp_path: Path) -> None:
-    path = tmp_path / "source.gguf"
-    path.write_bytes(tiny_path.read_bytes().replace(b"llama.context_length", b"llama.context_silent"))
-    with open_source((path,)) as source:
-        assert shape_of(source.header).layers == 6
 
 
 def test_matrices_outside_of_the_layers_do_not_learn(tiny_path: Path, tmp_path: Path) -> None:
