@@ -13,6 +13,8 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import click
 
 from app.cli.again import again, with_word
 from app.cli.front import Front
+from app.cli.quantize_texts import BUILTIN
 from app.errors import (
     ChatsBusy,
     ChatsError,
@@ -48,6 +51,7 @@ from quant.errors import (
     NoRoom,
     OutputExists,
     SourceDamaged,
+    TextsOverlap,
     TextTooShort,
     TorchMissing,
     WorkInUse,
@@ -131,6 +135,31 @@ def _longer_text(error: TextTooShort, front: Front) -> str:
         return again(front, "--calib-tokens", str(enough)) if enough else "localq quantize --help"
     tokens = error.tokens // 2
     return again(front, "--ctx", str(tokens)) if tokens >= LEAST_CHUNK else "localq eval --help"
+
+
+def _other_texts(_error: TextsOverlap, front: Front) -> str:
+    """The built-in texts have nothing in common: they take the place of those that were chosen, first of the
+    ones to judge on."""
+    words = [part for word in front.arguments for part in word.split("=", 1)]
+    chosen = dict(pairwise(words))
+    if chosen.get("--eval", BUILTIN) != BUILTIN:
+        return again(front, "--eval", BUILTIN)
+    return again(front, "--data" if "train-quant" in front.arguments[:3] else "--calib", BUILTIN)
+
+
+def _install_torch(_error: TorchMissing, _front: Front) -> str:
+    """By what installs into the environment that localq runs in; the self-contained builds have none."""
+    from app.cli.remedies import this_installation
+
+    installation = this_installation()
+    python = shlex.quote(installation.python)
+    if installation.carries_llama:
+        return (
+            "install localq's wheel and torch in a Python environment: this self-contained build cannot train"
+        )
+    if find_spec("pip") is None:  # as in the environments that uv makes
+        return f"uv pip install --python {python} torch"
+    return f"{python} -m pip install torch"
 
 
 def _without_a_model(error: JobFailed, front: Front) -> str:
@@ -239,11 +268,12 @@ RULES: tuple[Rule, ...] = (
     Rule(GgufError, FAILED, _invalid),
     Rule(TemplateError, FAILED, lambda _error, front: again(front, "--raw", without=("--system",))),
     Rule(TextTooShort, FAILED, _longer_text),
+    Rule(TextsOverlap, FAILED, _other_texts),
     Rule(InvalidText, FAILED, lambda error, _front: _look_beside(error.path)),
     Rule(SourceDamaged, FAILED, lambda _error, front: f"localq show {_model(front)}"),
     Rule(CheckpointDamaged, FAILED, lambda error, _front: _look_at(error.path)),
     Rule(CannotConvert, FAILED, lambda error, _front: _look_at(error.folder)),
-    Rule(TorchMissing, FAILED, _always(f"{shlex.quote(sys.executable)} -m pip install torch")),
+    Rule(TorchMissing, FAILED, _install_torch),
     Rule(CannotTrain, WRONG_USE, _always("localq train-quant --help")),
     Rule(CannotEncode, WRONG_USE, _always("localq quantize --help")),
     Rule(JobFailed, FAILED, _without_a_model),

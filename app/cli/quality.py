@@ -202,7 +202,11 @@ def _training(certificate: Certificate) -> list[tuple[str, str]]:
     training = certificate.training
     if training is None:
         return []
-    text = f"{plural(training.steps, 'update')} on {_texts(training.texts)}"
+    if training.steps:
+        read = [text for text in training.texts if text.tokens]
+        text = f"{plural(training.steps, 'update')} on {_texts(read)}"
+    else:
+        text = "no update made it better on held-out text: as quantized"
     if training.kl_before is not None:
         text += f"; KL divergence before {training.kl_before:.4g} ± {training.kl_before_stderr or 0.0:.1g}"
     return [("trained", text)]

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from app.models import ResolvedModel
     from app.settings import Settings
     from app.store import Store
-    from quant.certificate.document import Certificate, Figures
+    from quant.calibration.text import CalibrationText
+    from quant.certificate.document import Certificate
     from quant.qat.options import Mode
     from quant.qat.request import TrainRequest
+    from quant.qat.run import Trained
 
 Speeds = tuple["Speed | None", "Speed | None"]
 
@@ -69,14 +71,13 @@ def train(
     speeds = None
     if not no_speed:
         speeds = measure_speed(front, settings, found.paths), measure_speed(front, settings, made.paths)
-    document, blocks = _closing(found, made, trained.before, speeds)
+    document, blocks = _closing(found, made, trained, speeds)
     front.out.result(document, *blocks, quiet=[made.name])
 
 
 def _request(
     front: Front, settings: Settings, found: ResolvedModel, planned: Planned, training: Training
 ) -> TrainRequest:
-    from app.cli.quantize_texts import NONE, calibration_texts
     from quant.allocation.recipe import is_encoded
     from quant.probing import builtin_texts
     from quant.qat.available import precision_for
@@ -84,11 +85,6 @@ def _request(
     from quant.qat.request import TrainRequest
     from runtime.gguf import open_model
 
-    if training.data == NONE:
-        raise WrongUse(
-            "training needs something to learn from; give --data builtin, chats or a file",
-            next_command="localq train-quant --help",
-        )
     headers = open_model(found.paths).headers
     weights = sum(prod(tensor.shape) for each in headers for tensor in each.tensors if is_encoded(tensor))
     options = TrainOptions(
@@ -101,14 +97,37 @@ def _request(
     return TrainRequest(
         quantize=planned.request,
         options=options,
-        data=calibration_texts(front, settings, training.data, 1),
+        data=_data(front, settings, training.data),
         held_out=builtin_texts(),
         minutes=training.minutes,
     )
 
 
+def _data(front: Front, settings: Settings, choice: str) -> tuple[CalibrationText, ...]:
+    """The texts of ``--data``. Raises InvalidText, WrongUse and ChatsError."""
+    from app.chats.calibration import calibration_texts as chats_as_texts
+    from app.cli.quantize_texts import CHATS, NONE, calibration_texts
+
+    if choice == NONE:
+        raise WrongUse(
+            "training needs something to learn from; give --data builtin, chats or a file",
+            next_command="localq train-quant --help",
+        )
+    if choice != CHATS:
+        return calibration_texts(front, settings, choice, 1)
+    with front.chats(settings) as chats:
+        texts = chats_as_texts(chats)
+    if not texts:
+        raise WrongUse(
+            "no chat with an answer is kept on this machine, so there is nothing to learn from; "
+            "the terminal app keeps chats, and chats of other programs can be imported",
+            next_command="localq chats import --help",
+        )
+    return texts
+
+
 def _closing(
-    found: ResolvedModel, made: Made, before: Figures | None, speeds: Speeds | None
+    found: ResolvedModel, made: Made, trained: Trained, speeds: Speeds | None
 ) -> tuple[dict[str, Any], tuple[Block, ...]]:
     """What is printed at the end: the document, and the table."""
     import msgspec
@@ -117,25 +136,23 @@ def _closing(
     from app.cli.quality import closing
 
     document, blocks = closing(found, made, speeds)
-    after = made.certificate.figures
-    rows = list(_rows(document, made.certificate, before, after))
-    document["before_training"] = None if before is None else msgspec.to_builtins(before)
+    rows = list(_rows(document, made.certificate, trained))
+    document["before_training"] = None if trained.before is None else msgspec.to_builtins(trained.before)
     table = Table(("", "ORIGINAL", "QUANTIZED", "TRAINED"), rows, right=frozenset({1, 2, 3}))
     facts = [block for block in blocks if isinstance(block, Fields)]
     return document, (table, "", *facts)
 
 
-def _rows(
-    document: dict[str, Any], certificate: Certificate, before: Figures | None, after: Figures | None
-) -> Iterable[tuple[str, ...]]:
+def _rows(document: dict[str, Any], certificate: Certificate, made: Trained) -> Iterable[tuple[str, ...]]:
     from app.cli.figures import divergence_cells, with_error
     from app.cli.text import format_bytes
 
     original, trained = document["original"], document["quantized"]
-    size = format_bytes(trained["size_bytes"])
-    yield "size", format_bytes(original["size_bytes"]), size, size
-    bits = f"{trained['bits_per_weight']:.2f}"
-    yield "bits per weight", f"{original['bits_per_weight']:.2f}", bits, bits
+    before, after = made.before, certificate.figures
+    sizes = (original["size_bytes"], made.nbytes_before, trained["size_bytes"])
+    yield "size", *map(format_bytes, sizes)
+    bits = (original["bits_per_weight"], made.bits_per_weight_before, trained["bits_per_weight"])
+    yield "bits per weight", *(f"{each:.2f}" for each in bits)
     if (speed := trained["decode_tokens_per_second"]) is not None:
         theirs = original["decode_tokens_per_second"]
         yield "decode tok/s", "" if theirs is None else f"{theirs:.1f}", "", f"{speed:.1f}"

@@ -106,8 +106,8 @@ def conversation(renderer: TemplateRenderer, template: ChatTemplate | None, text
         return renderer.render(template, text.messages, add_generation_prompt=False)
     except TemplateError as error:
         raise type(error)(
-            f"the conversation {text.name} in the model's chat template: {error}; calibrate on texts of your "
-            "own that have no conversations, or none of this kind"
+            f"the conversation {text.name} in the model's chat template: {error}; give texts of your own "
+            "that have no conversations, or none of this kind"
         ) from error
     except InvalidRequest as error:
         raise InvalidRequest(f"the conversation {text.name}: {error}", field=error.field) from error

@@ -104,7 +104,7 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Updates until the state that was best on the held-out texts; 0 where none was better than the
     beginning. In ``blocks``, the most of any layer."""
     texts: tuple[TextFacts, ...]
-    """What was learned from, by domain."""
+    """What was learned from, by domain: tokens of what those updates read, each chunk counted once."""
     held_out: float
     """Loss on the held-out texts in the best state (see :class:`quant.qat.progress.Check`)."""
     held_out_before: float

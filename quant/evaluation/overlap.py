@@ -61,19 +61,26 @@ def overlap(text: str, others: Iterable[str], words: int = WORDS) -> Overlap:
 
 
 def require_disjoint(
-    evaluation: Sequence[EvaluationText], calibration: Sequence[CalibrationText], characters: int
+    evaluation: Sequence[EvaluationText],
+    calibration: Sequence[CalibrationText],
+    characters: int,
+    *,
+    reader: str = "calibration",
+    option: str = "--calib",
 ) -> None:
     """Raises :class:`TextsOverlap` where calibration holds something of an evaluation text.
 
-    Looks at the first ``characters`` of each evaluation text: evaluation reads no further.
+    ``reader`` reads the texts of ``calibration``, which a person chooses with ``option``. Looks at the first
+    ``characters`` of each evaluation text: evaluation reads no further.
     """
     seen = [text.text or "\n".join(m["content"] for m in text.messages) for text in calibration]
     for text in evaluation:
         found = overlap(text.text[:characters], seen)
         if found.shared:
             raise TextsOverlap(
-                f"calibration would see {100 * found.share:.1f} % of the evaluation text {text.name} "
-                f'("{found.example}"), and its figures would flatter; give other texts with --calib or --eval'
+                f"{reader} would see {100 * found.share:.1f} % of the evaluation text {text.name} "
+                f'("{found.example}"), and its figures would flatter; give other texts with {option} or '
+                "--eval"
             )
 
 

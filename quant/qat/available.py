@@ -16,8 +16,7 @@ def require_torch() -> None:
     """Raises :class:`TorchMissing`."""
     if find_spec("torch") is None:
         raise TorchMissing(
-            "training needs torch, which is not installed; install localq with its extra qat "
-            "(a build of torch for processors alone is enough)"
+            "training needs torch, which is not installed; a build of it for processors alone is enough"
         )
 
 

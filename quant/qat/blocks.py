@@ -10,27 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from quant.files.source import Source
 from quant.qat import checkpoint
-from quant.qat.data import order
+from quant.qat.data import Chunks, order
 from quant.qat.llama import Weights, embed, layer, rotary
 from quant.qat.options import TrainOptions
-from quant.qat.progress import Check, OnCheck, OnStep
+from quant.qat.progress import Check, OnCheck, OnStep, require_finite
+from quant.qat.schedule import Costs, seconds_of
 from quant.qat.shape import Shape
+from quant.qat.stream import Size, Stream, digest, fill, is_whole, open_stream, remove
 from quant.qat.student import State, Student, Updates, copied, read_student, read_weights
 
 Tensor: TypeAlias = Any
-Stream: TypeAlias = NDArray[np.float32]
-"""[chunks, context, width]: what lies between two layers."""
 
 MICRO_CHUNKS: Final = 4
 
@@ -46,29 +45,48 @@ class Sample:
 
 @dataclass(frozen=True)
 class Streams:
-    """The files of streams in ``folder``; ``whole`` are all chunks, the last ``held_out`` are held out."""
+    """The files of streams in ``folder``; ``whole`` are all chunks, those to learn from in the order in which
+    they first are, then the last ``held_out``, which are held out."""
 
     folder: Path
     shape: Shape
-    whole: NDArray[np.int64]
+    whole: Chunks
     held_out: int
+
+    @cached_property
+    def of(self) -> str:
+        """Names the texts."""
+        return digest(self.whole)
+
+    @property
+    def size(self) -> Size:
+        chunks, context = self.whole.shape
+        return chunks, context, self.shape.width
 
     def path(self, whose: str, number: int) -> Path:
         """Of the stream before the layer ``number``."""
         return self.folder / f"stream-{whose}-{number}.f32"
 
+    def has(self, whose: str, number: int) -> bool:
+        """Whether the whole stream before the layer ``number`` is there."""
+        return is_whole(self.path(whose, number), self.size, self.of)
+
     def open(self, whose: str, number: int) -> Stream:
-        size = (*self.whole.shape, self.shape.width)
-        return np.memmap(self.path(whose, number), np.float32, "r", shape=size)
+        return open_stream(self.path(whose, number), self.size)
+
+    def lead_to(self, number: int) -> bool:
+        """Whether the layer ``number`` can be trained with what is there, all layers before it being done."""
+        return (self.has("student", number) or (number > 0 and self.has("student", number - 1))) and (
+            self.has("original", number) or self.has("original", number + 1)
+        )
 
     def begin(self, whose: str, weights: Weights) -> None:
-        """The embeddings, unless a layer has been through already."""
-        if not list(self.folder.glob(f"stream-{whose}-*.f32")):
-            self._write(whose, 0, lambda part: embed(weights, torch.from_numpy(self.whole[part])))
+        """The embeddings."""
+        self._write(whose, 0, lambda part: embed(weights, torch.from_numpy(self.whole[part])))
 
     def advance(self, whose: str, number: int, weights: Weights) -> None:
         """Through the layer ``number``, unless that was done; the stream before it stays."""
-        if self.path(whose, number + 1).exists() or not self.path(whose, number).exists():
+        if self.has(whose, number + 1) or not self.has(whose, number):
             return
         before = self.open(whose, number)
         positions = rotary(self.shape, self.whole.shape[1])
@@ -85,18 +103,19 @@ class Streams:
     def forget(self, number: int) -> None:
         """Removes what lies before the layer ``number``."""
         for whose in ("original", "student"):
-            self.path(whose, number).unlink(missing_ok=True)
+            remove(self.path(whose, number))
+
+    def forget_all(self) -> None:
+        """Removes all streams."""
+        for path in self.folder.glob("stream-*.f32"):
+            remove(path)
 
     def _write(self, whose: str, number: int, compute: Callable[[slice], Tensor]) -> None:
-        path = self.path(whose, number)
-        temporary = path.with_suffix(".new")
-        stream = np.memmap(temporary, np.float32, "w+", shape=(*self.whole.shape, self.shape.width))
-        with torch.no_grad():
-            for start in range(0, len(self.whole), MICRO_CHUNKS):
-                part = slice(start, start + MICRO_CHUNKS)
-                stream[part] = compute(part).numpy()
-        stream.flush()
-        temporary.replace(path)
+        def computed(part: slice) -> Any:
+            with torch.no_grad():
+                return compute(part).numpy()
+
+        fill(self.path(whose, number), self.size, self.of, computed, MICRO_CHUNKS)
 
 
 def train_blocks(
@@ -114,17 +133,17 @@ def train_blocks(
     What is finished lies in the streams' folder: the same call goes on with the layer that an interrupted
     one was at, and ends in the same bits. ``on_check`` hears those of finished layers too.
     """
-    for whose, source in (("original", original), ("student", quantized)):
-        streams.begin(whose, read_weights(source, dtype, "token_embd.weight".__eq__))
+    made_of = f"{options} {streams.of}"
+    _prepare(original, quantized, streams, made_of, dtype)
     for number in range(streams.shape.layers):
-        saved = streams.folder / f"layer-{number}.pt"
+        path = layer_path(streams, number)
 
         def of_layer(name: str, number: int = number) -> bool:
             return name.startswith(f"blk.{number}.")
 
         student = read_student(original, quantized, codes=True, dtype=dtype, wanted=of_layer)
-        done = checkpoint.load(saved)
-        if done is None:
+        checks = _take_up(student, path, made_of)
+        if checks is None:
             streams.advance("original", number, read_weights(original, dtype, of_layer))
 
             def on_update(step: int, total: int, number: int = number) -> None:
@@ -132,15 +151,50 @@ def train_blocks(
 
             sample = streams.sample(number)
             checks = train_layer(student, streams.shape, number, sample, options, on_update, on_check)
-            told = msgspec.json.encode(checks).decode()
-            checkpoint.save(saved, {"student": student.state(), "checks": told})
+            state = {"of": made_of, "student": student.state(), "checks": msgspec.to_builtins(checks)}
+            checkpoint.save(path, state)
         else:
-            student.load(done["student"])
-            for check in msgspec.json.decode(done["checks"], type=list[Check]):
+            for check in checks:
                 on_check(check)
         streams.advance("student", number, student.weights(learn=False))
         streams.forget(number)
         yield student
+
+
+def layer_path(streams: Streams, number: int) -> Path:
+    """Where the layer ``number`` lies when it is finished."""
+    return streams.folder / f"layer-{number}.pt"
+
+
+def _prepare(original: Source, quantized: Source, streams: Streams, made_of: str, dtype: Any) -> None:
+    """Makes sure that the first layer that is not finished has its streams.
+
+    Where a finished one was lost they are not there any more: then everything begins again.
+    """
+    layers = streams.shape.layers
+    paths = (layer_path(streams, number) for number in range(layers))
+    begin = next((number for number, path in enumerate(paths) if not _is_finished(path, made_of)), layers)
+    if begin == layers or streams.lead_to(begin):
+        return
+    streams.forget_all()
+    for number in range(layers):
+        layer_path(streams, number).unlink(missing_ok=True)
+    for whose, source in (("original", original), ("student", quantized)):
+        streams.begin(whose, read_weights(source, dtype, "token_embd.weight".__eq__))
+
+
+def _is_finished(path: Path, made_of: str) -> bool:
+    saved = checkpoint.load(path, mapped=True)
+    return saved is not None and saved["of"] == made_of
+
+
+def _take_up(student: Student, path: Path, made_of: str) -> list[Check] | None:
+    """Puts a finished layer's state into ``student``. -> its checks; None where it is not finished."""
+    saved = checkpoint.load(path)
+    if saved is None or saved["of"] != made_of:
+        return None
+    student.load(saved["student"])
+    return msgspec.convert(saved["checks"], list[Check])
 
 
 def train_layer(
@@ -152,19 +206,22 @@ def train_layer(
     on_step: OnStep,
     on_check: OnCheck,
 ) -> list[Check]:
-    """Trains one layer, which ends in the state that was best on the held-out chunks. -> all checks."""
+    """Trains one layer, which ends in the state that was best on the held-out chunks. -> all checks.
+
+    Raises CannotTrain where the first loss is no number; a later one is no gain.
+    """
     updates = Updates(student, options)
     learned = len(sample.read) - sample.held_out
-    sequence = order(options.seed, learned, options.steps * options.chunks)
     every = max(1, options.steps // options.checks)
     best, best_step = copied(student.state()), 0
     checks = [Check(0, held_out_error(student, shape, number, sample), number)]
+    require_finite(checks[0])
     on_check(checks[0])
     least = checks[0].loss
     for step in range(options.steps):
         on_step(step, options.steps)
-        begin = step * options.chunks
-        gradients(student, shape, number, sample, sequence[begin : begin + options.chunks].tolist())
+        chosen = order(options.seed, learned, step * options.chunks, options.chunks)
+        gradients(student, shape, number, sample, chosen)
         updates.step(step)
         if (step + 1) % every and step + 1 != options.steps:
             continue
@@ -203,19 +260,20 @@ def gradients(student: Student, shape: Shape, number: int, sample: Sample, chose
     return total
 
 
-def seconds_of_update(
-    student: Student, shape: Shape, number: int, sample: Sample, options: TrainOptions
-) -> float:
-    """What one takes here, by the second of two that are thrown away."""
-    seconds = 0.0
-    learned = len(sample.read) - sample.held_out
-    for _ in range(2):
-        began = monotonic()
-        gradients(student, shape, number, sample, order(options.seed, learned, options.chunks).tolist())
-        seconds = monotonic() - began
+def costs_of(student: Student, shape: Shape, context: int, options: TrainOptions, enough: float) -> Costs:
+    """What the layer 0, which ``student`` is, takes here, measured on work that is thrown away: what takes
+    ``enough`` seconds is done once. The original's layer is taken to be as fast."""
+    size = (options.chunks + 1, context, shape.width)
+    ones = np.broadcast_to(np.float32(1), size)  # takes no memory
+    sample = Sample(ones, ones, 1)
+    weights = student.weights(learn=False)
+    part = list(range(min(MICRO_CHUNKS, len(ones))))
+    with torch.no_grad():
+        check = seconds_of(lambda: _errors(weights, shape, 0, sample, part), enough) / len(part)
+    update = seconds_of(lambda: gradients(student, shape, 0, sample, list(range(options.chunks))), enough)
     for _, tensor, _ in student.parameters():
         tensor.grad = None
-    return seconds
+    return Costs(update, 2 * check, check)
 
 
 def _errors(weights: State, shape: Shape, number: int, sample: Sample, part: Sequence[int]) -> Tensor:

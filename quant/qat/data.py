@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ Chunks: TypeAlias = NDArray[np.int64]
 LEAST_CHUNKS = 4
 WHOLE = 1 << 22
 """Tokens: all of a text is taken, but for those of more than 256 MiB of characters."""
+LEARN = ("learn from", "give more text with --data")
+HOLD_OUT = ("hold out", "hold out more, or take shorter chunks")
+"""What texts are for, and what to do where there is too little."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,17 @@ class TrainingData:
     """Sequences that begin as the model wants them to begin."""
 
     training: Chunks
-    domain_tokens: dict[str, int]
-    """Of the training texts."""
+    """One domain behind the other."""
+    domains: dict[str, int]
+    """Chunks of each domain of the training texts."""
     held_out: Chunks
+
+    def domain_tokens(self, chunks: NDArray[np.int64]) -> dict[str, int]:
+        """Of each domain, those in ``chunks``: different numbers of training chunks."""
+        ends = np.cumsum(list(self.domains.values()))
+        found = np.bincount(np.searchsorted(ends, chunks, side="right"), minlength=len(ends))
+        context = self.training.shape[1]
+        return {domain: int(count) * context for domain, count in zip(self.domains, found, strict=True)}
 
 
 def read_data(
@@ -46,22 +58,25 @@ def read_data(
     context: int,
     scratch: Path,
     on_progress: Callable[[float], None] = lambda share: None,
+    *,
+    needed_tokens: int = WHOLE,
 ) -> TrainingData:
-    """All whole chunks of both. ``scratch`` is a file that is made and removed.
+    """All whole chunks of both, and of very long training texts no more than excerpts to draw
+    ``needed_tokens`` from. ``scratch`` is a file that is made and removed.
 
     Raises TextTooShort where the texts give fewer than four chunks, TemplateError, JobFailed.
     """
-    passages, _ = make_passages(training, model.header, WHOLE)
+    passages, _ = make_passages(training, model.header, min(WHOLE, needed_tokens))
     others = tuple(Passage(text.name, Prompt(text.text, parse_special=False)) for text in held_out)
     learned = _chunks(model, passages, context, scratch, on_progress)
     judged = _chunks(model, others, context, scratch, lambda _share: None)
-    for chunks, what in ((learned, "learn from"), (judged, "hold out")):
+    for chunks, use in ((learned, LEARN), (judged, HOLD_OUT)):
         count = sum(map(len, chunks.values()))
         if count < LEAST_CHUNKS:
-            raise _too_short(what, count, context)
+            raise _too_short(use, count, context)
     return TrainingData(
         np.concatenate(list(learned.values())),
-        {domain: found.size for domain, found in learned.items()},
+        {domain: len(found) for domain, found in learned.items()},
         np.concatenate(list(judged.values())),
     )
 
@@ -73,17 +88,18 @@ def require_enough(
 
     A token of a plain text has a byte or more; what a template adds to conversations is not known yet.
     """
-    for texts, what in ((training, "learn from"), (held_out, "hold out")):
+    for texts, use in ((training, LEARN), (held_out, HOLD_OUT)):
         if not any(getattr(text, "messages", ()) for text in texts):
             size = sum(len(text.text.encode("utf-8", "replace")) for text in texts)
             if size < LEAST_CHUNKS * context:
-                raise _too_short(what, size // context, context)
+                raise _too_short(use, size // context, context)
 
 
-def _too_short(what: str, count: int, context: int) -> TextTooShort:
+def _too_short(use: tuple[str, str], count: int, context: int) -> TextTooShort:
+    what, advice = use
     return TextTooShort(
         f"the texts to {what} give {count} chunks of {context} tokens, {LEAST_CHUNKS} are the least; "
-        "give more text with --data",
+        f"{advice}",
         step="calibration",
         tokens=count * context,
         needed_tokens=LEAST_CHUNKS * context,
@@ -107,7 +123,7 @@ def _chunks(
             result=Tokenized,
             on_progress=lambda progress: on_progress(progress.done / progress.total),
         )
-        tokens = np.fromfile(scratch, dtype="<i4").astype(np.int64)
+        tokens = np.fromfile(scratch, dtype="<i4")
     except JobCancelled:
         raise
     except EngineError as error:
@@ -126,8 +142,29 @@ def _chunks(
     return found
 
 
-def order(seed: int, chunks: int, count: int) -> NDArray[np.int64]:
-    """[count]: which chunk comes when. Every chunk comes once before any comes again."""
-    rounds = -(-count // chunks)
-    orders = [np.random.default_rng([seed, number]).permutation(chunks) for number in range(rounds)]
-    return np.concatenate(orders)[:count]
+def first_round(seed: int, chunks: int, count: int) -> NDArray[np.int64]:
+    """Which of ``chunks`` come at the first ``count`` places, each once, in their order."""
+    return _permutation(seed, chunks, 0)[:count]
+
+
+def order(seed: int, chunks: int, begin: int, count: int) -> list[int]:
+    """Which chunks come at the places from ``begin`` on. Every chunk comes once before any comes again.
+
+    Chunks are counted as they come in the first round, which is the order that they lie in.
+    """
+    found = []
+    for place in range(begin, begin + count):
+        number, at = divmod(place, chunks)
+        found.append(at if number == 0 else int(_later_round(seed, chunks, number)[at]))
+    return found
+
+
+@functools.lru_cache(maxsize=2)
+def _later_round(seed: int, chunks: int, number: int) -> NDArray[np.int64]:
+    places = np.argsort(_permutation(seed, chunks, 0))  # at which of the first round a chunk comes
+    found: NDArray[np.int64] = places[_permutation(seed, chunks, number)]
+    return found
+
+
+def _permutation(seed: int, chunks: int, number: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, number]).permutation(chunks)

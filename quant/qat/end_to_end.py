@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -20,8 +20,10 @@ from quant.qat.data import Chunks, order
 from quant.qat.divergence import divergence
 from quant.qat.llama import Weights, hidden, output_name
 from quant.qat.options import TrainOptions
-from quant.qat.progress import Check, OnCheck, OnStep
+from quant.qat.progress import Check, OnCheck, OnStep, require_finite
+from quant.qat.schedule import Costs, seconds_of
 from quant.qat.shape import Shape
+from quant.qat.stream import digest, fill
 from quant.qat.student import State, Student, Updates
 
 Tensor: TypeAlias = Any
@@ -40,6 +42,7 @@ class Lesson:
     head: Tensor
     """The original's output matrix."""
     chunks: Chunks
+    """In the order in which they are first learned from."""
     states: States
     held_out: Chunks
     held_states: States
@@ -48,42 +51,41 @@ class Lesson:
 def original_states(
     shape: Shape, weights: Weights, chunks: Chunks, path: Path, on_share: Callable[[float], None]
 ) -> States:
-    """The original's last states on all ``chunks``, in the file ``path``: one that is whole is taken."""
+    """The original's last states on all ``chunks``, in the file ``path``: what an interrupted call left of
+    them there is taken."""
+
+    def compute(part: slice) -> Tensor:
+        with torch.no_grad():
+            return hidden(shape, weights, torch.from_numpy(chunks[part])).numpy()
+
     size = (*chunks.shape, shape.width)
-    if path.exists() and path.stat().st_size == 4 * int(np.prod(size)):
-        return np.memmap(path, np.float32, "r", shape=size)
-    temporary = path.with_suffix(".new")
-    states = np.memmap(temporary, np.float32, "w+", shape=size)
-    together = max(1, MICRO_TOKENS // chunks.shape[1])
-    with torch.no_grad():
-        for start in range(0, len(chunks), together):
-            part = slice(start, start + together)
-            states[part] = hidden(shape, weights, torch.from_numpy(chunks[part])).numpy()
-            on_share(min(1.0, (start + together) / len(chunks)))
-    states.flush()
-    temporary.replace(path)
-    return np.memmap(path, np.float32, "r", shape=size)
+    return fill(path, size, digest(chunks), compute, _together(chunks), on_share)
 
 
 def held_out_divergence(student: Student, lesson: Lesson) -> float:
     """Mean KL divergence in nats over the second half of each held-out chunk."""
     weights = student.weights(learn=False)
-    head = weights[output_name(weights)]
-    nats = []
-    with torch.no_grad():
-        for chunk, states in zip(lesson.held_out, lesson.held_states, strict=True):
-            half = len(chunk) // 2
-            mine = hidden(lesson.shape, weights, torch.from_numpy(chunk[None]))[0, half:]
-            theirs = torch.from_numpy(np.array(states[half:]))
-            nats.append(divergence(mine, head, theirs, lesson.head, gradient=False)[0])
+    nats = [
+        _divergence(weights, lesson, chunk, states)
+        for chunk, states in zip(lesson.held_out, lesson.held_states, strict=True)
+    ]
     return float(torch.cat(nats).double().mean())
+
+
+def _divergence(weights: Weights, lesson: Lesson, chunk: NDArray[np.int64], states: Any) -> Tensor:
+    """[context / 2], of the second half of a chunk."""
+    half = len(chunk) // 2
+    with torch.no_grad():
+        mine = hidden(lesson.shape, weights, torch.from_numpy(chunk[None]))[0, half:]
+    theirs = torch.from_numpy(np.array(states[half:]))
+    return divergence(mine, weights[output_name(weights)], theirs, lesson.head, gradient=False)[0]
 
 
 def gradients(student: Student, lesson: Lesson, chosen: Sequence[int]) -> float:
     """The mean divergence over the chunks ``chosen``; its gradients go into the student's parameters."""
     weights = student.weights(learn=True)
     head = weights[output_name(weights)].detach()
-    together = max(1, MICRO_TOKENS // lesson.chunks.shape[1])
+    together = _together(lesson.chunks)
     total = 0.0
     for start in range(0, len(chosen), together):
         part = list(chosen[start : start + together])
@@ -101,16 +103,34 @@ def gradients(student: Student, lesson: Lesson, chosen: Sequence[int]) -> float:
     return total
 
 
-def seconds_of_update(student: Student, lesson: Lesson, options: TrainOptions) -> float:
-    """What one takes here, by the second of two that are thrown away."""
-    seconds = 0.0
-    for _ in range(2):
-        began = monotonic()
-        gradients(student, lesson, order(options.seed, len(lesson.chunks), options.chunks).tolist())
-        seconds = monotonic() - began
+def costs_of(student: Student, shape: Shape, context: int, options: TrainOptions, enough: float) -> Costs:
+    """What training ``student`` takes here, measured on work that is thrown away: what takes ``enough``
+    seconds is done once. The original is taken to be as fast as the student."""
+    head = student.fixed[output_name(student.fixed)]
+    chunks = (np.arange(options.chunks * context) % len(head)).reshape(options.chunks, context)
+    states = np.broadcast_to(np.float32(0), (*chunks.shape, shape.width))  # takes no memory
+    lesson = Lesson(shape, head, chunks, states, chunks[:1], states[:1])
+    teach, check = _costs_of_reading(student, lesson, enough)
+    update = seconds_of(lambda: gradients(student, lesson, range(options.chunks)), enough)
     for _, tensor, _ in student.parameters():
         tensor.grad = None
-    return seconds
+    return Costs(update, teach, check)
+
+
+def _costs_of_reading(student: Student, lesson: Lesson, enough: float) -> tuple[float, float]:
+    """Of one chunk, by the original and in a check."""
+    weights, part = student.weights(learn=False), lesson.chunks[: _together(lesson.chunks)]
+    with torch.no_grad():
+        teach = seconds_of(lambda: hidden(lesson.shape, weights, torch.from_numpy(part)), enough)
+    check = seconds_of(
+        lambda: _divergence(weights, lesson, lesson.held_out[0], lesson.held_states[0]), enough
+    )
+    return teach / len(part), check
+
+
+def _together(chunks: Chunks) -> int:
+    """Chunks that go through the model at once."""
+    return max(1, MICRO_TOKENS // int(chunks.shape[1]))
 
 
 class _Progress(msgspec.Struct):
@@ -137,22 +157,18 @@ def train(
     Checkpoints lie in ``folder``: the same call goes on from the last one, and ends in the same bits as if
     it had never been interrupted.
     """
-    updates, progress = Updates(student, options), _Progress()
+    updates = Updates(student, options)
     every = max(1, options.steps // options.checks)
-    saved = checkpoint.load(folder / "checkpoint.pt")
-    if saved is not None and saved["options"] == str(options):
-        progress = msgspec.json.decode(saved["progress"], type=_Progress)
-        student.load(saved["student"])
-        updates.load(saved["updates"])
-        for check in progress.checks:
-            on_check(check)
-    else:
+    earlier = _take_up(student, updates, options, folder)
+    progress = earlier or _Progress()
+    for check in progress.checks:
+        on_check(check)
+    if earlier is None:
         _check(student, student.state(), lesson, progress, folder, on_check)
-    sequence = order(options.seed, len(lesson.chunks), options.steps * options.chunks)
     while progress.step < options.steps and not _gives_up(progress, options, every):
         on_step(progress.step, options.steps)
         begin = progress.step * options.chunks
-        gradients(student, lesson, sequence[begin : begin + options.chunks].tolist())
+        gradients(student, lesson, order(options.seed, len(lesson.chunks), begin, options.chunks))
         updates.step(progress.step)
         progress.step += 1
         if progress.step % every == 0 or progress.step == options.steps:
@@ -162,7 +178,7 @@ def train(
                 folder / "checkpoint.pt",
                 {
                     "options": str(options),
-                    "progress": msgspec.json.encode(progress).decode(),
+                    "progress": msgspec.to_builtins(progress),
                     "student": student.state(),
                     "updates": updates.state(),
                 },
@@ -171,12 +187,32 @@ def train(
     return progress.checks
 
 
+def _take_up(student: Student, updates: Updates, options: TrainOptions, folder: Path) -> _Progress | None:
+    """Puts an interrupted run's state into both; None where there is none, or its best state is lost.
+
+    What was read is free again when this returns: training has no room for it.
+    """
+    if checkpoint.load(folder / "best.pt", mapped=True) is None:
+        return None
+    saved = checkpoint.load(folder / "checkpoint.pt")
+    if saved is None or saved["options"] != str(options):
+        return None
+    student.load(saved["student"])
+    updates.load(saved["updates"])
+    return msgspec.convert(saved["progress"], _Progress)
+
+
 def _check(
     student: Student, guess: State, lesson: Lesson, progress: _Progress, folder: Path, on_check: OnCheck
 ) -> None:
-    """Reads the held-out text, and keeps ``guess``, the student's state, if nothing was better."""
+    """Reads the held-out text, and keeps ``guess``, the student's state, if nothing was better.
+
+    Raises CannotTrain where the first loss is no number; a later one is no gain.
+    """
     check = Check(progress.step, held_out_divergence(student, lesson))
-    least = min((earlier.loss for earlier in progress.checks), default=float("inf"))
+    if not progress.checks:
+        require_finite(check)
+    least = min((earlier.loss for earlier in progress.checks), default=inf)
     progress.checks.append(check)
     if check.loss < least:
         progress.best = check.step

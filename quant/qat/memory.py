@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from quant.files.source import Source
+from quant.files.source import Source, SourceTensor
+from quant.formats.registry import BY_GGML_TYPE
 from quant.qat.options import TrainOptions
 from quant.qat.shape import Shape
+from quant.qat.student import is_trained
 from runtime.errors import DoesNotFit
 from runtime.hardware import this_machine
 from runtime.units import format_bytes
@@ -20,6 +22,8 @@ FIXED: Final = 4
 MICRO_TOKENS: Final = 2048
 KEPT: Final = 24
 """Values of a token's width that a layer keeps for its gradients."""
+BESIDE: Final = 4 << 20
+"""Bytes on the disk of the journal and of certificates, and what files are larger than what is in them."""
 
 
 def needed_memory(source: Source, shape: Shape, options: TrainOptions) -> int:
@@ -39,13 +43,38 @@ def needed_memory(source: Source, shape: Shape, options: TrainOptions) -> int:
     return PROCESS_BYTES + max(training, reading)
 
 
-def needed_disk(shape: Shape, source: Source, options: TrainOptions, chunks: int, context: int) -> int:
-    """Bytes of streams and checkpoints."""
+def needed_disk(shape: Shape, quantized: Source, options: TrainOptions, chunks: int, context: int) -> int:
+    """Bytes of streams, checkpoints, what was trained and the file to write, at their most."""
     stream = 4 * chunks * context * shape.width
-    if options.mode == "blocks":
-        return 4 * stream
-    weights = sum(t.elements for t in source.tensors if t.name.startswith("blk."))
-    return stream + (0 if options.mode == "scales" else 5 * 4 * weights)
+    state = 4 * learned_values(quantized, codes=options.mode != "scales")
+    written = quantized.model.size_bytes + sum(each.nbytes for each in quantized.tensors if _learns(each))
+    if options.mode == "blocks":  # all finished layers stay until the file is written
+        return BESIDE + 4 * stream + state + written
+    whole = 4 if options.average else 3
+    # a checkpoint is whole before the one that it replaces goes
+    return BESIDE + stream + max((1 + 2 * whole) * state, (1 + whole) * state + written)
+
+
+def learned_values(quantized: Source, *, codes: bool) -> int:
+    """How many values learn; with ``codes`` the latent weights too."""
+    count = 0
+    for tensor in quantized.tensors:
+        if not _learns(tensor):
+            continue
+        if len(tensor.shape) == 1:
+            count += tensor.elements
+        elif tensor.packed is not None:
+            count += tensor.rows
+        else:
+            fmt = BY_GGML_TYPE[tensor.type.id]
+            of_groups = (fmt.scale_range is not None) + (fmt.minima_high is not None)
+            of_block = 1 + fmt.affine + fmt.groups * of_groups + (fmt.block if codes else 0)
+            count += tensor.elements // fmt.block * of_block
+    return count
+
+
+def _learns(tensor: SourceTensor) -> bool:
+    return tensor.type.name == "F32" if len(tensor.shape) == 1 else is_trained(tensor)
 
 
 def require_memory(source: Source, shape: Shape, options: TrainOptions, memory_bytes: int | None) -> None:

@@ -43,18 +43,3 @@ class TrainRequest:
             "data": [text.sha256 for text in self.data],
             "held_out": [text.sha256 for text in self.held_out],
         }
-
-
-class Schedule(msgspec.Struct, frozen=True):
-    """How many updates a run has: decided once, and kept beside its checkpoints."""
-
-    steps: int
-
-
-SHARE: Final = 0.85
-"""Of the time: the rest is for checks and checkpoints."""
-
-
-def steps_within(seconds: float, of_update: float, layers: int = 1) -> int:
-    """Updates (of each of ``layers``) that fit into ``seconds``; checks take the rest."""
-    return max(1, int(seconds * SHARE / (of_update * layers)))

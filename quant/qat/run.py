@@ -23,9 +23,8 @@ import numpy as np
 import torch
 
 from quant.calibration.text import CHARACTERS_A_TOKEN
-from quant.certificate.certify import with_figures
-from quant.certificate.document import Certificate, Figures, Making, TrainingFacts
-from quant.certificate.first import domains
+from quant.certificate.certify import has_figures_for, with_figures
+from quant.certificate.document import Certificate, Figures, Making
 from quant.certificate.keys import read_certificate
 from quant.errors import CannotTrain, OutputExists
 from quant.evaluation.overlap import require_disjoint
@@ -38,14 +37,17 @@ from quant.progress import CheckEvent, OnEvent, PhaseEvent, WarningEvent, ignore
 from quant.publication import publish_beside
 from quant.qat import blocks, end_to_end
 from quant.qat.blocks import Streams
+from quant.qat.course import Course, plan_course
 from quant.qat.data import TrainingData, read_data, require_enough
+from quant.qat.disk import allocated, full_disk_told
 from quant.qat.end_to_end import Lesson, original_states
 from quant.qat.export import begun, plan_of, write
+from quant.qat.facts import training_facts
 from quant.qat.llama import output_name
 from quant.qat.memory import needed_disk, require_memory
-from quant.qat.options import TrainOptions
 from quant.qat.progress import Check, OnCheck
-from quant.qat.request import Schedule, TrainRequest, steps_within
+from quant.qat.request import TrainRequest
+from quant.qat.schedule import SHORT, Costs, Timing
 from quant.qat.shape import Shape, shape_of
 from quant.qat.student import Student, is_trained, read_student, read_weights
 from quant.steps import Steps, real_steps
@@ -63,6 +65,9 @@ class Trained:
     nbytes: int
     before: Figures | None
     """Of the model before training; None where nothing was evaluated."""
+    nbytes_before: int
+    """Of its file."""
+    bits_per_weight_before: float
 
 
 def train_quant(
@@ -85,7 +90,9 @@ def train_quant(
         require_enough(request.data, request.held_out, request.quantize.context_tokens)
         require_memory(original, shape, request.options, request.quantize.memory_bytes)
         characters = request.quantize.evaluation_chunks * request.quantize.context_tokens * CHARACTERS_A_TOKEN
-        require_disjoint(request.quantize.evaluation, request.data, characters)
+        require_disjoint(
+            request.quantize.evaluation, request.data, characters, reader="training", option="--data"
+        )
         parent = request.quantize.work or out.parent
         digests = _hash(original, on_event)
         key = work_key([list(digests), out.name, request.deciding()])
@@ -116,15 +123,15 @@ class _Run:
         with open_source(quantized_path) as quantized:
             if not any(is_trained(tensor) for tensor in quantized.tensors):
                 raise CannotTrain("no matrix is quantized, so there is nothing to train; choose fewer bits")
-            data = self._read()
+            course = self._plan(quantized)
             checks: list[Check] = []
 
             def heard(check: Check) -> None:
                 checks.append(check)
                 self.on_event(CheckEvent(check.step, check.loss, check.layer))
 
-            students = self._train(quantized, data, heard)
-            return self._write(quantized, before, data, students, checks, publish)
+            students = self._train(quantized, course, heard)
+            return self._write(quantized, before, course, students, checks, publish)
 
     def _quantize(self) -> Path:
         path = self.work.folder / "quantized.gguf"
@@ -133,63 +140,81 @@ class _Run:
             quantize(request, on_event=self.on_event, steps=self.steps)
         return path
 
-    def _read(self) -> TrainingData:
-        return read_data(
-            self.original.model,
-            self.request.data,
-            self.request.held_out,
-            self.request.quantize.context_tokens,
-            self.work.folder / "tokens.i32",
-            lambda share: self.on_event(PhaseEvent("read", int(share * 1000), 1000)),
-        )
+    def _plan(self, quantized: Source) -> Course:
+        options, context = self.request.options, self.request.quantize.context_tokens
+        timing = None if options.steps else self._timed(quantized, context)
 
-    def _train(self, quantized: Source, data: TrainingData, heard: OnCheck) -> Iterator[Student]:
-        """The parts of the model in their best states, one after the other."""
+        def read(tokens: int) -> TrainingData:
+            return read_data(
+                self.original.model,
+                self.request.data,
+                self.request.held_out,
+                context,
+                self.work.folder / "tokens.i32",
+                lambda share: self.on_event(PhaseEvent("read", int(share * 1000), 1000)),
+                needed_tokens=tokens,
+            )
+
+        return plan_course(options, timing, context, read)
+
+    def _timed(self, quantized: Source, context: int) -> Timing:
+        """What decides how many updates there are: measured once, and kept."""
+        path = self.work.folder / "timing.json"
+        saved = self.work.load(path, Timing)
+        if saved is None:
+            began, seconds = monotonic(), self.request.minutes * 60
+            costs = self._costs(quantized, context, seconds * SHORT)
+            layers = self.shape.layers if self.request.options.mode == "blocks" else 1
+            saved = Timing(costs, seconds - (monotonic() - began), layers)
+            self.work.save(path, saved)
+        return saved
+
+    def _costs(self, quantized: Source, context: int, enough: float) -> Costs:
         options = self.request.options
-        chunks = len(data.training) + len(data.held_out)
-        context = data.training.shape[1]
-        require_room(self.work.folder, needed_disk(self.shape, self.original, options, chunks, context))
-        dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         if options.mode == "blocks":
-            return self._train_blocks(quantized, data, dtype, heard)
-        return self._train_whole(quantized, data, dtype, heard)
+            student = self._student(quantized, lambda name: name.startswith("blk.0."))
+            return blocks.costs_of(student, self.shape, context, options, enough)
+        return end_to_end.costs_of(self._student(quantized), self.shape, context, options, enough)
 
-    def _train_blocks(
-        self, quantized: Source, data: TrainingData, dtype: Any, heard: OnCheck
-    ) -> Iterator[Student]:
-        whole = np.concatenate((data.training, data.held_out))
-        streams = Streams(self.work.folder, self.shape, whole, len(data.held_out))
+    def _student(self, quantized: Source, wanted: Callable[[str], bool] = lambda name: True) -> Student:
+        codes = self.request.options.mode != "scales"
+        return read_student(self.original, quantized, codes=codes, dtype=self._dtype, wanted=wanted)
 
-        def seconds() -> float:
-            student = read_student(
+    @property
+    def _dtype(self) -> Any:
+        return torch.bfloat16 if self.request.options.precision == "bf16" else torch.float32
+
+    def _train(self, quantized: Source, course: Course, heard: OnCheck) -> Iterator[Student]:
+        """The parts of the model in their best states, one after the other."""
+        options, folder = course.options, self.work.folder
+        chunks = len(course.training) + len(course.held_out)
+        needed = needed_disk(self.shape, quantized, options, chunks, course.training.shape[1])
+        left = allocated(folder) - quantized.model.size_bytes  # by an interrupted run
+        require_room(folder, max(0, needed - max(0, left)))
+        if options.mode == "blocks":
+            whole = np.concatenate((course.training, course.held_out))
+            streams = Streams(folder, self.shape, whole, len(course.held_out))
+            return blocks.train_blocks(
                 self.original,
                 quantized,
-                codes=True,
-                dtype=dtype,
-                wanted=lambda name: name.startswith("blk.0."),
+                streams,
+                options,
+                self._dtype,
+                on_step=self._stepped,
+                on_check=heard,
             )
-            ones = np.broadcast_to(np.float32(1), (*whole.shape, self.shape.width))  # takes no memory
-            sample = blocks.Sample(ones, ones, len(data.held_out))
-            return blocks.seconds_of_update(student, self.shape, 0, sample, self.request.options)
+        return self._train_whole(quantized, course, heard)
 
-        options = self._scheduled(seconds, self.shape.layers, monotonic())
-        yield from blocks.train_blocks(
-            self.original, quantized, streams, options, dtype, on_step=self._stepped, on_check=heard
+    def _train_whole(self, quantized: Source, course: Course, heard: OnCheck) -> Iterator[Student]:
+        lesson = self._lesson(course)
+        student = self._student(quantized)
+        end_to_end.train(
+            student, lesson, course.options, self.work.folder, on_step=self._stepped, on_check=heard
         )
-
-    def _train_whole(
-        self, quantized: Source, data: TrainingData, dtype: Any, heard: OnCheck
-    ) -> Iterator[Student]:
-        began = monotonic()
-        lesson = self._lesson(data, dtype)
-        options = self.request.options
-        student = read_student(self.original, quantized, codes=options.mode == "full", dtype=dtype)
-        options = self._scheduled(lambda: end_to_end.seconds_of_update(student, lesson, options), 1, began)
-        end_to_end.train(student, lesson, options, self.work.folder, on_step=self._stepped, on_check=heard)
         yield student
 
-    def _lesson(self, data: TrainingData, dtype: Any) -> Lesson:
-        weights = read_weights(self.original, dtype)
+    def _lesson(self, course: Course) -> Lesson:
+        weights = read_weights(self.original, self._dtype)
 
         def states(chunks: Any, name: str) -> Any:
             return original_states(
@@ -203,25 +228,11 @@ class _Run:
         return Lesson(
             shape=self.shape,
             head=weights[output_name(weights)],
-            chunks=data.training,
-            states=states(data.training, "training"),
-            held_out=data.held_out,
-            held_states=states(data.held_out, "held-out"),
+            chunks=course.training,
+            states=states(course.training, "training"),
+            held_out=course.held_out,
+            held_states=states(course.held_out, "held-out"),
         )
-
-    def _scheduled(self, seconds: Callable[[], float], layers: int, began: float) -> TrainOptions:
-        """The options with their number of steps, which an earlier run may have decided."""
-        options = self.request.options
-        if options.steps:
-            return options
-        path = self.work.folder / "schedule.json"
-        saved = self.work.load(path, Schedule)
-        if saved is None:
-            of_update = seconds()
-            left = self.request.minutes * 60 - (monotonic() - began)
-            saved = Schedule(steps_within(left, of_update, layers))
-            self.work.save(path, saved)
-        return msgspec.structs.replace(options, steps=saved.steps)
 
     def _stepped(self, done: int, total: int) -> None:
         self.on_event(PhaseEvent("train", done, total))
@@ -230,7 +241,7 @@ class _Run:
         self,
         quantized: Source,
         before: Certificate,
-        data: TrainingData,
+        course: Course,
         students: Iterator[Student],
         checks: Sequence[Check],
         publish: Publish,
@@ -242,9 +253,10 @@ class _Run:
         names: list[str] = []
         for student in students:
             for name, packed in student.packed():
-                (shelf / str(len(names))).write_bytes(packed)
+                with full_disk_told(shelf, len(packed)):
+                    (shelf / str(len(names))).write_bytes(packed)
                 names.append(name)
-        facts = self._facts(before, data, checks)
+        facts = training_facts(self.request, course, before, checks)
         if not facts.steps:
             self.on_event(WarningEvent("no update made it better on the held-out text: it is as quantized"))
         plan, certificate = plan_of(quantized, before), begun(before, facts)
@@ -254,15 +266,9 @@ class _Run:
             certificate = write(part, certificate, self.original, quantized, trained)
             part.rewrite(lay_out_file(self.original, request, plan, before.source.sha256, certificate))
             part.check()
-            if request.evaluation and request.judge:
-                evaluation = self.steps.evaluate(
-                    request,
-                    self.work.part,
-                    lambda share: self.on_event(PhaseEvent("evaluate", int(share * 1000), 1000)),
-                )
-                certificate = with_figures(certificate, evaluation)
-                part.rewrite(lay_out_file(self.original, request, plan, before.source.sha256, certificate))
-                part.check()
+            certificate = self._evaluate(certificate)
+            part.rewrite(lay_out_file(self.original, request, plan, before.source.sha256, certificate))
+            part.check()
             self.original.require_unchanged()
             self.energy.sample()
             making = Making(
@@ -274,28 +280,31 @@ class _Run:
             certificate = msgspec.structs.replace(certificate, making=making)
             part.sync()
             publish(part, certificate)
-        return Trained(request.out, certificate, layout.size, before.figures)
-
-    def _facts(self, before: Certificate, data: TrainingData, checks: Sequence[Check]) -> TrainingFacts:
-        figures = before.figures
-        best = _best(checks)
-        options = self.request.options
-        if not options.steps and (saved := self.work.load(self.work.folder / "schedule.json", Schedule)):
-            options = msgspec.structs.replace(options, steps=saved.steps)
-        return TrainingFacts(
-            options=str(options),
-            steps=max(check.step for check in best),
-            texts=tuple(
-                msgspec.structs.replace(text, tokens=data.domain_tokens.get(text.name, 0))
-                for text in domains(self.request.data)
-            ),
-            held_out=_mean([check.loss for check in best]),
-            held_out_before=_mean([check.loss for check in checks if check.step == 0]),
-            kl_before=figures.kl_mean if figures else None,
-            kl_before_stderr=figures.kl_stderr if figures else None,
-            perplexity_before=figures.perplexity if figures else None,
-            perplexity_before_stderr=figures.perplexity_stderr if figures else None,
+        return Trained(
+            request.out,
+            certificate,
+            layout.size,
+            before.figures,
+            quantized.model.size_bytes,
+            before.bits_per_weight,
         )
+
+    def _evaluate(self, certificate: Certificate) -> Certificate:
+        """With figures, where they are asked for: kept as soon as they are known."""
+        request = self.request.quantize
+        if not (request.evaluation and request.judge):
+            return certificate
+        earlier = self.work.load(self.work.evaluated, Certificate)
+        if earlier is not None and has_figures_for(earlier, certificate):
+            return earlier
+        evaluation = self.steps.evaluate(
+            request,
+            self.work.part,
+            lambda share: self.on_event(PhaseEvent("evaluate", int(share * 1000), 1000)),
+        )
+        judged = with_figures(certificate, evaluation)
+        self.work.save(self.work.evaluated, judged)
+        return judged
 
 
 def _hash(source: Source, on_event: OnEvent) -> tuple[str, ...]:
@@ -307,16 +316,3 @@ def _hash(source: Source, on_event: OnEvent) -> tuple[str, ...]:
         on_event(PhaseEvent("hash", done, total))
 
     return source.sha256(advance)
-
-
-def _best(checks: Sequence[Check]) -> list[Check]:
-    """The best check of each layer, or of all."""
-    found: dict[int | None, Check] = {}
-    for check in checks:
-        if check.layer not in found or check.loss < found[check.layer].loss:
-            found[check.layer] = check
-    return list(found.values())
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -26,7 +26,6 @@ class Shape:
     neighbours: bool
     """Whether rotary positions turn neighbouring pairs of dimensions, or pairs that are half a head apart."""
     epsilon: float
-    context: int
 
 
 def shape_of(header: GgufHeader) -> Shape:
@@ -62,5 +61,4 @@ def shape_of(header: GgufHeader) -> Shape:
         rope_base=header.get(f"{name}.rope.freq_base", float, 10_000.0),
         neighbours=name == "llama",
         epsilon=header.get(f"{name}.attention.layer_norm_rms_epsilon", float, 1e-5),
-        context=number("context_length"),
     )

@@ -3,11 +3,15 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from app.cli import errors, remedies
+from app.cli.remedies import Installation
 from quant.calibration.texts import builtin
 from quant.certificate.document import from_json
 from quant.certificate.keys import read_certificate
@@ -93,6 +97,42 @@ class TestResult:
 
 
 @needs_torch
+def test_size_and_bits_before_training_are_those_of_the_quantized_file(
+    cli: Cli, tiny_path: Path, text: Path, judged: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from quant.qat import run
+
+    train = run.train_quant
+
+    def larger(*given: Any, **more: Any) -> Any:
+        return replace(train(*given, **more), nbytes_before=3 << 20, bits_per_weight_before=3.5)
+
+    monkeypatch.setattr(run, "train_quant", larger)
+    words = ("--data", str(text), "--steps", "1", "--jobs", "1", "--mode", "scales", "--no-speed")
+    rows = [line.split() for line in cli.run("train-quant", str(tiny_path), *words).stdout.splitlines()]
+    assert ["size", "10.6", "MiB", "3.0", "MiB", "1.99", "MiB"] in [
+        [word.replace("3.00", "3.0") for word in row] for row in rows
+    ]
+    assert "3.50" in next(row for row in rows if row[:1] == ["bits"])
+
+
+@needs_torch
+def test_a_certificate_names_what_was_learned_from_and_no_more(cli: Cli) -> None:
+    from app.cli.quality import _training
+    from quant.certificate.document import Certificate, SourceFacts, TextFacts, TrainingFacts
+
+    texts = tuple(
+        TextFacts(name=name, sha256="0" * 64, tokens=tokens) for name, tokens in (("prose", 512), ("code", 0))
+    )
+    facts = TrainingFacts(options="{}", steps=2, texts=texts, held_out=1.0, held_out_before=2.0)
+    source = SourceFacts(name="a", sha256=(), types="F16", already_quantized=False)
+    found = Certificate(tool="1", source=source, target="q2_0", training=facts)
+    assert _training(found) == [("trained", "2 updates on prose (512 tokens)")]
+    found = msgspec.structs.replace(found, training=msgspec.structs.replace(facts, steps=0))
+    assert _training(found) == [("trained", "no update made it better on held-out text: as quantized")]
+
+
+@needs_torch
 def test_a_mixture_is_of_formats_that_are_trained(
     cli: Cli, tiny_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,14 +147,36 @@ def test_a_mixture_is_of_formats_that_are_trained(
 
 
 class TestRefusal:
+    @pytest.mark.parametrize(
+        ("kind", "pip", "said"),
+        [
+            ("checkout", True, "{python} -m pip install torch"),
+            ("environment", True, "{python} -m pip install torch"),
+            ("environment", False, "uv pip install --python {python} torch"),
+            (
+                "package",
+                False,
+                "install localq's wheel and torch in a Python environment: this self-contained",
+            ),
+            (
+                "archive",
+                False,
+                "install localq's wheel and torch in a Python environment: this self-contained",
+            ),
+        ],
+    )
     def test_without_torch_it_is_said_how_to_get_it(
-        self, cli: Cli, tiny_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, kind: Any, pip: bool, said: str, cli: Cli, tiny_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        python = "/opt/an environment/bin/python"
         monkeypatch.setattr(available, "find_spec", lambda name: None)
+        monkeypatch.setattr(errors, "find_spec", lambda name: pip or None)
+        installed = Installation(kind, python, compiler=True, family="")
+        monkeypatch.setattr(remedies, "this_installation", lambda: installed)
         ran = cli.run("train-quant", str(tiny_path))
         assert ran.exit_code == 1
         assert "training needs torch, which is not installed" in ran.stderr
-        assert ran.last_line == f"next: {shlex.quote(sys.executable)} -m pip install torch"
+        assert ran.last_line.startswith(f"next: {said.format(python=shlex.quote(python))}")
 
     @needs_torch
     @pytest.mark.parametrize(
@@ -157,7 +219,30 @@ class TestRefusal:
     def test_own_chats_need_chats(self, cli: Cli, tiny_path: Path) -> None:
         ran = cli.run("train-quant", str(tiny_path), "--data", "chats")
         assert ran.exit_code == 2
-        assert "no chat with an answer is kept" in ran.stderr
+        assert (
+            "no chat with an answer is kept on this machine, so there is nothing to learn from" in ran.stderr
+        )
+
+    @needs_torch
+    @pytest.mark.parametrize("option", ["--data", "--eval"])
+    def test_texts_that_are_judged_on_are_not_learned_from(
+        self, option: str, cli: Cli, tiny_path: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "seen.txt").write_text(
+            builtin("evaluation")[0].text[:9000]
+            if option == "--data"
+            else builtin("calibration")[0].text[:9000]
+        )
+        words = ("train-quant", str(tiny_path), option, str(tmp_path / "seen.txt"), "--steps", "1")
+        ran = cli.run(*words)
+        assert ran.exit_code == 1
+        assert "training would see" in ran.stderr
+        assert "with --data or --eval" in ran.stderr
+        again = ["localq", *words[:2], "--steps", "1", option, "builtin"]
+        assert ran.last_line == f"next: {shlex.join(again)}"
+        ran = cli.run("quantize", str(tiny_path), option.replace("data", "calib"), str(tmp_path / "seen.txt"))
+        assert "calibration would see" in ran.stderr
+        assert ran.last_line.endswith(f"{option.replace('data', 'calib')} builtin")
 
 
 def test_nothing_that_the_help_needs_imports_torch() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -22,11 +23,14 @@ from quant.files.work import PREFIX
 from quant.pipeline import quantize
 from quant.progress import CheckEvent, Event, PhaseEvent, WarningEvent
 from quant.publication import certificate_path
+from quant.qat.course import plan_course
+from quant.qat.data import WHOLE, TrainingData, first_round, read_data
 from quant.qat.options import Mode, TrainOptions
 from quant.qat.request import TrainRequest
+from quant.qat.schedule import Costs, Schedule, Timing, schedule, seconds_of
 from quant.request import Target
 from runtime.errors import DoesNotFit
-from runtime.gguf import open_gguf
+from runtime.gguf import open_gguf, open_model
 from tests.quant.llama_child import computing, results
 from tests.quant.source_models import write_source
 from tests.quant.stand_ins import TEXTS, request, stand_ins
@@ -74,7 +78,7 @@ class TestResult:
         assert facts is not None
         assert facts.steps == 4
         assert facts.held_out < facts.held_out_before
-        assert [(text.name, text.tokens > 1000) for text in facts.texts] == [("prose", True)]
+        assert [(text.name, text.tokens) for text in facts.texts] == [("prose", 4 * 2 * 64)]
         assert (facts.kl_before, facts.perplexity_before) == (0.03, 12.5)
         assert result.before is not None
         phases = {event.phase for event in events if isinstance(event, PhaseEvent)}
@@ -83,6 +87,8 @@ class TestResult:
             set(range(6)) if mode == "blocks" else {None}
         )
         assert result.nbytes == result.path.stat().st_size
+        assert 0 < result.nbytes - result.nbytes_before < 10_000
+        assert result.bits_per_weight_before == result.certificate.bits_per_weight
 
     def test_lt_formats_learn_their_scales(self, tiny_path: Path, tmp_path: Path) -> None:
         asked = wanted(tiny_path, tmp_path / "out.gguf", "scales")
@@ -115,8 +121,6 @@ class TestResult:
                 assert 0.1 < largest < 10
 
     def test_file_and_document_hold_the_same_certificate(self, tiny_path: Path, tmp_path: Path) -> None:
-        import msgspec
-
         result = trained(wanted(tiny_path, tmp_path / "out.gguf"))
         beside = from_json(certificate_path(result.path).read_bytes())
         assert beside == result.certificate
@@ -181,6 +185,42 @@ class TestResult:
         assert again.certificate.training == expected.certificate.training
         assert not left.exists()
 
+    @pytest.mark.parametrize(("mode", "name"), [("full", "states-training"), ("blocks", "stream-student-0")])
+    def test_nothing_is_made_of_texts_that_no_update_reads(
+        self, mode: Mode, name: str, tiny_path: Path, tmp_path: Path
+    ) -> None:
+        sizes: list[int] = []
+
+        def look(event: Event) -> None:
+            if isinstance(event, PhaseEvent) and event.phase == "train":
+                (path,) = tmp_path.glob(f"{PREFIX}*/{name}.f32")
+                sizes.append(path.stat().st_size)
+                raise KeyboardInterrupt
+
+        asked = wanted(tiny_path, tmp_path / "out.gguf", mode)
+        with pytest.raises(KeyboardInterrupt):
+            trained(asked, on_event=look)
+        with open_source((tiny_path,)) as source:
+            width = shape_of(source.header).width
+        held_out = sizes[0] // (4 * 64 * width) - 4 * 2 if mode == "blocks" else 0
+        assert sizes[0] == (4 * 2 + held_out) * 4 * 64 * width
+        assert held_out < 12
+
+    def test_a_kill_behind_judging_does_not_judge_again(self, tiny_path: Path, tmp_path: Path) -> None:
+        calls: list[str] = []
+        asked = wanted(tiny_path, tmp_path / "out.gguf", "scales")
+
+        def killed(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_quant(asked, steps=stand_ins(calls.append), publish=killed)
+        assert calls == ["evaluate"] * 2  # before and after training
+        result = train_quant(asked, steps=stand_ins(calls.append))
+        assert calls == ["evaluate"] * 2
+        assert result.certificate.figures is not None
+        assert result.certificate.training is not None
+
     def test_no_other_file_takes_its_tensors_for_rounded_ones(self, tiny_path: Path, tmp_path: Path) -> None:
         asked = wanted(tiny_path, tmp_path / "out.gguf")
         trained(asked)
@@ -234,6 +274,20 @@ class TestRefusal:
         with pytest.raises(TextsOverlap):
             self.refused(asked)
 
+    def test_the_option_that_chose_the_texts_is_named(self, tiny_path: Path, tmp_path: Path) -> None:
+        asked = wanted(tiny_path, tmp_path / "out.gguf")
+        seen = EvaluationText("prose", PROSE.text[:3000])
+        asked = replace(asked, quantize=replace(asked.quantize, evaluation=(seen,)))
+        with pytest.raises(TextsOverlap, match=r"training would see .* with --data or --eval"):
+            self.refused(asked)
+
+    def test_too_little_held_out_text_is_no_matter_of_the_data(self, tiny_path: Path, tmp_path: Path) -> None:
+        asked = replace(
+            wanted(tiny_path, tmp_path / "out.gguf"), held_out=(EvaluationText("prose", HELD_OUT.text[:99]),)
+        )
+        with pytest.raises(TextTooShort, match=r"hold out give 1 chunks .* hold out more"):
+            self.refused(asked)
+
     def test_too_little_text_is_told_with_both_numbers(self, tiny_path: Path, tmp_path: Path) -> None:
         asked = replace(
             wanted(tiny_path, tmp_path / "out.gguf"), data=(CalibrationText("a", "prose", PROSE.text[:300]),)
@@ -260,6 +314,87 @@ class TestRefusal:
         source.write_bytes(data)
         with pytest.raises(CannotTrain, match="quantize it without training"):
             self.refused(wanted(source, tmp_path / "out.gguf"))
+
+
+class TestSchedule:
+    OPTIONS = TrainOptions(mode="full", steps=0, chunks=4, checks=10)
+
+    def test_updates_and_what_they_are_taught_fit_into_the_time(self) -> None:
+        timing = Timing(Costs(update=12.0, teach=1.0, check=1.0), 3600.0)
+        found = schedule(timing, self.OPTIONS, 10_000, 16)
+        assert found.held_out == 16
+        seconds = found.steps * (12 + 4) + 16 * (1 + 11)
+        assert 0.83 * 3600 < seconds <= 0.85 * 3600
+
+    def test_chunks_that_come_again_are_taught_once(self) -> None:
+        timing = Timing(Costs(update=12.0, teach=1.0, check=1.0), 3600.0)
+        found = schedule(timing, self.OPTIONS, 100, 16)
+        seconds = found.steps * 12 + 100 + 16 * (1 + 11)
+        assert 0.83 * 3600 < seconds <= 0.85 * 3600
+
+    def test_where_there_is_no_time_there_is_one_update_and_little_is_held_out(self) -> None:
+        timing = Timing(Costs(update=12.0, teach=1.0, check=1.0), -20.0)
+        assert schedule(timing, self.OPTIONS, 10_000, 16) == Schedule(1, 4)
+        assert timing.most_steps() == 1
+
+    def test_each_layer_takes_its_share(self) -> None:
+        costs = Costs(update=1.0, teach=0.1, check=0.1)
+        one, ten = (schedule(Timing(costs, 3600.0, layers), self.OPTIONS, 10_000, 16) for layers in (1, 10))
+        assert 9.5 < one.steps / ten.steps < 11.5
+
+    def test_what_takes_long_is_measured_once(self) -> None:
+        calls: list[int] = []
+        assert seconds_of(lambda: calls.append(0), 0.0) >= 0
+        assert len(calls) == 1
+        assert seconds_of(lambda: calls.append(0), 60.0) < 60
+        assert len(calls) == 3
+
+    def test_a_run_reads_no_more_than_its_updates_can_use(self) -> None:
+        asked: list[int] = []
+        data = TrainingData(np.zeros((40, 8), np.int64), {"a": 40}, np.zeros((20, 8), np.int64))
+
+        def read(tokens: int) -> TrainingData:
+            asked.append(tokens)
+            return data
+
+        timing = Timing(Costs(update=10.0, teach=1.0, check=0.1), 600.0)
+        course = plan_course(self.OPTIONS, timing, 8, read)
+        assert asked == [51 * 4 * 8]  # 51 = 0.85 * 600 / 10
+        assert 40 <= course.options.steps < 51
+        assert (len(course.training), len(course.held_out)) == (40, 20)
+        course = plan_course(msgspec.structs.replace(self.OPTIONS, steps=3), None, 8, read)
+        assert asked[1:] == [3 * 4 * 8]
+        assert (len(course.training), len(course.held_out)) == (12, 20)
+
+
+class TestData:
+    def test_different_chunks_of_the_updates_count_by_domain(self) -> None:
+        data = TrainingData(
+            np.zeros((10, 64), np.int64), {"a": 3, "b": 5, "c": 2}, np.zeros((4, 64), np.int64)
+        )
+        for count in (1, 4, 10, 99):
+            learned = first_round(0, 10, count)
+            expected = {
+                "a": sum(learned < 3),
+                "b": sum((learned >= 3) & (learned < 8)),
+                "c": sum(learned >= 8),
+            }
+            assert data.domain_tokens(learned) == {name: 64 * n for name, n in expected.items()}
+        assert data.domain_tokens(first_round(0, 10, 0)) == {"a": 0, "b": 0, "c": 0}
+
+    def test_of_very_long_texts_excerpts_are_read(self, tiny_path: Path, tmp_path: Path) -> None:
+        long = CalibrationText("long", "prose", PROSE.text[:50_000] * 40)
+        held_out = (EvaluationText("prose", HELD_OUT.text[:1500]),)
+        counts = [
+            len(
+                read_data(
+                    open_model(tiny_path), (long,), held_out, 64, tmp_path / "t", needed_tokens=needed
+                ).training
+            )
+            for needed in (512, WHOLE)
+        ]
+        assert counts[0] < 0.3 * counts[1]
+        assert counts[0] * 64 > 512
 
 
 def test_matrices_outside_of_the_layers_do_not_learn(tiny_path: Path, tmp_path: Path) -> None:

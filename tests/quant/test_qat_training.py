@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,20 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quant.errors import CannotTrain, NoRoom
 from quant.formats.format import U8
 
 torch = pytest.importorskip("torch")
 
-from quant.qat import checkpoint  # noqa: E402
+from quant.qat import checkpoint, end_to_end, memory, stream  # noqa: E402
 from quant.qat.blocks import Sample, Streams, gradients, train_blocks, train_layer  # noqa: E402
-from quant.qat.data import order  # noqa: E402
-from quant.qat.end_to_end import Lesson, held_out_divergence, train  # noqa: E402
+from quant.qat.data import first_round, order  # noqa: E402
+from quant.qat.disk import allocated  # noqa: E402
+from quant.qat.end_to_end import Lesson, held_out_divergence, original_states, train  # noqa: E402
 from quant.qat.end_to_end import gradients as whole_gradients  # noqa: E402
 from quant.qat.fake import FakeQuantizer  # noqa: E402
+from quant.qat.llama import hidden  # noqa: E402
+from quant.qat.memory import needed_disk  # noqa: E402
 from quant.qat.options import Mode, TrainOptions  # noqa: E402
 from quant.qat.progress import Check  # noqa: E402
-from quant.qat.student import Student, Updates  # noqa: E402
-from tests.quant.qat_kit import Pair, options, pair, random_chunks  # noqa: E402
+from quant.qat.student import Student, Updates, read_weights  # noqa: E402
+from tests.quant.qat_kit import CONTEXT, Pair, options, pair, random_chunks  # noqa: E402
 
 
 class Stopped(Exception):
@@ -126,6 +133,70 @@ class TestWhole:
         train(whole, lesson, options(), folder_in(tmp_path, "whole"))
         assert bytes_of(student) == bytes_of(whole)
 
+    @pytest.mark.parametrize("left", [None, b"", b"torn"], ids=["lost", "empty", "torn"])
+    def test_without_its_best_state_a_run_begins_anew(
+        self, left: bytes | None, models: Pair, lesson: Lesson, tmp_path: Path
+    ) -> None:
+        folder = folder_in(tmp_path, "run")
+        train(models.student(), lesson, options(), folder)
+        (folder / "best.pt").unlink()
+        if left is not None:
+            (folder / "best.pt").write_bytes(left)
+        student, whole = models.student(), models.student()
+        train(student, lesson, options(), folder)
+        train(whole, lesson, options(), folder_in(tmp_path, "whole"))
+        assert bytes_of(student) == bytes_of(whole)
+
+    def test_a_state_that_was_read_is_free_when_updates_go_on(
+        self, models: Pair, lesson: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = folder_in(tmp_path, "run")
+        with pytest.raises(Stopped):
+            train(models.student(), lesson, options(), folder, on_step=stop_at(8))
+        read: list[Any] = []
+        load = checkpoint.load
+
+        def watched(path: Path, **how: Any) -> Any:
+            found = load(path, **how)
+            tensors = found.get("student", found)
+            read.extend(weakref.ref(tensor) for tensor in tensors.values())
+            return found
+
+        monkeypatch.setattr(checkpoint, "load", watched)
+        living: list[int] = []
+
+        def look(*_: Any) -> None:
+            living.append(sum(each() is not None for each in read))
+
+        train(models.student(), lesson, options(), folder, on_step=look)
+        assert len(read) > 20
+        assert set(living) == {0}
+
+    def test_a_first_loss_that_is_no_number_is_told(
+        self, models: Pair, lesson: Lesson, tmp_path: Path
+    ) -> None:
+        student = models.student()
+        with torch.no_grad():
+            student.plain["output_norm.weight"][3] = float("nan")
+        with pytest.raises(CannotTrain, match=r"before any update.*nan.*without training"):
+            train(student, lesson, options(), folder_in(tmp_path, "run"))
+
+    @pytest.mark.parametrize("stop", [None, 5])
+    def test_a_run_that_goes_astray_ends_at_its_best_state(
+        self, stop: int | None, models: Pair, lesson: Lesson, tmp_path: Path
+    ) -> None:
+        """Also where its checkpoint is taken up again."""
+        wanted = options(steps=40, checks=20, patience=3, plain_rate=1e38)
+        folder, student = folder_in(tmp_path, "run"), models.student()
+        before = bytes_of(student)
+        if stop:
+            with pytest.raises(Stopped):
+                train(models.student(), lesson, wanted, folder, on_step=stop_at(stop))
+        checks = train(student, lesson, wanted, folder)
+        assert [check.step for check in checks] == [0, 2, 4, 6]
+        assert all(np.isnan(check.loss) for check in checks[1:])
+        assert bytes_of(student) == before
+
     def test_a_checkpoint_of_other_options_is_not_taken(
         self, models: Pair, lesson: Lesson, tmp_path: Path
     ) -> None:
@@ -183,6 +254,112 @@ class TestWhole:
             assert expected == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=0.05, abs=2e-5)
 
 
+class TestTeaching:
+    def states(self, models: Pair, folder: Path, on_share: Any = lambda share: None) -> Any:
+        weights = read_weights(models.original, torch.float32)
+        return original_states(models.shape, weights, random_chunks(80, 0), folder / "states.f32", on_share)
+
+    def test_it_goes_on_behind_what_is_on_the_disk(
+        self, models: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        expected = np.array(self.states(models, folder_in(tmp_path, "whole")))
+        computed: list[int] = []
+
+        def counted(shape: Any, weights: Any, tokens: Any) -> Any:
+            computed.append(len(tokens))
+            return hidden(shape, weights, tokens)
+
+        monkeypatch.setattr(end_to_end, "hidden", counted)
+        folder = folder_in(tmp_path, "parts")
+        with pytest.raises(Stopped):
+            self.states(models, folder, stop_at(2))
+        found = self.states(models, folder)
+        assert sum(computed) == 80
+        assert np.array_equal(found, expected)
+        self.states(models, folder)
+        assert sum(computed) == 80
+
+    def test_a_killed_process_loses_what_was_not_flushed(
+        self, models: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its file is as long as the whole one; only what is noted counts."""
+        monkeypatch.setattr(stream, "FLUSH_SECONDS", -1.0)
+        kept = stream._keep
+        notes: list[int] = []
+
+        def keep(path: Path, values: Any, made: Any) -> None:
+            if len(notes) < 1:
+                kept(path, values, made)
+            notes.append(made.done)
+
+        monkeypatch.setattr(stream, "_keep", keep)
+        folder = folder_in(tmp_path, "parts")
+        with pytest.raises(Stopped):
+            self.states(models, folder, stop_at(2))
+        monkeypatch.undo()
+        assert notes[:2] == [32, 64]
+        shares: list[float] = []
+        found = self.states(models, folder, shares.append)
+        assert shares == [0.8, 1.0]
+        assert np.array_equal(found, self.states(models, folder_in(tmp_path, "whole")))
+
+    def test_states_of_other_texts_are_not_taken(self, models: Pair, lesson: Lesson, tmp_path: Path) -> None:
+        weights = read_weights(models.original, torch.float32)
+        path = tmp_path / "states.f32"
+        for seed in (0, 1):
+            chunks = random_chunks(4, seed)
+            found = original_states(models.shape, weights, chunks, path, lambda share: None)
+            assert np.array_equal(found[0], hidden(models.shape, weights, torch.from_numpy(chunks[:1]))[0])
+
+    def test_a_full_disk_is_told_and_no_file_has_holes(
+        self, models: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.states(models, tmp_path)
+        path = tmp_path / "states.f32"
+        assert path.stat().st_blocks * 512 >= path.stat().st_size
+
+        def full(_fd: int, _begin: int, _count: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(NoRoom, match=r"KiB needed"):
+            self.states(models, folder_in(tmp_path, "other"))
+
+
+class TestDisk:
+    @pytest.mark.parametrize("mode", ["full", "scales", "blocks"])
+    @pytest.mark.parametrize("average", [0.0, 0.9])
+    def test_nothing_takes_more_than_was_asked_for(
+        self, average: float, mode: Mode, models: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """But for the 4 MiB of slack, which would hide all of so small a model."""
+        folder, most = folder_in(tmp_path, "run"), 0
+        replace = Path.replace
+
+        def watched(self: Path, target: Any) -> Any:
+            nonlocal most
+            most = max(most, allocated(folder))  # what takes another's place is there twice now
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", watched)
+        wanted = options(mode, steps=4, average=average)
+        if mode == "blocks":
+            chunks = random_chunks(16, 0)
+            for _ in train_blocks(
+                models.original,
+                models.quantized,
+                Streams(folder, models.shape, chunks, 4),
+                wanted,
+                torch.float32,
+            ):
+                pass
+        else:
+            train(models.student(codes=mode == "full"), models.lesson(folder), wanted, folder)
+        asked = needed_disk(models.shape, models.quantized, wanted, 16, CONTEXT) - memory.BESIDE
+        assert most <= asked + (128 << 10)  # torch's own description of what is in a file
+        assert most > 0.5 * asked
+
+
 class TestBlocks:
     def run(self, models: Pair, folder: Path, wanted: TrainOptions, **listeners: Any) -> dict[str, bytes]:
         streams = Streams(folder, models.shape, random_chunks(16, 0), 4)
@@ -227,6 +404,44 @@ class TestBlocks:
         assert self.run(models, folder, wanted, on_check=heard.append) == whole
         assert heard == expected
 
+    def test_a_finished_layer_that_was_lost_is_trained_again(self, models: Pair, tmp_path: Path) -> None:
+        wanted = options("blocks", steps=8)
+        folder = folder_in(tmp_path, "run")
+        whole = self.run(models, folder, wanted)
+        for name in ("layer-0.pt", "layer-1.pt"):
+            (folder / name).unlink()
+            assert self.run(models, folder, wanted) == whole
+            assert len(list(folder.glob("stream-*"))) == 2
+
+    def test_layers_of_other_texts_are_not_taken(self, models: Pair, tmp_path: Path) -> None:
+        wanted = options("blocks", steps=8)
+        folder = folder_in(tmp_path, "run")
+        expected = self.run(models, folder, wanted)
+        other = Streams(folder, models.shape, random_chunks(16, 1), 4)
+        for _ in train_blocks(models.original, models.quantized, other, wanted, torch.float32):
+            pass
+        assert self.run(models, folder, wanted) == expected
+
+    def test_an_error_that_is_no_number_ends_the_layer_at_its_best(self, models: Pair) -> None:
+        student = models.student()
+        before = bytes_of(student)
+        random = np.random.default_rng(0)
+        read, wanted = (
+            random.standard_normal((6, 8, models.shape.width)).astype(np.float32) for _ in range(2)
+        )
+        astray = options("blocks", steps=40, checks=20, patience=3, plain_rate=1e38)
+
+        def run(given: Any) -> list[Check]:
+            sample = Sample(given, wanted, 2)
+            return train_layer(student, models.shape, 0, sample, astray, lambda *_: None, lambda _: None)
+
+        checks = run(read)
+        assert [check.step for check in checks] == [0, 2, 4, 6]
+        assert all(np.isnan(check.loss) for check in checks[1:])
+        assert bytes_of(student) == before
+        with pytest.raises(CannotTrain, match="of layer 0"):
+            run(read * np.float32("nan"))
+
     def test_a_layer_that_gets_no_better_stays(self, models: Pair) -> None:
         student = models.student()
         before = bytes_of(student)
@@ -266,10 +481,24 @@ class TestBlocks:
 
 class TestOrder:
     def test_every_chunk_comes_once_before_any_comes_again(self) -> None:
-        found = order(3, 7, 25)
-        assert [sorted(found[start : start + 7].tolist()) for start in (0, 7, 14)] == [list(range(7))] * 3
+        found = order(3, 7, 0, 25)
+        assert [sorted(found[start : start + 7]) for start in (0, 7, 14)] == [list(range(7))] * 3
         assert len(found) == 25
-        assert found.tolist() != order(4, 7, 25).tolist()
+        assert found != order(4, 7, 0, 25)
+        assert first_round(3, 7, 25).tolist() != first_round(4, 7, 25).tolist()
+
+    @pytest.mark.parametrize("count", [3, 7, 25])
+    def test_the_seed_decides_the_sequence_wherever_one_looks_at_it(self, count: int) -> None:
+        rounds = [np.random.default_rng([3, number]).permutation(7) for number in range(4)]
+        expected = np.concatenate(rounds)[:count]
+        read = first_round(3, 7, count)
+        assert read[order(3, 7, 0, count)].tolist() == expected.tolist()
+        assert [order(3, 7, place, 1)[0] for place in range(count)] == order(3, 7, 0, count)
+
+    def test_the_end_of_a_very_long_run_takes_no_memory(self) -> None:
+        begin = 4 * (1 << 30) - 4
+        assert set(order(0, 5, begin, 4)) < set(range(5))
+        assert sorted(first_round(0, 5, 4 * (1 << 30)).tolist()) == list(range(5))
 
 
 class TestUpdates:
