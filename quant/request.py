@@ -11,6 +11,7 @@ from quant.allocation.fit import Fit
 from quant.allocation.recipe import MIXTURES, Override, uses_words
 from quant.calibration.imatrix import ImatrixFile
 from quant.calibration.text import CalibrationText
+from quant.certificate.document import Activations
 from quant.evaluation.result import EvaluationText
 
 _BITS: Final = " bits per weight"
@@ -101,6 +102,8 @@ class QuantizeRequest:
     word_moments: bool = False
     """Keep what LT formats need of the inputs even where none is asked for: as the file had it that is made
     again."""
+    activations: Activations = "dynamic"
+    """How what matrices multiply is rounded: by its values, or with scales that calibration fixes."""
     moment_bytes: int = 1 << 30
     """For the sums of one pass of calibration: it decides how large the blocks of the Hessians may be."""
     jobs: int = 1
@@ -153,6 +156,7 @@ class QuantizeRequest:
                 "seed": self.seed,
                 "feedback": self.feedback,
                 **({"portable": True} if self.portable else {}),
+                **({"activations": self.activations} if self.activations != "dynamic" else {}),
                 "moment_bytes": self.moment_bytes,
             }
         )

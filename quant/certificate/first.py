@@ -64,6 +64,7 @@ def first_certificate(
                 feedback=request.feedback and bool(request.calibration),
                 moment_bytes=request.moment_bytes if request.calibration else 0,
                 words=request.words,
+                activations=request.activations,
             )
         ),
         calibration=domains(request.calibration),
@@ -75,6 +76,7 @@ def first_certificate(
         running=plan.running,
         probed=dict(plan.probed),
         tensors=tuple(tensors),
+        static_inputs=sum(plan.static.of(name, fmt) is not None for name, fmt in plan.formats.items()),
         shared_bytes=packed.shared_bytes,
     )
 
