@@ -75,7 +75,7 @@ def static_inputs(
 def static_input(
     statistics: InputStatistics, block: int, make_observer: MakeObserver = MinMaxObserver
 ) -> StaticInput:
-    """The scales of one input, of which the extremes and the peaks of blocks of ``block`` columns are known."""
+    """The scales of one input, of which calibration kept the extremes, and the peaks of ``block`` columns."""
     assert statistics.extremes is not None
     observer = make_observer(SCHEME)
     for batch in statistics.extremes:
@@ -108,9 +108,7 @@ def _excess(statistics: InputStatistics, block: int, scales: F32) -> float:
 def activation_keys(formats: Mapping[str, AnyFormat], inputs: StaticInputs) -> list[Key]:
     """The scales as keys of a GGUF, in the order of the tensors; none where all inputs are dynamic."""
     found = {
-        name: chosen.scales
-        for name, fmt in formats.items()
-        if (chosen := inputs.of(name, fmt)) is not None
+        name: chosen.scales for name, fmt in formats.items() if (chosen := inputs.of(name, fmt)) is not None
     }
     if not found:
         return []

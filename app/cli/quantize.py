@@ -114,8 +114,8 @@ class Tensor(click.ParamType["Override"]):
     type=click.Choice(["dynamic", "static"]),
     default="dynamic",
     show_default=True,
-    help="How localq rounds what matrices multiply: by the values themselves, or with scales that calibration "
-    "fixes, which costs quality (docs/quantization.md).",
+    help="How localq rounds what matrices multiply: by the values themselves, or with scales that "
+    "calibration fixes, which costs quality.",
 )
 @options.jobs_option
 @options.mem_option

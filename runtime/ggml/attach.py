@@ -121,15 +121,15 @@ def forget_all() -> int:
 
 
 def scale_input(name: str, scales: Sequence[float]) -> None:
-    """Round what the tensor ``name`` of models that are loaded from now on multiplies with ``scales``, one for
-    each block of its columns (:func:`runtime.kernels.products.input_block`). They are copied.
+    """Round what the tensor ``name`` of models that are loaded from now on multiplies with ``scales``: one
+    for each block of its columns (:func:`runtime.kernels.products.input_block`). They are copied.
 
     Raises KernelError for a scale that is not above 0 and finite.
     """
     values = (ctypes.c_float * len(scales))(*scales)
     if not _library().localq_ggml_scale_input(name.encode(), values, len(values)):
         raise KernelError(
-            f"{name}: a static scale of its input is not above 0, or not finite: {min(scales)} to {max(scales)}"
+            f"{name}: a static scale of its input, {min(scales)} to {max(scales)}, is not above 0 or not finite"
         )
 
 

@@ -20,9 +20,11 @@ ActivationScales: TypeAlias = Mapping[str, tuple[float, ...]]
 VERSION: Final = 1
 SCALES_RULES: Final = frozenset({"bad-activations", "activations-version"})
 """What a file is refused for that llama.cpp would load all the same, and answer with other activations."""
-LEAST, MOST: Final = 2.0**-100, 2.0**100
+LEAST: Final = 2.0**-100
+MOST: Final = 2.0**100
 """Of a scale: one over it is a number too."""
-SUPER_BLOCK, BLOCK: Final = 256, 32
+SUPER_BLOCK: Final = 256
+BLOCK: Final = 32
 
 
 def input_block(weights: int) -> int:
@@ -85,8 +87,8 @@ def _check(source: Source, name: str, scales: tuple[float, ...], tensor: TensorI
     if len(scales) != wanted:
         raise source.refuse(
             "bad-activations",
-            f"has {len(scales)} static activation scales of {name}; an input of {tensor.shape[0]} columns for "
-            f"{tensor.type.name} has {wanted}",
+            f"has {len(scales)} static activation scales of {name}; {tensor.shape[0]} columns in blocks of "
+            f"{tensor.type.name} have {wanted}",
         )
     for scale in scales:
         if not LEAST <= scale <= MOST:  # NaN is neither

@@ -28,7 +28,10 @@ def scaled_model(**changes: Value | None) -> bytes:
     }
     keys |= changes
     written = {PREFIX + key: content for key, content in keys.items() if content is not None}
-    matrices = (Tensor(NAMES[0], (96, 4), Q8_0, nbytes=4 * 3 * 34), Tensor(NAMES[1], (512, 2), Q4_K, nbytes=576))
+    matrices = (
+        Tensor(NAMES[0], (96, 4), Q8_0, nbytes=4 * 3 * 34),
+        Tensor(NAMES[1], (512, 2), Q4_K, nbytes=576),
+    )
     rest = tuple(tensor for tensor in g.WEIGHTS if tensor.name not in NAMES)
     return build({**llama_keys(), **written}, (*rest, *matrices))
 

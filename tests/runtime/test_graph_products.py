@@ -93,16 +93,16 @@ def test_static_scales_serve_all_experts(tmp_path: Path) -> None:
     experts, rows, depth = 4, 33, 512
     data = blocks(Q8_0, experts * rows, depth)
     columns_in = values(7, 1, depth)
-    ids = np.random.default_rng(3).permuted(np.tile(np.arange(experts, dtype=np.int32), (7, 1)), axis=1)[:, :2]
+    ids = np.random.default_rng(3).permuted(np.tile(np.arange(experts, dtype=np.int32), (7, 1)), axis=1)[
+        :, :2
+    ]
     scales = np.linspace(0.01, 0.04, depth // 32, dtype=np.float32)
     case = GraphCase(
         "mul_mat_id", Q8_0.ggml_type, (depth, rows, experts), data, columns_in, ids.copy(), scales=scales
     )
     (got,) = run(tmp_path, [case])
     inputs = quantize_input(columns_in.reshape(7, depth), 32, scales=scales)
-    each = [
-        Product(pack_strips(Q8_0.ggml_type, part), inputs).compute() for part in np.split(data, experts)
-    ]
+    each = [Product(pack_strips(Q8_0.ggml_type, part), inputs).compute() for part in np.split(data, experts)]
     wanted = np.stack([[each[expert][token] for expert in used] for token, used in enumerate(ids)])
     assert got.tobytes() == wanted.astype(np.float32).tobytes()
 

@@ -118,7 +118,7 @@ def load_parts(paths: Sequence[str], params: native.llama_model_params) -> int:
 
 
 def use_own_kernels(config: EngineConfig, opened: GgufModel | None, *, mapped: bool) -> bool:
-    """Attach localq's kernels, where they can be: before llama.cpp loads its first model. Whether they are."""
+    """Attach localq's kernels, before llama.cpp loads its first model. Whether they can be."""
     if not ggml.attach(config.threads).isa:
         return False
     ggml.load_with(embeddings=opened is not None and ties_embeddings(opened), mapped=mapped)
