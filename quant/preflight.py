@@ -104,8 +104,8 @@ def require_words(source: Source, request: QuantizeRequest) -> None:
 
 
 def require_static(request: QuantizeRequest) -> None:
-    """Raises :class:`CannotEncode` for static activation scales that nothing fixes, or that nothing here would
-    judge the file with."""
+    """Raises :class:`CannotEncode` for static activation scales that nothing fixes, or that nothing here
+    would judge the file with."""
     if request.activations == "dynamic":
         return
     if not request.calibration:

@@ -129,7 +129,8 @@ def scale_input(name: str, scales: Sequence[float]) -> None:
     values = (ctypes.c_float * len(scales))(*scales)
     if not _library().localq_ggml_scale_input(name.encode(), values, len(values)):
         raise KernelError(
-            f"{name}: a static scale of its input, {min(scales)} to {max(scales)}, is not above 0 or not finite"
+            f"{name}: of the static scales of its input, {min(scales)} to {max(scales)}, some are not above 0"
+            " or not finite"
         )
 
 

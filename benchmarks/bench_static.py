@@ -1,0 +1,216 @@
+"""Static activation scales against dynamic ones, as the file is run: ``python -m benchmarks.bench_static``.
+
+    python -m benchmarks.bench_static ORIGINAL.gguf --types q8_0,q4_0
+    ... --only observers     (which observer gives the best scales)
+    ... --only roles         (the cost of each role of matrices)
+    ... --only limits        (which inputs are better left dynamic)
+
+One file is made for each type; all others are its tensors with other scales in front of them. Divergence is
+from the original on the built-in evaluation texts, through localq's kernels in llama.cpp. For the speed of
+the files that ``--keep FOLDER`` leaves:
+
+    python -m benchmarks.bench_hook STATIC.gguf --other DYNAMIC.gguf --against PYTHONHASHSEED=0
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from quant.activations import StaticInput, StaticInputs, activation_keys, static_inputs
+from quant.allocation.recipe import role_of
+from quant.calibration.collect import collect
+from quant.calibration.statistics import InputStatistics
+from quant.calibration.store import Statistics
+from quant.calibration.texts import builtin, by_domain
+from quant.evaluation.evaluate import evaluate
+from quant.evaluation.result import EvaluationText
+from quant.files.layout import TensorEntry, inherited_pairs, lay_out
+from quant.files.source import open_source
+from quant.files.writer import PartFile
+from quant.formats.registry import BY_GGML_TYPE, AnyFormat
+from quant.observers import MovingAverageMinMaxObserver
+from quant.pipeline import quantize
+from quant.request import QuantizeRequest, Target
+from quant.steps import Calibrated, real_steps
+from runtime.gguf import open_gguf
+
+Variant: TypeAlias = tuple[str, StaticInputs]
+ALL = float("inf")
+LIMITS = (10_000.0, 3_000.0, 1_000.0, 300.0, 100.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Study:
+    """An original, what calibration measured of it, and how files are judged against it."""
+
+    original: Path
+    statistics: Statistics
+    texts: tuple[EvaluationText, ...]
+    chunks: int
+    threads: int
+
+    def make(self, name: str, out: Path) -> Path:
+        """The original in one type, with dynamic scales."""
+        request = QuantizeRequest(
+            source=(self.original,),
+            target=Target(name),
+            out=out,
+            tool="bench",
+            calibration=builtin("calibration"),
+            jobs=self.threads,
+        )
+        found = Calibrated(self.statistics.get, self.statistics.digest, self.statistics.domain_tokens)
+        quantize(request, steps=replace(real_steps(), calibrate=lambda *_: found))
+        return out
+
+    def judge(self, title: str, path: Path) -> None:
+        found = evaluate(
+            path, against=self.original, texts=self.texts, chunks=self.chunks, threads=self.threads
+        )
+        scaled = len(open_gguf(path).activations)
+        print(
+            f"{title:44}{scaled:6}{found.kl_mean:10.4f} ± {found.kl_stderr:.4f}"
+            f"{100 * found.top1_agreement:8.1f} %"
+            f"{found.perplexity_ratio:9.4f} ± {found.perplexity_ratio_stderr:.4f}",
+            flush=True,
+        )
+
+
+def formats_of(path: Path) -> dict[str, AnyFormat]:
+    """Of a file's matrices that may have scales."""
+    return {
+        tensor.name: BY_GGML_TYPE[tensor.type.id]
+        for tensor in open_gguf(path).tensors
+        if tensor.type.id in BY_GGML_TYPE
+    }
+
+
+def with_scales(path: Path, inputs: StaticInputs, out: Path) -> Path:
+    """A copy of ``path`` with these scales and no certificate."""
+    with open_source((path,)) as source:
+        header = source.header
+        entries = [
+            TensorEntry(tensor.name, tensor.type.id, tensor.shape, tensor.nbytes) for tensor in header.tensors
+        ]
+        keys = activation_keys(formats_of(path), inputs)
+        layout = lay_out(inherited_pairs(header), keys, entries, header.alignment)
+        with PartFile(out, layout) as part, path.open("rb") as file:
+            for tensor, placed in zip(header.tensors, layout.tensors, strict=True):
+                file.seek(header.data_offset + tensor.offset)
+                part.write(placed.position, file.read(tensor.nbytes))
+            part.zero_padding()
+            part.check()
+    return out
+
+
+def for_a_tensor(found: StaticInputs) -> StaticInputs:
+    """The largest of a matrix's scales for all of its columns."""
+    by_block = {
+        block: {
+            name: replace(each, scales=np.full_like(each.scales, each.scales.max()))
+            for name, each in names.items()
+        }
+        for block, names in found.by_block.items()
+    }
+    return replace(found, by_block=by_block)
+
+
+def where(found: StaticInputs, wanted: Callable[[str, StaticInput], bool]) -> StaticInputs:
+    """Those of some matrices."""
+    by_block = {
+        block: {name: each for name, each in names.items() if wanted(name, each)}
+        for block, names in found.by_block.items()
+    }
+    return replace(found, by_block=by_block)
+
+
+def observers(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
+    """In all matrices."""
+    extremes = static_inputs(seen, most_excess=ALL)
+    yield "32 columns: extremes", extremes
+    for constant in (0.01, 0.1):
+        moving = partial(MovingAverageMinMaxObserver, averaging_constant=constant)
+        yield (
+            f"32 columns: moving average, {constant}",
+            static_inputs(seen, make_observer=moving, most_excess=ALL),
+        )
+    yield "a tensor: extremes", for_a_tensor(extremes)
+
+
+def roles(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
+    """In the matrices of one role, and in those of all others."""
+    extremes = static_inputs(seen, most_excess=ALL)
+    for role in dict.fromkeys(map(role_of, seen)):
+        yield f"only {role}", where(extremes, lambda name, _, role=role: role_of(name) == role)  # type: ignore[misc]
+
+
+def limits(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
+    """In matrices whose error is at most so many times that of dynamic scales."""
+    for most in LIMITS:
+        yield f"up to {most:g} times the error", static_inputs(seen, most_excess=most)
+
+
+def print_excess(seen: Mapping[str, InputStatistics]) -> None:
+    """How much worse static scales are, by role: the least, median and largest of the layers."""
+    found = static_inputs(seen, most_excess=ALL).by_block[32]
+    print(f"{'error, in those of dynamic scales':44}{'least':>10}{'median':>10}{'largest':>10}")
+    for role in dict.fromkeys(map(role_of, found)):
+        each = [known.excess for name, known in found.items() if role_of(name) == role]
+        print(f"{role:44}{min(each):10.1f}{float(np.median(each)):10.1f}{max(each):10.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("original", type=Path)
+    parser.add_argument("--types", default="q8_0,q4_0")
+    parser.add_argument("--chunks", type=int, default=12)
+    parser.add_argument("--tokens", type=int, default=16_384, help="of calibration")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=["observers", "roles", "limits", "best"], default="best")
+    parser.add_argument("--keep", type=Path, help="a folder for the files")
+    chosen = parser.parse_args()
+    kinds = {"observers": observers, "roles": roles, "limits": limits, "best": best}
+    with tempfile.TemporaryDirectory(prefix="localq-") as temporary:
+        folder = chosen.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        statistics = collect(
+            chosen.original,
+            builtin("calibration"),
+            tokens=chosen.tokens,
+            folder=folder / f"{chosen.original.stem}-statistics",
+            memory_bytes=1 << 30,
+            threads=chosen.threads,
+        )
+        texts = tuple(EvaluationText(name, text) for name, text in by_domain(builtin("evaluation")).items())
+        study = Study(chosen.original, statistics, texts, chosen.chunks, chosen.threads)
+        print_excess(statistics)
+        for name in chosen.types.split(","):
+            plain = folder / f"{chosen.original.stem}-{name}.gguf"
+            if not plain.exists():
+                study.make(name, plain)
+            print(f"\n{chosen.original.stem} {name:20}{'scales':>20}{'KL':>10}{'same top':>18}{'ratio':>9}")
+            study.judge("dynamic", plain)
+            for number, (title, inputs) in enumerate(kinds[chosen.only](statistics)):
+                path = folder / f"{plain.stem}-{chosen.only}-{number}.gguf"
+                study.judge(title, with_scales(plain, inputs, path))
+                if chosen.keep is None:
+                    path.unlink()
+
+
+def best(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
+    """What ``quantize --activations static`` writes, and scales for all matrices."""
+    yield "static, as localq writes them", static_inputs(seen)
+    yield "static in all matrices", static_inputs(seen, most_excess=ALL)
+    yield "static in all matrices, a scale for each", for_a_tensor(static_inputs(seen, most_excess=ALL))
+
+
+if __name__ == "__main__":
+    main()
