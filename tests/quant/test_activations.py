@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from quant.activations import activation_keys, rounded_up, static_input, static_inputs
 from quant.allocation.recipe import Override
-from quant.calibration.statistics import InputStatistics
 from quant.certificate.document import Options
 from quant.certificate.keys import read_certificate
 from quant.errors import CannotEncode
@@ -21,30 +20,12 @@ from quant.formats.registry import ANY_BY_NAME
 from quant.observers import MovingAverageMinMaxObserver
 from quant.pipeline import quantize
 from quant.request import QuantizeRequest, Target
-from quant.steps import Calibrated, Steps
 from runtime.gguf import open_gguf
+from tests.quant.ranges import normal, seen, steps_with_ranges
 from tests.quant.source_models import write_source
 from tests.quant.stand_ins import request, stand_ins
 
 F32 = NDArray[np.float32]
-
-
-def seen(rows: F32, batches: int = 4, experts: int = 1) -> InputStatistics:
-    """As calibration keeps it, of rows [tokens, columns] that all experts get."""
-    columns = rows.shape[1]
-    sizes = [size for size in (32, 256) if columns % size == 0]
-    peaks = {size: np.abs(rows).reshape(len(rows), -1, size).max(axis=2) for size in sizes}
-    extremes = [part.max(axis=0) for part in np.array_split(peaks[32], batches)]
-    return InputStatistics(
-        tokens=np.full(experts, len(rows), np.int64),
-        mean_square=np.tile(np.square(rows).mean(axis=0), (experts, 1)),
-        peaks={size: np.tile(np.square(found).mean(axis=0), (experts, 1)) for size, found in peaks.items()},
-        extremes=np.stack(extremes).astype(np.float32),
-    )
-
-
-def normal(columns: int = 512, seed: int = 0) -> F32:
-    return np.random.default_rng(seed).normal(0, 1, (400, columns)).astype(np.float32)
 
 
 class TestScales:
@@ -120,8 +101,9 @@ class TestKeys:
     def test_a_format_decides_how_many_columns_share_a_scale(self) -> None:
         inputs = static_inputs({name: seen(normal()) for name in ("a", "b", "c", "d")})
         formats = {
-            "a": ANY_BY_NAME["q4_0"], "b": ANY_BY_NAME["q4_k"], "c": ANY_BY_NAME["lt2"], "e": ANY_BY_NAME["q8_0"]
-        }  # fmt: skip
+            name: ANY_BY_NAME[fmt]
+            for name, fmt in (("a", "q4_0"), ("b", "q4_k"), ("c", "lt2"), ("e", "q8_0"))
+        }
         keys = {key.name: key.value for key in activation_keys(formats, inputs)}
         assert keys["localq.activations.tensors"] == ["a", "b"]
         assert keys["localq.activations.counts"] == [16, 2]
@@ -140,25 +122,6 @@ class TestKeys:
     def test_an_importance_matrix_gives_none(self) -> None:
         found = replace(seen(normal()), peaks={}, extremes=None)
         assert static_inputs({"a": found}).of("a", ANY_BY_NAME["q4_0"]) is None
-
-
-def steps_with_ranges() -> Steps:
-    """Stand-ins whose calibration kept ranges too."""
-    steps = stand_ins()
-
-    def calibrate(*words: Any) -> Calibrated:
-        found = steps.calibrate(*words)
-
-        def statistics(name: str) -> InputStatistics | None:
-            known = found.statistics(name)
-            if known is None:
-                return None
-            ranges = seen(normal(known.columns))
-            return replace(known, peaks=ranges.peaks, extremes=ranges.extremes)
-
-        return replace(found, statistics=statistics)
-
-    return replace(steps, calibrate=calibrate)
 
 
 @pytest.fixture
