@@ -27,9 +27,10 @@ import numpy as np
 from quant.activations import StaticInput, StaticInputs, activation_keys, static_inputs
 from quant.allocation.recipe import role_of
 from quant.calibration.collect import collect
+from quant.calibration.domains import by_domain
 from quant.calibration.statistics import InputStatistics
 from quant.calibration.store import Statistics
-from quant.calibration.texts import builtin, by_domain
+from quant.calibration.texts import builtin
 from quant.evaluation.evaluate import evaluate
 from quant.evaluation.result import EvaluationText
 from quant.files.layout import TensorEntry, inherited_pairs, lay_out
