@@ -45,7 +45,7 @@ from runtime.gguf import open_gguf
 
 Variant: TypeAlias = tuple[str, StaticInputs]
 ALL = float("inf")
-LIMITS = (10_000.0, 3_000.0, 1_000.0, 300.0, 100.0, 30.0)
+LIMITS = (300.0, 100.0, 50.0, 25.0, 10.0)
 
 
 @dataclass(frozen=True)

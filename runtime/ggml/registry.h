@@ -1,5 +1,5 @@
-// What is known of tensors by their names before a model is loaded: matrices in formats of our own, whose data the caller
-// has mapped, and static scales of inputs.
+// What is known of tensors by their names before a model is loaded: matrices in formats of our own, whose data the
+// caller has mapped, and static scales of inputs.
 #pragma once
 
 #include <memory>

@@ -76,7 +76,7 @@ def test_extremes_are_those_of_each_batch_whichever_matrix_had_them(
     assert (tmp_path / "sums").stat().st_size == sums_bytes(2, columns, 0, 3)
     found = np.fromfile(tmp_path / "sums", "<f4")[sums_bytes(2, columns, 0, 0) // 4 :].reshape(3, blocks)
     for got, rows in zip(found, batches, strict=True):
-        wanted = np.abs(rows[:, : 32 * blocks]).reshape(len(rows), blocks, -1).max(axis=(0, 2), initial=0)
+        wanted = np.abs(rows[:, : 32 * blocks]).reshape(len(rows), blocks, 32).max(axis=(0, 2), initial=0)
         np.testing.assert_array_equal(got, wanted)
 
 

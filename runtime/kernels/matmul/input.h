@@ -75,7 +75,8 @@ LOCALQ_INLINE void quantize_block(const float* values, size_t block, int8_t* byt
 }
 
 // All blocks under scales that were given, `inverses` of them: bytes, -127 to 127. Whether all values were finite.
-LOCALQ_INLINE bool quantize_with(const float* values, size_t depth, size_t block, const float* inverses, int8_t* bytes) {
+LOCALQ_INLINE bool quantize_with(const float* values, size_t depth, size_t block, const float* inverses,
+                                 int8_t* bytes) {
   const f32x16 highest = all(127.0f), lowest = all(-127.0f);
   i32x16 most = all_i32(0);
   for (size_t b = 0; b < depth / block; ++b) {

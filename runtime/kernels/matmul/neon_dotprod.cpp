@@ -8,7 +8,7 @@ void localq::quantize_input_neon_dotprod(const float* values, size_t depth, size
   quantize(values, depth, block, input);
 }
 
-void localq::quantize_input_static_neon_dotprod(const float* values, const float* scales, const float* inverses, size_t depth,
-                                                size_t block, uint8_t* input) {
+void localq::quantize_input_static_neon_dotprod(const float* values, const float* scales, const float* inverses,
+                                                size_t depth, size_t block, uint8_t* input) {
   quantize_static(values, scales, inverses, depth, block, input);
 }

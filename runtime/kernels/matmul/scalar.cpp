@@ -99,7 +99,7 @@ void localq::quantize_input_scalar(const float* values, size_t depth, size_t blo
   quantize(values, depth, block, input);
 }
 
-void localq::quantize_input_static_scalar(const float* values, const float* scales, const float* inverses, size_t depth,
-                                          size_t block, uint8_t* input) {
+void localq::quantize_input_static_scalar(const float* values, const float* scales, const float* inverses,
+                                          size_t depth, size_t block, uint8_t* input) {
   quantize_static(values, scales, inverses, depth, block, input);
 }
