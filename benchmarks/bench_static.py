@@ -135,36 +135,36 @@ def where(found: StaticInputs, wanted: Callable[[str, StaticInput], bool]) -> St
 
 def observers(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
     """In all matrices."""
-    extremes = static_inputs(seen, most_excess=ALL)
+    extremes = static_inputs(seen, most_coarseness=ALL)
     yield "32 columns: extremes", extremes
     for constant in (0.01, 0.1):
         moving = partial(MovingAverageMinMaxObserver, averaging_constant=constant)
         yield (
             f"32 columns: moving average, {constant}",
-            static_inputs(seen, make_observer=moving, most_excess=ALL),
+            static_inputs(seen, make_observer=moving, most_coarseness=ALL),
         )
     yield "a tensor: extremes", for_a_tensor(extremes)
 
 
 def roles(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
     """In the matrices of one role, and in those of all others."""
-    extremes = static_inputs(seen, most_excess=ALL)
+    extremes = static_inputs(seen, most_coarseness=ALL)
     for role in dict.fromkeys(map(role_of, seen)):
         yield f"only {role}", where(extremes, lambda name, _, role=role: role_of(name) == role)  # type: ignore[misc]
 
 
 def limits(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
-    """In matrices whose error is at most so many times that of dynamic scales."""
+    """In matrices whose input gets steps of at most so many times the mean square of dynamic ones."""
     for most in LIMITS:
-        yield f"up to {most:g} times the error", static_inputs(seen, most_excess=most)
+        yield f"up to {most:g} times coarser", static_inputs(seen, most_coarseness=most)
 
 
-def print_excess(seen: Mapping[str, InputStatistics]) -> None:
-    """How much worse static scales are, by role: the least, median and largest of the layers."""
-    found = static_inputs(seen, most_excess=ALL).by_block[32]
-    print(f"{'error, in those of dynamic scales':44}{'least':>10}{'median':>10}{'largest':>10}")
+def print_coarseness(seen: Mapping[str, InputStatistics]) -> None:
+    """How much coarser static scales are, by role: the least, median and largest of the layers."""
+    found = static_inputs(seen, most_coarseness=ALL).by_block[32]
+    print(f"{'mean square of steps, over dynamic ones':44}{'least':>10}{'median':>10}{'largest':>10}")
     for role in dict.fromkeys(map(role_of, found)):
-        each = [known.excess for name, known in found.items() if role_of(name) == role]
+        each = [known.coarseness for name, known in found.items() if role_of(name) == role]
         print(f"{role:44}{min(each):10.1f}{float(np.median(each)):10.1f}{max(each):10.1f}")
 
 
@@ -192,7 +192,7 @@ def main() -> None:
         )
         texts = tuple(EvaluationText(name, text) for name, text in by_domain(builtin("evaluation")).items())
         study = Study(chosen.original, statistics, texts, chosen.chunks, chosen.threads)
-        print_excess(statistics)
+        print_coarseness(statistics)
         for name in chosen.types.split(","):
             plain = folder / f"{chosen.original.stem}-{name}.gguf"
             if not plain.exists():
@@ -209,8 +209,8 @@ def main() -> None:
 def best(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
     """What ``quantize --activations static`` writes, and scales for all matrices."""
     yield "static, as localq writes them", static_inputs(seen)
-    yield "static in all matrices", static_inputs(seen, most_excess=ALL)
-    yield "static in all matrices, a scale for each", for_a_tensor(static_inputs(seen, most_excess=ALL))
+    yield "static in all matrices", static_inputs(seen, most_coarseness=ALL)
+    yield "static in all matrices, a scale for each", for_a_tensor(static_inputs(seen, most_coarseness=ALL))
 
 
 if __name__ == "__main__":

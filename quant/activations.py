@@ -27,18 +27,19 @@ F32: TypeAlias = NDArray[np.float32]
 MakeObserver: TypeAlias = Callable[[Scheme], Observer]
 
 SCHEME: Final = Scheme(bits=8, granularity=PerChannel(axis=-1))
-MOST_EXCESS: Final = 1000.0
-"""Above so many times the error of dynamic scales, an input keeps these."""
+MOST_COARSENESS: Final = 10.0
+"""Above it an input keeps its dynamic scales: a few tokens have far larger values than all others."""
 
 
 @dataclass(frozen=True)
 class StaticInput:
-    """Static scales of a matrix's input, and how much worse than dynamic ones they are."""
+    """Static scales of a matrix's input, and how much coarser than dynamic ones they are."""
 
     scales: F32
     """[columns / block], values of fp16."""
-    excess: float
-    """Mean squared error of the rounded input, over that with dynamic scales."""
+    coarseness: float
+    """Mean square of the steps, over that of dynamic scales: of the errors too, as long as values are not far
+    smaller than a step (Bennett 1948)."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,21 @@ class StaticInputs:
 
     by_block: Mapping[int, Mapping[str, StaticInput]] = field(default_factory=dict)
     """Columns that share a scale -> tensor name -> scales."""
-    most_excess: float = MOST_EXCESS
+    most_coarseness: float = MOST_COARSENESS
 
     def of(self, name: str, fmt: AnyFormat | None) -> StaticInput | None:
         """The scales of a tensor that is stored in ``fmt``; None where its input stays dynamic."""
         if not isinstance(fmt, Format):  # as in the source, or in an LT format, whose inputs are transformed
             return None
         found = self.by_block.get(input_block(fmt.block), {}).get(name)
-        return found if found is not None and found.excess <= self.most_excess else None
+        return found if found is not None and found.coarseness <= self.most_coarseness else None
 
 
 def static_inputs(
     names: Mapping[str, InputStatistics],
     *,
     make_observer: MakeObserver = MinMaxObserver,
-    most_excess: float = MOST_EXCESS,
+    most_coarseness: float = MOST_COARSENESS,
 ) -> StaticInputs:
     """For each of ``names`` the scales that an observer gives for what calibration kept of its input."""
     by_block: dict[int, dict[str, StaticInput]] = {BLOCK: {}, SUPER_BLOCK: {}}
@@ -69,7 +70,7 @@ def static_inputs(
         for block, found in by_block.items():
             if statistics.extremes is not None and block in statistics.peaks:
                 found[name] = static_input(statistics, block, make_observer)
-    return StaticInputs(by_block, most_excess)
+    return StaticInputs(by_block, most_coarseness)
 
 
 def static_input(
@@ -81,7 +82,7 @@ def static_input(
     for batch in statistics.extremes:
         observer.observe(batch.reshape(-1, block // BLOCK).max(axis=1)[None])
     scales = rounded_up(observer.calculate_qparams().scale)
-    return StaticInput(scales, _excess(statistics, block, scales))
+    return StaticInput(scales, _coarseness(statistics, block, scales))
 
 
 def rounded_up(scales: F32) -> F32:
@@ -94,15 +95,10 @@ def rounded_up(scales: F32) -> F32:
     return found
 
 
-def _excess(statistics: InputStatistics, block: int, scales: F32) -> float:
-    """Error of a step s is s^2 / 12 (Bennett 1948), and that of values far below half a step their square."""
+def _coarseness(statistics: InputStatistics, block: int, scales: F32) -> float:
     tokens = statistics.tokens / max(int(statistics.tokens.sum()), 1)
-    square = tokens @ statistics.mean_square.astype(np.float64)
-    peaks = tokens @ statistics.peaks[block].astype(np.float64)
-    steps = np.square(scales.astype(np.float64)) / 12
-    fixed = np.minimum(np.repeat(steps, block), square).sum()
-    dynamic = block * (peaks / (127**2 * 12)).sum()
-    return float(fixed / dynamic) if dynamic else 1.0
+    peaks = float((tokens @ statistics.peaks[block].astype(np.float64)).sum())
+    return float(np.square(127 * scales.astype(np.float64)).sum()) / peaks if peaks else 1.0
 
 
 def activation_keys(formats: Mapping[str, AnyFormat], inputs: StaticInputs) -> list[Key]:
