@@ -210,7 +210,6 @@ def best(seen: Mapping[str, InputStatistics]) -> Iterable[Variant]:
     """What ``quantize --activations static`` writes, and scales for all matrices."""
     yield "static, as localq writes them", static_inputs(seen)
     yield "static in all matrices", static_inputs(seen, most_coarseness=ALL)
-    yield "static in all matrices, a scale for each", for_a_tensor(static_inputs(seen, most_coarseness=ALL))
 
 
 if __name__ == "__main__":

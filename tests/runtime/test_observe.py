@@ -350,7 +350,7 @@ class TestRefusals:
 
         survey = Survey([Input(1 << 20, 1, (0,))], {}, [], [], [], 0)
         with pytest.raises(DoesNotFit) as full:
-            observe.require_room(str(tmp_path), survey, MomentPlan((1 << 40,), (range(1),)))
+            observe.require_room(str(tmp_path), survey, MomentPlan((1 << 40,), (range(1),)), 1)
         assert full.value.needed_bytes > full.value.available_bytes
 
 
