@@ -41,7 +41,7 @@ class RawMetadata:
     counts: dict[str, int] = field(default_factory=dict)
     """Elements of every array, known before they are read."""
     tokens: list[bytes] | None = None
-    kept: dict[str, list[int] | list[float] | list[str]] = field(default_factory=dict)
+    kept: dict[str, list[int] | list[float] | list[bool] | list[str]] = field(default_factory=dict)
     """The arrays of :data:`KEPT`."""
     text_bytes: int = 0
     array_strings: int = 0
