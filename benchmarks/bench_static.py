@@ -4,6 +4,7 @@
     ... --only observers     (which observer gives the best scales)
     ... --only roles         (the cost of each role of matrices)
     ... --only limits        (which inputs are better left dynamic)
+    ... --only rounding      (the time that rounding takes, without a model's weights)
 
 One file is made for each type; all others are its tensors with other scales in front of them. Divergence is
 from the original on the built-in evaluation texts, through localq's kernels in llama.cpp. For the speed of
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,9 +44,13 @@ from quant.pipeline import quantize
 from quant.request import QuantizeRequest, Target
 from quant.steps import Calibrated, real_steps
 from runtime.gguf import open_gguf
+from runtime.kernels import available_isas
+from runtime.kernels.bindings import backend as kernels_of
+from runtime.kernels.products import aligned
 
 Variant: TypeAlias = tuple[str, StaticInputs]
 ALL = float("inf")
+TURNS = 3_000
 LIMITS = (300.0, 100.0, 50.0, 25.0, 10.0)
 
 
@@ -77,6 +83,8 @@ class Study:
             path, against=self.original, texts=self.texts, chunks=self.chunks, threads=self.threads
         )
         scaled = len(open_gguf(path).activations)
+        assert found.kl_mean is not None
+        assert found.top1_agreement is not None
         print(
             f"{title:44}{scaled:6}{found.kl_mean:10.4f} ± {found.kl_stderr:.4f}"
             f"{100 * found.top1_agreement:8.1f} %"
@@ -168,16 +176,52 @@ def print_coarseness(seen: Mapping[str, InputStatistics]) -> None:
         print(f"{role:44}{min(each):10.1f}{float(np.median(each)):10.1f}{max(each):10.1f}")
 
 
+def rounding() -> None:
+    """Nanoseconds that a value takes to be rounded, the least of many turns: static beside dynamic."""
+    print(f"{'ns a value':20}{'columns':>9}{'block':>7}{'dynamic':>9}{'static':>9}{'ratio':>7}")
+    for isa in available_isas()[:-1]:
+        for columns, block in ((576, 32), (1536, 32), (2048, 256), (8192, 256)):
+            values = np.random.default_rng(0).standard_normal(columns).astype(np.float32)
+            scales = np.full(columns // block, 0.03, np.float32)
+            inverses, inputs = 1 / scales, aligned(8 * columns)
+            at, to = values.ctypes.data, inputs.ctypes.data
+            static = at, scales.ctypes.data, inverses.ctypes.data
+            found = kernels_of(isa)
+            turns = [
+                call
+                for count in (columns, 0)  # without values it is the call alone that takes time
+                for call in (
+                    partial(found.quantize_input, at, count, block, to),
+                    partial(found.quantize_input_static, *static, count, block, to),
+                )
+            ]
+            best = [
+                min(taken) for taken in zip(*(map(nanoseconds, turns) for _ in range(TURNS)), strict=True)
+            ]
+            dynamic, fixed = ((best[number] - best[number + 2]) / columns for number in (0, 1))
+            print(f"{isa:20}{columns:9}{block:7}{dynamic:9.3f}{fixed:9.3f}{fixed / dynamic:7.2f}", flush=True)
+
+
+def nanoseconds(turn: Callable[[], object]) -> int:
+    began = time.perf_counter_ns()
+    turn()
+    return time.perf_counter_ns() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("original", type=Path)
+    parser.add_argument("original", type=Path, nargs="?")
     parser.add_argument("--types", default="q8_0,q4_0")
     parser.add_argument("--chunks", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=16_384, help="of calibration")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", choices=["observers", "roles", "limits", "best"], default="best")
+    choices = ["observers", "roles", "limits", "best", "rounding"]
+    parser.add_argument("--only", choices=choices, default="best")
     parser.add_argument("--keep", type=Path, help="a folder for the files")
     chosen = parser.parse_args()
+    if chosen.only == "rounding":
+        rounding()
+        return
     kinds = {"observers": observers, "roles": roles, "limits": limits, "best": best}
     with tempfile.TemporaryDirectory(prefix="localq-") as temporary:
         folder = chosen.keep or Path(temporary)

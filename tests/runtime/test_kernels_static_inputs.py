@@ -42,12 +42,14 @@ def rounded(values: F32, scales: F32) -> F32:
     pieces = values.reshape(len(values), len(scales), -1)
     with np.errstate(over="ignore"):
         scaled = pieces * (np.float32(1) / scales)[:, None]
-    return np.rint(np.clip(scaled, -127, 127))
+    codes: F32 = np.rint(np.clip(scaled, -127, 127))
+    return codes
 
 
 def dequantized(inputs: NDArray[np.uint8], depth: int, block: int) -> F32:
     parts = parts_of(inputs, depth, block)
-    return (parts.codes * parts.scale).reshape(len(inputs), depth)
+    values: F32 = (parts.codes * parts.scale).reshape(len(inputs), depth)
+    return values
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
