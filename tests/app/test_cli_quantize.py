@@ -78,7 +78,7 @@ class TestActivations:
 
     def test_without_calibration_they_are_refused(self, cli: Cli, source: Path) -> None:
         ran = cli.run("quantize", str(source), *PLAIN, "--activations", "static")
-        assert ran.exit_code == 1
+        assert ran.exit_code == 2
         assert "static activation scales are fixed by calibration texts" in ran.stderr
 
     def test_an_export_has_none_and_says_so(self, cli: Cli, source: Path, tmp_path: Path) -> None:
