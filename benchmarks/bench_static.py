@@ -51,7 +51,7 @@ from runtime.kernels.products import aligned
 Variant: TypeAlias = tuple[str, StaticInputs]
 ALL = float("inf")
 TURNS = 3_000
-LIMITS = (300.0, 100.0, 50.0, 25.0, 10.0)
+LIMITS = (100.0, 25.0, 10.0)
 
 
 @dataclass(frozen=True)

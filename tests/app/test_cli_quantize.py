@@ -820,7 +820,7 @@ class TestRebuild:
         ("written", "instead"),
         [
             (b'"feedback"', b'"feedbock"'),
-            (b'{"calibration_tokens"', b'["calibration_tokens"'),
+            (b'{"activations"', b'["activations"'),
             (b'"context_tokens": 512', b'"context_tokens": -12'),
             (b"attn_v=q8_0", b"attn_v=q9_0"),
             (b"4.5 bits per weight", b"nan bits per weight"),
