@@ -6,11 +6,12 @@
     ... --only limits        (which inputs are better left dynamic)
     ... --only rounding      (the time that rounding takes, without a model's weights)
 
-One file is made for each type; all others are its tensors with other scales in front of them. Divergence is
-from the original on the built-in evaluation texts, through localq's kernels in llama.cpp. For the speed of
-the files that ``--keep FOLDER`` leaves:
+    ... --only speed         (of the files that --keep FOLDER has: static and dynamic in turn, medians)
 
-    python -m benchmarks.bench_hook STATIC.gguf --other DYNAMIC.gguf --against PYTHONHASHSEED=0
+One file is made for each type; all others are its tensors with other scales in front of them. Divergence is
+from the original on the built-in evaluation texts, through localq's kernels in llama.cpp. On an idle machine,
+``python -m benchmarks.bench_hook STATIC.gguf --other DYNAMIC.gguf --against PYTHONHASHSEED=0`` is better for
+speed: it repeats turns in which other processes computed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from benchmarks.bench_hook import Side
 from quant.activations import StaticInput, StaticInputs, activation_keys, static_inputs
 from quant.allocation.recipe import role_of
 from quant.calibration.collect import collect
@@ -51,6 +53,7 @@ from runtime.kernels.products import aligned
 Variant: TypeAlias = tuple[str, StaticInputs]
 ALL = float("inf")
 TURNS = 3_000
+ROUNDS = 40
 LIMITS = (100.0, 25.0, 10.0)
 
 
@@ -202,6 +205,23 @@ def rounding() -> None:
             print(f"{isa:20}{columns:9}{block:7}{dynamic:9.3f}{fixed:9.3f}{fixed / dynamic:7.2f}", flush=True)
 
 
+def speed(static: Path, dynamic: Path, threads: int) -> None:
+    """Tokens a second in decoding and in prompts, medians of turns, and of the turns' ratios."""
+    sides = tuple(Side(path, threads, {}) for path in (static, dynamic))
+    for what, tokens in (("decode", 8), ("prefill", 64)):
+        turns = []
+        for number in range(ROUNDS + 1):
+            order = (0, 1) if number % 2 else (1, 0)
+            taken = {side: sides[side].timed(what, tokens) for side in order}
+            if number:
+                turns.append((taken[0], taken[1]))
+        ours, theirs = (tokens / float(np.median(times)) for times in zip(*turns, strict=True))
+        ratio = float(np.median([other / one for one, other in turns]))
+        print(f"{static.stem:36}{what:>9}{ours:9.1f}{theirs:9.1f} tok/s{ratio:8.3f}", flush=True)
+    for side in sides:
+        side.close()
+
+
 def nanoseconds(turn: Callable[[], object]) -> int:
     began = time.perf_counter_ns()
     turn()
@@ -215,12 +235,17 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=16_384, help="of calibration")
     parser.add_argument("--threads", type=int, default=2)
-    choices = ["observers", "roles", "limits", "best", "rounding"]
+    choices = ["observers", "roles", "limits", "best", "speed", "rounding"]
     parser.add_argument("--only", choices=choices, default="best")
     parser.add_argument("--keep", type=Path, help="a folder for the files")
     chosen = parser.parse_args()
     if chosen.only == "rounding":
         rounding()
+        return
+    if chosen.only == "speed":
+        for name in chosen.types.split(","):
+            plain = (chosen.keep or Path()) / f"{chosen.original.stem}-{name}.gguf"
+            speed(plain.with_name(f"{plain.stem}-best-0.gguf"), plain, chosen.threads)
         return
     kinds = {"observers": observers, "roles": roles, "limits": limits, "best": best}
     with tempfile.TemporaryDirectory(prefix="localq-") as temporary:
