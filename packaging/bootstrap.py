@@ -16,7 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, NoReturn, TextIO
@@ -24,6 +25,7 @@ from typing import BinaryIO, NoReturn, TextIO
 ROOT = Path(__file__).resolve().parent.parent
 MINIMUM = (3, 11)
 INTERRUPTED = 130
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LIVE_SECONDS = 0.2
 QUIET_SECONDS = 30.0
 """Without a terminal, a line at least this often shows that the installation goes on."""
@@ -189,19 +191,36 @@ def install(python: Path, what: list[str], log: Path, screen: Screen) -> bool:
     command = [str(python), "-m", "pip", "install", "--verbose", "--no-input", "--disable-pip-version-check"]
     with log.open("ab") as record, log.open("rb") as news:
         news.seek(0, os.SEEK_END)
-        process = subprocess.Popen(
-            command + what,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=record,
-            stderr=record,
-            process_group=0,  # so that an interrupt ends pip and all that it started, and nothing else
-        )
+        process = None
         try:
+            with signals_held():
+                process = subprocess.Popen(
+                    command + what,
+                    cwd=ROOT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=record,
+                    stderr=record,
+                    process_group=0,  # so that an interrupt ends pip and all that it started, no more
+                )
             return follow(process, news, screen)
         except BaseException:
-            stop(process)
+            if process is not None:
+                stop(process)
             raise
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """What would end this program comes when the block is left: what it started can be ended then."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def follow(process: subprocess.Popen[bytes], news: BinaryIO, screen: Screen) -> bool:

@@ -50,10 +50,10 @@ def needed_memory(source: Source, request: QuantizeRequest) -> int:
 def sum_bytes(source: Source, request: QuantizeRequest) -> int:
     """A bound of calibration's sums of one pass, as if no matrices shared an input."""
     whole = 0
-    words = request.words
+    experts = request.calibrates_experts
     for tensor in source.tensors:
         if is_encoded(tensor):
-            pairs = tensor.columns if tensor.experts == 1 or words else 0
+            pairs = tensor.columns if tensor.experts == 1 or experts else 0
             whole += tensor.experts * tensor.columns * (8 + 4 * pairs)
     return min(whole, request.moment_bytes)
 

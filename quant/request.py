@@ -99,9 +99,9 @@ class QuantizeRequest:
     seed: int = 0
     feedback: bool = True
     """Whether errors are fed back to the columns that are not rounded yet, where calibration allows it."""
-    word_moments: bool = False
-    """Keep what LT formats need of the inputs even where none is asked for: as the file had it that is made
-    again."""
+    expert_moments: bool | None = None
+    """Whether calibration keeps second moments of each expert, which LT formats need; None: where one is
+    named. For thousands of experts they take many passes, too much for formats that may be chosen."""
     activations: Activations = "dynamic"
     """How what matrices multiply is rounded: by its values, or with scales that calibration fixes."""
     moment_bytes: int = 1 << 30
@@ -120,12 +120,15 @@ class QuantizeRequest:
 
     @property
     def words(self) -> bool:
-        """Whether what LT formats need is calibrated: tensors may get them by name, or by choice."""
-        return (
-            uses_words(self.target.mixture, self.overrides)
-            or self.chooses_words
-            or (self.word_moments and bool(self.calibration))
-        )
+        """Whether tensors may get LT formats: by name, or by choice."""
+        return uses_words(self.target.mixture, self.overrides) or self.chooses_words
+
+    @property
+    def calibrates_experts(self) -> bool:
+        """Whether each expert gets second moments of its own."""
+        if self.expert_moments is None:
+            return uses_words(self.target.mixture, self.overrides)
+        return self.expert_moments and bool(self.calibration)
 
     @property
     def chooses_words(self) -> bool:

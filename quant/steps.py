@@ -65,7 +65,7 @@ def _calibrate(
         threads=request.jobs,
         seed=request.seed,
         hessian=request.feedback,
-        expert_hessian=request.words,
+        expert_hessian=request.calibrates_experts,
         chunk_tokens=request.context_tokens,
         model_sha256=digests,
         on_progress=on_progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,14 @@ def open_app(
             "there is no terminal to chat in; 'localq run' answers without one",
             next_command="localq run --help",
         )
+    gc.disable()  # what is imported and built before the first frame stays; begun again by the chat screen
     from app.tui.app import LocalqApp, Opening
 
-    app = LocalqApp(front, settings, Opening(model=model, new=new, theme=theme))
-    app.run(inline=inline)
+    try:
+        app = LocalqApp(front, settings, Opening(model=model, new=new, theme=theme))
+        app.run(inline=inline)
+    finally:
+        gc.enable()
     if inline and app.said:
         front.out.text(app.said)
     if app.return_code:

@@ -104,6 +104,10 @@ def check_kernels(isa: str, probe: Probe | None, installation: Installation) -> 
         return Finding("kernels", "ok", f"localq's own kernels run {isa}")
     if probe.kernels:
         return Finding("kernels", "ok", f"localq's own kernels multiply inside llama.cpp: {probe.kernels}")
+    if isa == "scalar":  # nothing is amiss: the processor has no more
+        return Finding(
+            "kernels", "note", f"llama.cpp multiplies with its own kernels: {probe.kernels_reason}"
+        )
     detail = f"llama.cpp multiplies with kernels of its own, which are slower: {probe.kernels_reason}"
     if probe.kernels_reason.startswith(SWITCH):
         return Finding("kernels", "note", detail, f"unset {SWITCH}")

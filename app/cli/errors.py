@@ -76,7 +76,12 @@ LISTED = (
     "llama_model_loader: loaded meta data",
     "llama_model_loader: Dumping",
     "print_info: ",
+    "llama_graph_n_input_tensors: ",
+    "graph_reserve: reserving",
+    "sched_reserve: ",
+    "set_warmup: ",
 )
+"""Beginnings of lines that llama.cpp writes of every model that it loads."""
 
 DEBUG_VARIABLE = "LOCALQ_DEBUG"
 

@@ -267,7 +267,7 @@ def _request(
         evaluation_chunks=options.evaluation_chunks,
         judge=False,
         context_tokens=options.context_tokens,
-        word_moments=options.words,
+        expert_moments=options.expert_moments,
         moment_bytes=options.moment_bytes or MOMENT_BYTES,
         feedback=options.feedback,
         activations=options.activations,

@@ -128,14 +128,22 @@ def install(what: str, installation: Installation) -> tuple[Command, ...]:
 
 def rebuild_llama(detail: str, installation: Installation) -> Remedy:
     """llama.cpp compiled anew for this machine; with a compiler first, where there is none."""
-    if installation.kind == "package":
-        sudo = () if installation.root else ("sudo",)
-        return Remedy(
-            f"{detail}; install the package again", ((*sudo, "apt-get", "install", "--reinstall", "localq"),)
-        )
+    if installation.kind == "package":  # it came from a file: apt has nowhere to fetch it again from
+        again = "apt install --reinstall ./localq_*.deb"
+        return Remedy(f"{detail}; llama.cpp is part of the package: install it again, with {again}", ())
     if installation.kind == "archive":
         return Remedy(f"{detail}; llama.cpp is part of this build: unpack and install it again", ())
-    pip = (installation.python, "-m", "pip", "install", "--force-reinstall", "--no-cache-dir", "--no-deps")
+    # -P: no pip.py of the working directory
+    pip = (
+        installation.python,
+        "-P",
+        "-m",
+        "pip",
+        "install",
+        "--force-reinstall",
+        "--no-cache-dir",
+        "--no-deps",
+    )
     build = (*pip, "--no-binary", "llama-cpp-python", f"llama-cpp-python=={PINNED_VERSION}")
     if installation.compiler:
         return Remedy(detail, (build,))
@@ -166,6 +174,5 @@ def kernel_remedy(detail: str, installation: Installation, folder: Path = CHECKO
     if installation.kind == "checkout":
         place: Command = () if folder == Path.cwd() else ("-C", str(folder))
         return Remedy(detail, (("make", *place, "rebuild"),))
-    return Remedy(
-        detail, ((installation.python, "-m", "pip", "install", "--force-reinstall", "--no-deps", "localq"),)
-    )
+    # By a name alone an index would be asked, and who has published what there nobody here knows.
+    return Remedy(f"{detail}; install the wheel that localq came from again", ())

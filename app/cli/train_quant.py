@@ -25,7 +25,7 @@ DEFAULT_TARGET = "q2_0"
     "--to",
     "mixture",
     metavar="FORMAT",
-    help=f"A format of ggml, such as q2_0, tq1_0 or q4_0.  [default: {DEFAULT_TARGET}]",
+    help=f"A format, such as q2_0, tq1_0, q4_0 or lt2.  [default: {DEFAULT_TARGET}]",
 )
 @click.option(
     "--bpw", type=options.Between(0.5, 16.0), metavar="X", help="The best mixture of X bits for each weight."
@@ -36,7 +36,7 @@ DEFAULT_TARGET = "q2_0"
     default="full",
     show_default=True,
     help="What learns: scales and norms alone; codes too, layer after layer, with one in memory; or all at "
-    "once from the original's predictions.",
+    "once from the original's predictions. Words of LT formats stay in each of them.",
 )
 @click.option(
     "--data",
@@ -129,7 +129,7 @@ def command(
 
     SOURCE is as for `localq quantize`, of the architectures llama, qwen2 or qwen3. Below three bits for each
     weight rounding alone loses much, and training on this machine wins a part of it back. The result is a
-    GGUF of the same formats and size, certified like any other; the closing table shows original, quantized
+    file of the same formats and size, certified like any other; the closing table shows original, quantized
     and trained side by side.
 
     Needs torch (localq's extra qat). The same command goes on where an interrupted one stopped.

@@ -12,6 +12,7 @@ import email.utils
 import ipaddress
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -182,11 +183,21 @@ def failure(error: httpx2.HTTPError | httpx2.StreamError, url: str | httpx2.URL)
         return HubMisbehaved(host, "redirects to an address that is none")
     if "CERTIFICATE" in text.upper() or "SSL" in text.upper():
         return HubUnreachable(host, f"no secure connection: {text}")
-    if isinstance(error, httpx2.ConnectTimeout):
+    if _has_no_address(error):
+        text = "no address is known for this name"
+    elif isinstance(error, httpx2.ConnectTimeout):
         text = "no connection in time"
     elif isinstance(error, httpx2.TimeoutException):
         text = "the connection stalled"
     return Transient(HubUnreachable(host, text or type(error).__name__))
+
+
+def _has_no_address(error: BaseException) -> bool:
+    """Whether it failed when the name was looked up, as without a network; systems word that differently."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, socket.gaierror):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def retry_after(value: str | None) -> float | None:

@@ -8,11 +8,15 @@ refers to it. A process killed at any moment therefore leaves files that nothing
 
 from __future__ import annotations
 
-from app.store.adopting import Arrival
-from app.store.check import Problem
-from app.store.layout import Progress
-from app.store.manifest import ChatDefaults, KnownModel, Link, Manifest, Source, StoredFile
-from app.store.store import ModelUsage, Store, Usage
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from app.store.adopting import Arrival
+    from app.store.check import Problem
+    from app.store.layout import Progress
+    from app.store.manifest import ChatDefaults, KnownModel, Link, Manifest, Source, StoredFile
+    from app.store.store import ModelUsage, Store, Usage
 
 __all__ = [
     "Arrival",
@@ -28,3 +32,25 @@ __all__ = [
     "StoredFile",
     "Usage",
 ]
+
+_MODULES: Final = {
+    "Arrival": "adopting",
+    "ChatDefaults": "manifest",
+    "KnownModel": "manifest",
+    "Link": "manifest",
+    "Manifest": "manifest",
+    "ModelUsage": "store",
+    "Problem": "check",
+    "Progress": "layout",
+    "Source": "manifest",
+    "Store": "store",
+    "StoredFile": "manifest",
+    "Usage": "store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is first asked for: who wants ``app.store.disk`` alone does not wait for GGUF."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.filter import LineFilter
+from textual.filter import LineFilter, Monochrome, NoColor
 from textual.screen import Screen
 
 from app.chats import Chats, Message
@@ -29,7 +29,7 @@ from app.tui.commands import COMMANDS
 from app.tui.host import Host
 from app.tui.preferences import Preferences
 from app.tui.screens.chat import ChatScreen
-from app.tui.themes import DEFAULT, THEMES
+from app.tui.themes import COLOURLESS, DEFAULT, THEMES
 from app.tui.wall import Wall
 
 if TYPE_CHECKING:
@@ -83,10 +83,13 @@ class LocalqApp(App[None]):
         """All that was told to the person, in order."""
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = opening.theme or DEFAULT
+        self.theme = opening.theme or (COLOURLESS if self.no_color else DEFAULT)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), self._wall]
+        filters = super().get_line_filters()
+        if self.no_color and self.native_ansi_color:  # greys would be colours of ours, not the terminal's
+            filters = [NoColor() if isinstance(each, Monochrome) else each for each in filters]
+        return [*filters, self._wall]
 
     def on_mount(self) -> None:
         self.host.on_progress = self._hear_progress
@@ -116,9 +119,13 @@ class LocalqApp(App[None]):
         """In the album's thread."""
         self.call_later(self._show_picture, name)
 
-    def _show_picture(self, name: str | None) -> None:
+    def _show_picture(self, name: str) -> None:
         if (screen := self.chat_screen) is not None:
             screen.transcript.forget_picture(name)
+
+    def _show_pictures(self) -> None:
+        if (screen := self.chat_screen) is not None:
+            screen.look_again()
 
     def _hear_progress(self, what: str, share: float) -> None:
         """In the thread that loads."""
@@ -131,9 +138,9 @@ class LocalqApp(App[None]):
     # -- what screens share ---------------------------------------------------------------------------------
 
     def open_chats(self) -> Chats:
-        """The person's chats; in memory only where the setting says so."""
+        """The person's chats, in memory only where the setting says so; and the theme that they chose."""
         chats = Chats(None if self.settings.chats == "none" else self.host.store.home)
-        theme = chats.state(THEME_STATE)
+        theme = None if self.no_color else chats.state(THEME_STATE)
         if theme and self.opening.theme is None and theme in self.available_themes:
             self.call_later(setattr, self, "theme", theme)
         return chats
@@ -181,7 +188,7 @@ class LocalqApp(App[None]):
 
     def watch_theme(self, theme: str) -> None:
         if self.chats is not None:
-            self.call_later(self._show_picture, None)
+            self.call_later(self._show_pictures)
             self.run_worker(asyncio.to_thread(self.chats.keep_state, THEME_STATE, theme), exit_on_error=False)
 
     def set_title(self, title: str) -> None:

@@ -6,16 +6,17 @@ import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from app.cli.front import EngineLike, Front, GenerationLike
 from app.settings import Settings
-from app.store import ChatDefaults, Manifest, Store
 from runtime.engine.config import KvType
 from runtime.engine.messages import ModelInfo, Prompt, SamplingParams
 from runtime.errors import EngineError, LocalqError
 
 if TYPE_CHECKING:
+    from app.store import ChatDefaults, Manifest, Store
     from app.tui.served import Served
     from runtime.budget import MemoryPlan
 
@@ -85,7 +86,6 @@ class Host:
     def __init__(self, front: Front, settings: Settings) -> None:
         self.front = front
         self.settings = settings
-        self.store: Store = front.store(settings)
         self.loaded: Loaded | None = None
         self.wanted: Wanted | None = None
         self.failure: LocalqError | None = None
@@ -93,6 +93,11 @@ class Host:
         self._loading = threading.Lock()
         self._engine: ChatEngine | None = None
         self._closed = False
+
+    @cached_property
+    def store(self) -> Store:
+        """Where the models are; not looked for before somebody asks."""
+        return self.front.store(self.settings)
 
     def load(self, wanted: Wanted, *, own: bool = False) -> Loaded:
         """The model, loaded now unless it is already; ``own``: even where a server has it in memory.
@@ -162,6 +167,8 @@ class Host:
 
     def _load(self, wanted: Wanted, own: bool) -> Loaded:
         found, plan = self._plan(wanted)
+        from app.store import ChatDefaults
+
         defaults = found.manifest.defaults if found.manifest else ChatDefaults()
         if not own and (served := self._served(found.name, wanted)) is not None:
             from app.tui.served import ServedEngine

@@ -82,6 +82,12 @@ class Offer:
             return 8 * result.size_bytes / count
         return self.rough.bits if self.rough is not None else None
 
+    @property
+    def rough_bytes(self) -> float | None:
+        """Of the file, by the number of weights alone."""
+        count, bits = weights_of(self.weights), self.rough.bits if self.rough is not None else None
+        return None if count is None or bits is None else count * bits / 8
+
 
 DEMO: Final = Offer(
     "demo",

@@ -63,7 +63,8 @@ def cells(offer: Offer) -> tuple[str, ...]:
         return (weights, "", "", "too large", "")
     if result is None or result.size_bytes is None:
         about = f"~{speed:.0f}" if speed is not None else ""
-        return (weights, f"~{bits:.1f}" if bits is not None else "", "", "", about)
+        size = f"~{offer.rough_bytes / (1 << 30):.1f} GiB" if offer.rough_bytes else ""
+        return (weights, f"~{bits:.1f}" if bits is not None else "", size, "", about)
     return (
         weights,
         f"{bits:.1f}" if bits is not None else "",

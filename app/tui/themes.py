@@ -7,6 +7,8 @@ from typing import Final
 from textual.theme import Theme
 
 DEFAULT: Final = "localq-dark"
+COLOURLESS: Final = "ansi-dark"
+"""With ``NO_COLOR``: of this theme nothing is left but bold, dim, underlined and reversed."""
 
 THEMES: Final = (
     Theme(

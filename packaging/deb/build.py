@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from kit.archives import gzip_file, settle
 from kit.elf import newest_glibc
 from kit.project import HOMEPAGE, ROOT, SUMMARY, source_date_epoch, version
+from kit.sbom import same_parts, save
 from kit.tree import PREFIX
 
 MAINTAINER = "the localq project <localq@localq.invalid>"
@@ -36,14 +38,14 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     dist = Path(sys.argv[1]).absolute()
-    if not (dist / "tree" / "bin" / "localq").is_file():
-        print(f"localq: {dist / 'tree'} is not there; run make standalone", file=sys.stderr)
-        return 1
+    parts = dist / f"localq-{version()}-linux-{platform.machine()}.tar.gz.cdx.json"
+    for needed in (dist / "tree" / "bin" / "localq", parts):
+        if not needed.is_file():
+            print(f"localq: {needed} is not there; run make standalone", file=sys.stderr)
+            return 1
     with tempfile.TemporaryDirectory(prefix="localq-deb-") as folder:
         package = build(Path(folder) / "root", dist)
-    bill = package.with_name(f"{package.name}.cdx.json")
-    shutil.copy(next(dist.glob("localq-*-linux-*.tar.gz.cdx.json")), bill)
-    print(package, bill, sep="\n")
+    print(package, save(package, same_parts(package, parts)), sep="\n")
     return 0
 
 

@@ -66,21 +66,30 @@ def _license(distribution: Distribution) -> str:
 
 def this_project() -> Component:
     """localq itself."""
-    return Component("localq", version(), f"pkg:pypi/localq@{version()}", metadata()["license"])
+    return Component("localq", version(), f"pkg:generic/localq@{version()}", metadata()["license"])
 
 
 def document(
     artefact: Path, components: Iterable[Component], subject: Component | None = None
 ) -> dict[str, Any]:
     """The bill of ``artefact``, which exists and is ``subject``, else localq. Same content, same bill."""
-    digest = hashlib.sha256(artefact.read_bytes()).hexdigest()
     subject = subject or this_project()
+    parts = [_part(component) for component in components if component.name != subject.name]
+    return _document(artefact, subject, parts)
+
+
+def same_parts(artefact: Path, other: Path) -> dict[str, Any]:
+    """The bill of ``artefact``, which is localq, with the parts that the bill ``other`` names."""
+    return _document(artefact, this_project(), json.loads(other.read_text(encoding="utf-8"))["components"])
+
+
+def _document(artefact: Path, subject: Component, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    digest = hashlib.sha256(artefact.read_bytes()).hexdigest()
     project = _part(subject) | {
         "type": "application",
         "hashes": [{"alg": "SHA-256", "content": digest}],
         "properties": [{"name": "localq:file", "value": artefact.name}],
     }
-    parts = [_part(component) for component in components if component.name != subject.name]
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(source_date_epoch()))
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -115,7 +124,11 @@ def _part(component: Component) -> dict[str, Any]:
 
 def write(artefact: Path, components: Iterable[Component], subject: Component | None = None) -> Path:
     """The bill beside ``artefact``."""
+    return save(artefact, document(artefact, components, subject))
+
+
+def save(artefact: Path, bill: dict[str, Any]) -> Path:
+    """``bill`` in its place beside ``artefact``."""
     path = artefact.with_name(f"{artefact.name}.cdx.json")
-    text = json.dumps(document(artefact, components, subject), indent=1, sort_keys=True)
-    path.write_text(f"{text}\n", encoding="utf-8")
+    path.write_text(f"{json.dumps(bill, indent=1, sort_keys=True)}\n", encoding="utf-8")
     return path

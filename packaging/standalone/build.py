@@ -22,7 +22,7 @@ from kit.archives import settle, tar_gz
 from kit.elf import newest_glibc
 from kit.locked import LOCK, TOOLS, locked
 from kit.parts import notices, system_libraries
-from kit.project import ROOT, source_date_epoch, version
+from kit.project import ROOT, pinned, source_date_epoch, version
 from kit.sbom import Component, packages, write
 from kit.tree import populate
 
@@ -37,13 +37,15 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     dist = Path(sys.argv[1]).absolute()
+    try:
+        localq = one(dist, f"localq-{version()}-*_{platform.machine()}.whl")
+        llama = one(dist, f"llama_cpp_python-{pinned(LLAMA).partition('==')[2]}-*.whl")
+    except FileNotFoundError as error:
+        print(f"localq: {error}", file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory(prefix="localq-standalone-") as folder:
         work = Path(folder)
-        python = environment(
-            work / "venv",
-            one(dist, f"localq-*_{platform.machine()}.whl"),
-            one(dist, "llama_cpp_python-*.whl"),
-        )
+        python = environment(work / "venv", localq, llama)
         tree = dist / "tree"
         shutil.rmtree(tree, ignore_errors=True)
         populate(tree, freeze(python, work), python)
@@ -65,7 +67,8 @@ def one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
         raise FileNotFoundError(
-            f"{folder} has {len(found)} files {pattern}, not one; run make wheel llama-wheel"
+            f"{folder} has {len(found)} files {pattern}, not one; remove the others, or run make wheel "
+            "llama-wheel"
         )
     return found[0]
 

@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 case $prefix in /*) ;; *) prefix=$(pwd)/$prefix ;; esac
-case $prefix in *'|'* | *'&'* | *\\*) echo "install.sh: $prefix has a character that a path of a unit cannot have" >&2; exit 2 ;; esac
+case $prefix in / | *'|'* | *'&'* | *\\* | *%* | *'"'* | *'$'*) echo "install.sh: $prefix is no folder that a unit can name" >&2; exit 2 ;; esac
 list=$prefix/lib/localq/installed
 
 uninstall() {
@@ -39,11 +39,17 @@ fi
 
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
 [ -x "$here/lib/localq/localq" ] || { echo "install.sh: $here is not the unpacked archive" >&2; exit 1; }
-if [ -f "$list" ]; then uninstall; fi
+if [ -f "$list" ]; then
+    uninstall
+elif [ -e "$prefix/bin/localq" ] || [ -L "$prefix/bin/localq" ]; then
+    echo "install.sh: $prefix/bin/localq is there already, from another installation (uv, pipx?); remove that first" >&2
+    exit 1
+fi
 # the list first: what is interrupted can be removed
 mkdir -p "$prefix/lib/localq"
 (cd "$here" && find bin lib share ! -type d | LC_ALL=C sort) > "$list"
-(cd "$here" && tar -cf - bin lib share) | (cd "$prefix" && tar -xf - --no-same-owner)
+# files alone: tar would put a folder of its own in the place of a link to one
+(cd "$here" && tar -cf - -T "$list") | (cd "$prefix" && tar -xf - --no-same-owner)
 sed "s|@PREFIX@|$prefix|g" "$here/lib/systemd/user/localq.service" > "$prefix/lib/systemd/user/localq.service"
 echo "installed localq @VERSION@: $prefix/bin/localq"
 case :$PATH: in *":$prefix/bin:"*) ;; *) echo "add $prefix/bin to PATH to call it by name" ;; esac

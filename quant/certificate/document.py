@@ -84,7 +84,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     feedback: bool
     moment_bytes: Count
     words: bool = False
-    """Whether calibration kept what LT formats need, of experts too."""
+    """Whether tensors might get LT formats."""
+    expert_moments: bool = False
+    """Whether calibration kept second moments of each expert."""
     activations: Activations = "dynamic"
 
     def __str__(self) -> str:

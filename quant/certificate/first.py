@@ -64,6 +64,7 @@ def first_certificate(
                 feedback=request.feedback and bool(request.calibration),
                 moment_bytes=request.moment_bytes if request.calibration else 0,
                 words=request.words,
+                expert_moments=request.calibrates_experts,
                 activations=request.activations,
             )
         ),

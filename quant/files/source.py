@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from quant.errors import SourceDamaged
 from quant.files.packed_source import PackedRows
+from quant.formats.lt import LT_FORMATS
 from quant.formats.read import read
 from runtime.errors import GgufError
 from runtime.gguf import GgmlType, GgufHeader, GgufModel, open_model
@@ -159,6 +160,23 @@ class Source:
             return halves.tobytes()
         nbytes = (stop - start) * tensor.row_bytes
         return self._read(tensor, start * tensor.row_bytes, nbytes, f"rows {start} to {stop - 1}")
+
+    def strips(self, tensor: SourceTensor) -> NDArray[np.uint8]:
+        """A packed matrix as it is stored, [strips, strip bytes], those of all experts."""
+        assert tensor.packed is not None
+        raw = self._read(tensor, 0, tensor.packed.nbytes, "its strips")
+        size = LT_FORMATS[tensor.packed.format].strip_bytes(tensor.columns)
+        return np.frombuffer(raw, np.uint8).reshape(-1, size)
+
+    def stored(self, tensor: SourceTensor) -> bytes:
+        """A tensor's own bytes, a packed matrix' strips among them."""
+        return self.strips(tensor).tobytes() if tensor.packed else self.raw(tensor, 0, tensor.rows)
+
+    def values(self, tensor: SourceTensor, stored: bytes) -> NDArray[np.float32]:
+        """float32 [rows, columns]: what ``stored`` would stand for in the place of the tensor's bytes."""
+        if (packed := tensor.packed) is None:
+            return read(tensor.type.id, np.frombuffer(stored, np.uint8), tensor.columns)
+        return self._packed.rows(packed, 0, tensor.rows, lambda first, count: stored[first : first + count])
 
     def _read(self, tensor: SourceTensor, first: int, nbytes: int, what: str) -> bytes:
         path = self.model.headers[tensor.part].path

@@ -26,6 +26,7 @@ from quant.files.layout import PlacedTensor
 from quant.files.writer import PartFile
 
 PREFIX: Final = ".localq-quantize-"
+PART: Final = "part"
 _KEY_DIGITS: Final = 16
 _READ_BYTES: Final = 4 << 20
 Document = TypeVar("Document", bound=msgspec.Struct)
@@ -54,7 +55,8 @@ class Work:
 
     @property
     def part(self) -> Path:
-        return self.folder / self.name
+        """The file under way: in a folder of its own, for a person may have given it any name."""
+        return self.folder / PART / self.name
 
     @property
     def evaluated(self) -> Path:
@@ -221,13 +223,22 @@ def open_work(parent: Path, key: str, name: str) -> Iterator[Work]:
             if not _is_at(fd, folder):
                 continue
             try:
+                _make(folder / PART)
                 yield Work(folder, name)
             finally:
                 with suppress(OSError):  # what failed before it left anything leaves nothing
+                    (folder / PART).rmdir()
                     folder.rmdir()
             return
         finally:
             os.close(fd)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise QuantError(f"cannot work in {folder}: {error.strerror}") from error
 
 
 def _is_at(fd: int, folder: Path) -> bool:

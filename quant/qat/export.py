@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -13,22 +12,23 @@ from quant.allocation.plan import Plan
 from quant.certificate.certify import facts_of
 from quant.certificate.document import UNKNOWN_SHA256, Certificate, TrainingFacts, data_digest
 from quant.files.source import Source
+from quant.files.stored import pieces_of, read_pieces
 from quant.files.work import FinishedTensor, digest_of
 from quant.files.writer import PartFile
-from quant.formats.read import read
 from quant.formats.registry import ANY_BY_NAME
 
-COPY_BYTES: Final = 4 << 20
 
-
-def plan_of(certificate: Certificate) -> Plan:
-    """The formats of a file that has this certificate."""
+def plan_of(quantized: Source, certificate: Certificate) -> Plan:
+    """What ``quantized``, a file that has this certificate, was written as."""
     formats = {
         tensor.name: ANY_BY_NAME[tensor.type.lower()]
         for tensor in certificate.tensors
         if tensor.encoder != "copied"
     }
-    return Plan(formats, certificate.running, certificate.probed)
+    packed = quantized.model.packed.tensors if quantized.model.packed else ()
+    # matrices whose transform is the same one go on sharing it
+    inputs = {tensor.name: str(tensor.input.offset) for tensor in packed}
+    return Plan(formats, certificate.running, certificate.probed, inputs)
 
 
 def begun(certificate: Certificate, training: TrainingFacts) -> Certificate:
@@ -55,13 +55,10 @@ def write(
 ) -> Certificate:
     """Fills ``part`` with the tensors of ``quantized``, those that were ``trained`` with theirs."""
     places = {placed.entry.name: placed for placed in part.layout.tensors}
-    for tensor in quantized.tensors:
-        position = places[tensor.name].position
-        rows = max(1, COPY_BYTES // tensor.row_bytes)
-        for start in range(0, tensor.rows, rows):
-            data = quantized.raw(tensor, start, min(start + rows, tensor.rows))
-            part.write(position, data)
-            position += len(data)
+    with quantized.header.path.open("rb") as file:
+        for name, pieces in pieces_of(quantized.header).items():
+            for index, start, data in read_pieces(file, pieces):
+                part.write(places[name].pieces[index].position + start, data)
     errors = _write_trained(part, original, quantized, trained)
     part.zero_padding()
     planned = {facts.name: facts for facts in certificate.tensors}
@@ -71,6 +68,7 @@ def write(
         lines[name] = FinishedTensor(
             name=name,
             position=placed.position,
+            beside=tuple(piece.position for piece in placed.beside),
             sha256=digest_of(part, placed, lambda _count: None),
             encoder="trained" if name in errors else facts.encoder,
             error=errors.get(name, facts.error),
@@ -92,10 +90,10 @@ def _write_trained(
     found = {tensor.name: tensor for tensor in quantized.tensors}
     for name, data in trained:
         tensor = found[name]
-        if quantized.raw(tensor, 0, tensor.rows) == data:
+        if quantized.stored(tensor) == data:
             continue
         part.write(places[name].position, data)
-        values = read(tensor.type.id, np.frombuffer(data, np.uint8), tensor.columns)
+        values = quantized.values(tensor, data)
         errors[name] = _relative(values, original.rows(sources[name], 0, tensor.rows))
     return errors
 

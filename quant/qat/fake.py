@@ -110,8 +110,8 @@ class FakeQuantizer:
         stored_minima = _integers(self.minima, (0, self.fmt.minima_high or 0))
         return Blocks(
             codes=codes.reshape(-1, self.fmt.block).cpu().numpy(),
-            scale=_half(self.scale).cpu().numpy(),
-            minimum=None if self.minimum is None else _half(self.minimum).cpu().numpy(),
+            scale=half(self.scale).cpu().numpy(),
+            minimum=None if self.minimum is None else half(self.minimum).cpu().numpy(),
             scales=None if stored_scales is None else stored_scales.cpu().numpy().astype(np.int8),
             minima=None if stored_minima is None else stored_minima.cpu().numpy().astype(np.uint8),
         )
@@ -163,10 +163,10 @@ def fake_quantizer(
         levels=torch.tensor(levels, device=device),
         latent=None,
         codes=codes,
-        scale=_parameter(blocks.scale, device),
-        minimum=None if blocks.minimum is None else _parameter(blocks.minimum, device),
-        scales=None if blocks.scales is None else _parameter(blocks.scales, device),
-        minima=None if blocks.minima is None else _parameter(blocks.minima, device),
+        scale=parameter(blocks.scale, device),
+        minimum=None if blocks.minimum is None else parameter(blocks.minimum, device),
+        scales=None if blocks.scales is None else parameter(blocks.scales, device),
+        minima=None if blocks.minima is None else parameter(blocks.minima, device),
     )
     if original is None:
         return found
@@ -190,11 +190,13 @@ def _within_cells(fixed: FakeQuantizer, codes: Tensor, original: Tensor) -> Tens
     return latent if minimum is None else latent - minimum[..., None]
 
 
-def _parameter(values: np.ndarray[Any, Any], device: str) -> Tensor:
+def parameter(values: np.ndarray[Any, Any], device: str) -> Tensor:
+    """``values`` as something that learns."""
     return torch.tensor(values.astype(np.float32), device=device, requires_grad=True)
 
 
-def _half(values: Tensor) -> Tensor:
+def half(values: Tensor) -> Tensor:
+    """As a file has them, in f16; what is too large is the largest."""
     return values.detach().clamp(-LARGEST, LARGEST).to(torch.float16)
 
 
@@ -206,7 +208,7 @@ def _integers(values: Tensor | None, limits: tuple[int, int] | None) -> Tensor |
 
 def _effective(of_blocks: Tensor, of_groups: Tensor | None, limits: tuple[int, int] | None) -> Tensor:
     """[n, groups]"""
-    stored = _half(of_blocks).to(torch.float32)[:, None]
+    stored = half(of_blocks).to(torch.float32)[:, None]
     integers = _integers(of_groups, limits)
     return stored if integers is None else stored * integers
 
@@ -221,4 +223,4 @@ def _spread(
         return
     of_blocks.grad = (gradient * integers).sum(dim=-1)
     within = (of_groups >= limits[0] - REACH) & (of_groups <= limits[1] + REACH)
-    of_groups.grad = gradient * _half(of_blocks).to(torch.float32)[:, None] * within
+    of_groups.grad = gradient * half(of_blocks).to(torch.float32)[:, None] * within

@@ -22,7 +22,6 @@ import msgspec
 import numpy as np
 import torch
 
-from quant.allocation.recipe import uses_words
 from quant.calibration.text import CHARACTERS_A_TOKEN
 from quant.certificate.certify import with_figures
 from quant.certificate.document import Certificate, Figures, Making, TrainingFacts
@@ -83,9 +82,6 @@ def train_quant(
         raise OutputExists(out)
     with open_source(request.quantize.source) as original, EnergyMeter() as energy:
         shape = shape_of(original.header)
-        target = request.quantize.target
-        if uses_words(target.mixture, request.quantize.overrides):
-            raise CannotTrain("LT formats are not trained yet; ask for a format of ggml, such as --to q2_0")
         require_enough(request.data, request.held_out, request.quantize.context_tokens)
         require_memory(original, shape, request.options, request.quantize.memory_bytes)
         characters = request.quantize.evaluation_chunks * request.quantize.context_tokens * CHARACTERS_A_TOKEN
@@ -251,7 +247,7 @@ class _Run:
         facts = self._facts(before, data, checks)
         if not facts.steps:
             self.on_event(WarningEvent("no update made it better on the held-out text: it is as quantized"))
-        plan, certificate = plan_of(before), begun(before, facts)
+        plan, certificate = plan_of(quantized, before), begun(before, facts)
         layout = lay_out_file(self.original, request, plan, before.source.sha256, certificate)
         with PartFile(self.work.part, layout) as part:
             trained = ((name, (shelf / str(number)).read_bytes()) for number, name in enumerate(names))

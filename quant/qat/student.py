@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from quant.allocation.recipe import OUTER_ROLES, role_of
-from quant.errors import CannotTrain
 from quant.files.source import Source, SourceTensor
 from quant.formats.registry import BY_GGML_TYPE
 from quant.qat.fake import FakeQuantizer, fake_quantizer
 from quant.qat.options import TrainOptions
+from quant.qat.words import FakeWords, fake_words
 
 Tensor: TypeAlias = Any
 State: TypeAlias = dict[str, Any]
@@ -31,7 +31,7 @@ LEAST: Final = 1e-30
 class Student:
     """All by the tensors' names in the file."""
 
-    quantizers: Mapping[str, FakeQuantizer]
+    quantizers: Mapping[str, FakeQuantizer | FakeWords]
     plain: Mapping[str, Tensor]
     """Norms and biases, float32: they learn."""
     fixed: Mapping[str, Tensor]
@@ -141,12 +141,11 @@ def read_student(
     dtype: Any,
     wanted: Callable[[str], bool] = lambda name: True,
 ) -> Student:
-    """The tensors of ``quantized`` whose names are ``wanted``, as they are; with ``codes`` the codes learn.
-
-    Raises :class:`CannotTrain` for a matrix in a format that has no gradients here.
+    """The tensors of ``quantized`` whose names are ``wanted``, as they are; with ``codes`` the codes of block
+    formats learn.
     """
     sources = {tensor.name: tensor for tensor in original.tensors}
-    quantizers: dict[str, FakeQuantizer] = {}
+    quantizers: dict[str, FakeQuantizer | FakeWords] = {}
     plain: dict[str, Tensor] = {}
     fixed: dict[str, Tensor] = {}
     for tensor in quantized.tensors:
@@ -158,10 +157,12 @@ def read_student(
                 plain[tensor.name] = values.requires_grad_(True)
             else:
                 fixed[tensor.name] = values
-        elif is_trained(tensor):
-            quantizers[tensor.name] = _quantizer(original, sources[tensor.name], quantized, tensor, codes)
-        else:
+        elif not is_trained(tensor):
             fixed[tensor.name] = torch.tensor(quantized.rows(tensor, 0, tensor.rows)).to(dtype)
+        elif tensor.packed is not None:
+            quantizers[tensor.name] = fake_words(quantized, tensor)
+        else:
+            quantizers[tensor.name] = _quantizer(original, sources[tensor.name], quantized, tensor, codes)
     return Student(quantizers, plain, fixed, dtype)
 
 
@@ -178,14 +179,10 @@ def read_weights(
 
 
 def is_trained(tensor: SourceTensor) -> bool:
-    """Whether a matrix of a quantized file learns: those of the layers, in a block format."""
-    if role_of(tensor.name) in OUTER_ROLES or tensor.type.id not in BY_GGML_TYPE:
+    """Whether a matrix of a quantized file learns: those of the layers, in blocks or in words."""
+    if role_of(tensor.name) in OUTER_ROLES:
         return False
-    if tensor.packed is not None or len(tensor.shape) != 2:
-        raise CannotTrain(
-            f"{tensor.name} is stored in a form that is not trained; ask for a format of ggml, such as q2_0"
-        )
-    return True
+    return tensor.packed is not None or tensor.type.id in BY_GGML_TYPE
 
 
 def _quantizer(

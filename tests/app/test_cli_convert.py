@@ -103,7 +103,7 @@ class TestQuantize:
         monkeypatch.setattr(pipeline, "encode_all", interrupt)
         words = ("quantize", str(folder), "--to", "q8_0", *PLAIN)
         assert cli.run(*words).exit_code == 130
-        (kept,) = cli.store.work.glob(f"{PREFIX}*/Small-Llama.gguf")
+        (kept,) = cli.store.work.glob(f"{PREFIX}*/part/Small-Llama.gguf")
         inode = kept.stat().st_ino
         monkeypatch.setattr(pipeline, "encode_all", real)
         with converted(cli.store, folder, refuse_to_convert) as path:

@@ -199,10 +199,14 @@ class TestChecks:
         wrong = msgspec.structs.replace(PROBE, kernels_reason="the self-test gave a wrong result")
         unused = check_kernels("avx2", wrong, HERE)
         assert unused.status == "warning"
-        assert unused.next_command == ("/venv/bin/python -m pip install --force-reinstall --no-deps localq")
+        assert (unused.next_command, unused.fix) == (None, ())
+        assert "install the wheel" in unused.detail
         assert "slower: the self-test gave a wrong result" in unused.detail
         off = check_kernels("avx2", msgspec.structs.replace(PROBE, kernels_reason="LOCALQ_GGML=off"), HERE)
         assert (off.status, off.next_command) == ("note", "unset LOCALQ_GGML")
+        old = msgspec.structs.replace(PROBE, kernels_reason="no kernels for this processor but the reference")
+        plain = check_kernels("scalar", old, HERE)
+        assert (plain.status, plain.next_command, plain.fix) == ("note", None, ())
         assert check_kernels("avx2", None, HERE).status == "ok"
 
     def test_memory_names_every_limit_and_marks_the_one_that_binds(self) -> None:
@@ -269,7 +273,9 @@ class TestRemedies:
         assert "not installed" in found.detail and "no C++ compiler" in found.detail
         compiler, build = found.commands
         assert compiler == ("sudo", "apt-get", "install", "-y", "g++")
-        assert build[:3] == ("/venv/bin/python", "-m", "pip") and build[-1] == "llama-cpp-python==0.3.36"
+        assert (
+            build[:4] == ("/venv/bin/python", "-P", "-m", "pip") and build[-1] == "llama-cpp-python==0.3.36"
+        )
         assert llama_remedy("No module named 'llama_cpp'", HERE).commands == (build,)
 
     def test_a_llama_of_a_newer_system_is_compiled_here(self) -> None:
@@ -278,18 +284,16 @@ class TestRemedies:
         assert len(found.commands) == 1
 
     def test_what_carries_its_llama_is_replaced_whole(self) -> None:
-        assert rebuild_llama("x", replace(HERE, kind="package")).shown == (
-            "sudo apt-get install --reinstall localq"
-        )
+        package = rebuild_llama("x", replace(HERE, kind="package"))
+        assert package.commands == () and "apt install --reinstall ./localq_*.deb" in package.detail
         assert rebuild_llama("x", replace(HERE, kind="archive")).commands == ()
         assert kernel_remedy("x", replace(HERE, kind="archive")).commands == ()
 
-    def test_broken_kernels_are_built_again_in_a_checkout_and_reinstalled_elsewhere(
+    def test_broken_kernels_are_built_again_in_a_checkout_and_elsewhere_no_index_is_asked(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        elsewhere = kernel_remedy("x", this_installation(tmp_path), tmp_path).shown
-        assert elsewhere is not None
-        assert elsewhere.endswith("-m pip install --force-reinstall --no-deps localq")
+        elsewhere = kernel_remedy("x", this_installation(tmp_path), tmp_path)
+        assert elsewhere.commands == () and "install the wheel" in elsewhere.detail
         (tmp_path / "Makefile").touch()
         assert (
             kernel_remedy("x", this_installation(tmp_path), tmp_path).shown == f"make -C {tmp_path} rebuild"
@@ -316,7 +320,7 @@ class TestFix:
 
         pip = tmp_path / "python"
         pip.write_text(
-            f'#!/bin/sh\necho "pip says $4"\n[ -e "{tmp_path}/refuse" ] && exit 3\n: > "{mended}"\n'
+            f'#!/bin/sh\necho "pip says $5"\n[ -e "{tmp_path}/refuse" ] && exit 3\n: > "{mended}"\n'
         )
         pip.chmod(0o755)
         found = replace(HERE, python=str(pip))
@@ -331,7 +335,7 @@ class TestFix:
     def test_fix_runs_the_command_shows_it_and_looks_again(self, cli: Cli, broken: Path) -> None:
         ran = cli.run("doctor", "--fix")
         assert broken.exists()
-        assert f"running: {broken.parent / 'python'} -m pip install" in ran.stderr
+        assert f"running: {broken.parent / 'python'} -P -m pip install" in ran.stderr
         assert "llama-cpp-python 0.3.36" in ran.stdout and "not installed" not in ran.stdout
 
     def test_programs_of_the_system_get_the_search_path_that_the_person_had(
@@ -348,4 +352,4 @@ class TestFix:
         ran = cli.run("doctor", "--fix")
         assert ran.exit_code == 1
         assert "exit code 3" in ran.stderr
-        assert ran.last_line.startswith(f"next: {broken.parent / 'python'} -m pip install")
+        assert ran.last_line.startswith(f"next: {broken.parent / 'python'} -P -m pip install")

@@ -192,6 +192,10 @@ def test_a_log_is_shown_without_what_llama_cpp_lists_of_every_model(
         "llama_model_loader: loaded meta data with 22 key-value pairs\n"
         "llama_model_loader: - kv   0: general.name str = x\n"
         "print_info: file type   = Q4_K - Small\n"
+        "llama_graph_n_input_tensors: input tensor 'inp_pos' is used by node 'Qcur-12' (ROPE)\n"
+        "graph_reserve: reserving a graph for ubatch with n_tokens =  512\n"
+        "sched_reserve: graph: nodes = 936, splits = 1\n"
+        "set_warmup: value = 0\n"
         "llama_model_load: error loading model: unknown model architecture\n"
     )
     error = ModelLoadFailed("llama.cpp could not load x", log=log)

@@ -122,7 +122,6 @@ class TestRefusal:
         [
             (("--to", "q2_0", "--bpw", "2"), "each decide all formats"),
             (("--to", "q2_9"), "there is no format 'q2_9'"),
-            (("--to", "lt2"), "LT formats are not trained yet"),
             (("--mode", "some"), "'some' is not one of"),
             (("--minutes", "0"), "0.05"),
             (("--data", "none"), "something to learn from"),

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from textual.events import Paste
 
-from app.chats import Attachment, Chats
+from app.chats import Attachment, Chats, Draft
 from app.tui.screens.choose import Choose
+from app.tui.widgets.editor import Editor
 from runtime.engine.messages import Prompt
 from tests.app.chats_kit import talk
 from tests.app.fake_engine import FakeEngine
@@ -150,6 +151,32 @@ async def test_the_draft_of_a_chat_that_has_begun_does_not_come_back_in_the_next
         assert chat.editor.text == "" and app.chats.draft(None).empty
 
 
+async def test_each_draft_stays_its_chat_s_while_another_is_opened_on_a_slow_disk(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage.open() as (app, pilot):
+        await say(pilot, "echo first")
+        await answered(pilot)
+        chat, chats = chat_of(app), app.chats
+        assert chats is not None
+        chat.editor.put("of the first")
+        await pilot.press("ctrl+n")
+        chat.editor.put("of no chat yet")
+        read = chats.draft
+        beside: list[str] = []
+
+        def slow(chat_id: int | None) -> Draft:
+            asyncio.run_coroutine_threadsafe(chat.keep_now(), loop).result()  # the clock strikes meanwhile
+            beside.append(read(None).text)
+            return read(chat_id)
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(chats, "draft", slow)
+        assert await chat.open_chat(1)
+        assert (beside, chat.editor.text) == (["of no chat yet"], "of the first")
+        assert (read(1).text, read(None).text) == ("of the first", "of no chat yet")
+
+
 async def test_escape_leaves_an_edit_and_brings_the_draft_back(stage: Stage) -> None:
     async with stage.open() as (app, pilot):
         await say(pilot, "echo first")
@@ -244,6 +271,56 @@ async def test_an_answer_that_a_kill_interrupted_says_so(stage: Stage) -> None:
         assert "half an ans" in text_of(app)
 
 
+async def test_a_file_that_was_made_meanwhile_is_offered_and_enter_attaches_it(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with stage.open() as (app, pilot):
+        chat = chat_of(app)
+        for name in ("first.txt", "second.txt"):
+            (tmp_path / name).write_text(name)
+            await pilot.press("@")
+            await until(pilot, lambda name=name: name in chat._files)  # type: ignore[misc]
+            await pilot.press(*name[:5])
+            await until(pilot, lambda: chat.editor.suggesting)
+            await pilot.press("enter")
+            await until(pilot, lambda name=name: chat.attachments[-1:] == [Attachment(name, name)])  # type: ignore[misc]
+        assert chat.editor.text == "" and len(chat.attachments) == 2
+
+
+async def test_enter_that_is_quicker_than_the_suggestions_takes_the_first(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("notes")
+    async with stage.open() as (app, pilot):
+        chat = chat_of(app)
+        chat._files = ["notes.txt"]
+        chat.editor.insert("@no")
+        chat.editor.post_message(Editor.Submitted("@no"))  # before anybody heard of the change
+        await until(pilot, lambda: chat.attachments)
+        assert chat.attachments == [Attachment("notes.txt", "notes")] and not chat.transcript.entries
+
+
+async def test_what_is_typed_while_the_chats_are_opened_stays(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage.open() as (app, pilot):
+        await pilot.press(*"kept ")
+        await until(pilot, lambda: chat_of(app)._kept_draft[1].text == "kept ")  # type: ignore[index]
+    slow = stage.app()
+    open_chats = slow.open_chats
+
+    def typed_meanwhile() -> Chats:
+        slow.call_from_thread(lambda: chat_of(slow).editor.insert("early"))
+        return open_chats()
+
+    monkeypatch.setattr(slow, "open_chats", typed_meanwhile)
+    async with slow.run_test():
+        await asyncio.wait_for(slow.begun.wait(), 10)
+        assert chat_of(slow).editor.text == "kept early"
+
+
 async def test_a_long_paste_becomes_an_attachment_with_its_cost(stage: Stage) -> None:
     async with stage.open() as (app, pilot):
         chat_of(app).editor.post_message(Paste("word " * 200_000))  # 1 MB
@@ -278,8 +355,8 @@ async def test_a_question_that_alone_is_too_long_is_not_answered_by_leaving_out_
     stage.make_engine = WholeEngine
     async with stage.open() as (app, pilot):
         await say(pilot, "word " * 600)
-        await until(pilot, lambda: isinstance(app.screen, Choose))
-        assert "the question alone has 601 tokens" in text_of(app)
+        await until(pilot, lambda: "The question alone has 601 tokens" in text_of(app))
+        assert isinstance(app.screen, Choose)
         assert "Leave out" not in text_of(app)
         await pilot.press("escape")
         await answered(pilot)

@@ -105,6 +105,17 @@ def test_character_by_character_it_is_the_same() -> None:
     assert drawn(document) == drawn(Document(SAMPLE))
 
 
+@pytest.mark.parametrize("mark", ["```", "~~~~", "  ```"])
+def test_a_code_block_that_ends_with_the_text_is_closed(mark: str) -> None:
+    text = f"{mark.strip()}python\nreturn 1\n\n{mark}"
+    for document in (Document(text), fed(text, list(range(len(text))), draw_between=True)):
+        assert plain(document) == ["╭ python copy", "│ return 1", "│ "]
+        assert [code.text for code in document.codes] == ["return 1\n"]
+    went_on = Document(text)
+    went_on.append(" x")
+    assert plain(went_on)[-1] == f"│ {mark} x" and went_on.codes[0].text.endswith(f"{mark} x")
+
+
 @pytest.mark.parametrize("width", [8, 20, 79, 200])
 def test_no_line_is_wider_than_the_screen(width: int) -> None:
     text = SAMPLE + "\n\n" + "x" * 500 + "\n\n日本語のテキスト" * 30

@@ -13,6 +13,7 @@ from app.tui.markdown import Document, Picture
 from app.tui.markdown.lines import Line, Margin, Span
 from app.tui.markdown.picture import MOST_PICTURES, draw_picture, runs
 from app.tui.pictures import album
+from app.tui.themes import COLOURLESS
 from tests.app.tui_kit import LARGE, Stage, answered, chat_of, say, text_of, until
 from tests.hostile.pictures import small_png
 from tests.hostile.terminal import foreign
@@ -87,7 +88,7 @@ def test_a_message_shows_some_pictures_and_names_all() -> None:
     lines = document.lines(60)
     assert sum(line.colours is not None for line in lines) == MOST_PICTURES
     assert sum("[image: c]" in line.plain for line in lines) == 100
-    assert lines[-1].plain == "[image: c] (c.png: not shown, 16 pictures are)"
+    assert lines[-1].plain == "[image: c] (c.png: a message shows its first 16)"
 
 
 def test_only_the_picture_that_came_is_looked_for_again() -> None:
@@ -187,6 +188,11 @@ async def test_with_no_color_and_ansi_themes_there_is_text(
         await until(pilot, lambda: "[image: four] (four.png)" in text_of(app))
         await pilot.pause(0.3)
         assert "▀▀" not in text_of(app) and not app.shows_pictures
+        assert app.theme == COLOURLESS  # not the one that was chosen when there were colours
+        await say(pilot, "echo " + "![c](c.png) " * (MOST_PICTURES + 1) + "end")
+        await answered(pilot, 2)
+        said = " ".join(text_of(app).split())
+        assert "(c.png) end" in said and "(c.png:" not in said  # none is shown: no line says that some are
 
 
 @pytest.mark.parametrize(("term", "colours"), [("xterm", False), ("dumb", False), ("xterm-256color", True)])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 from textual.pilot import Pilot
+from textual.screen import ModalScreen
 
 from app.tui.app import LocalqApp
 from app.tui.machine import Facts
@@ -155,6 +156,8 @@ async def test_the_screen_is_as_it_was(
     async with stage.open(size, model="good") as (app, pilot):
         app.cursor_blink = False  # type: ignore[attr-defined]
         await SCENES[scene](app, pilot)
+        if isinstance(app.screen, ModalScreen):
+            await until(pilot, lambda: "F1 Help" in text_of(app))  # the chat behind it, which is drawn later
         await pilot.pause()
         assert text_of(app).replace(str(stage.folder), "(folder)") == snapshot
 

@@ -71,6 +71,24 @@ def test_a_sequence_that_got_through_would_be_seen() -> None:
     assert foreign("a\x9b2J\u202e")
 
 
+COLOURED = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
+"""Selects a colour; 39 and 49, the terminal's own, do not."""
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_with_no_color_the_terminal_is_sent_no_colour(tmp_path: Path, colours: bool) -> None:
+    stage = Stage(tmp_path)
+    stage.add_model()
+    acknowledged = tmp_path / "acknowledged"
+    acknowledged.touch()
+    plain = {name: value for name, value in environment().items() if name != "NO_COLOR"}
+    words = plain if colours else {**plain, "NO_COLOR": "1"}
+    with PseudoTerminal([*CHILD, "ask", str(tmp_path), str(acknowledged)], words) as terminal:
+        terminal.expect("tok/s", 60)
+        sent = terminal.seen.decode("utf-8", "replace")
+    assert (COLOURED.search(sent) is not None) == colours
+
+
 def kill_often(folder: Path, kills: int, seed: int) -> int:
     """Questions that were acknowledged, all of which are there after so many kills at random moments."""
     generator = random.Random(seed)

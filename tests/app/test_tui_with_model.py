@@ -58,7 +58,7 @@ async def test_the_demo_model_answers_and_is_asked_again_with_what_it_said(home:
 
 
 async def test_the_worker_is_killed_in_mid_answer_and_the_next_try_succeeds(home: Path) -> None:
-    long = Preferences(temperature=0.0, max_tokens=400)
+    long = Preferences(temperature=0.0, max_tokens=3000)  # for longer than it takes to be killed
     async with new_app(home, long).run_test(size=(100, 30)) as pilot:
         app = pilot.app
         assert isinstance(app, LocalqApp)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -11,7 +12,7 @@ import pytest
 
 from app.errors import HubBusy, HubError, HubMisbehaved, HubUnreachable
 from app.hub.retry import next_wait, patiently
-from app.hub.session import HubSession, Patience, Transient, retry_after
+from app.hub.session import HubSession, Patience, Transient, failure, retry_after
 
 PUBLIC = "https://huggingface.co"
 
@@ -214,3 +215,13 @@ def test_patience_ends() -> None:
         patiently(action, Patience(attempts=3), sleep=action.waits.append)
     assert len(action.waits) == 2
     assert next_wait(Transient(HubError("x")), 3, Patience(attempts=3)) is None
+
+
+def test_a_name_without_an_address_is_told_alike_on_all_systems() -> None:
+    unknown = httpx2.ConnectError("[Errno -2] Name or service not known")
+    unknown.__cause__ = socket.gaierror(-2, "Name or service not known")
+    told = failure(unknown, "https://huggingface.co/api")
+    assert isinstance(told, Transient)
+    assert str(told.error).startswith("huggingface.co: no address is known for this name; check the network")
+    refused = failure(httpx2.ConnectError("Connection refused"), "https://huggingface.co/api")
+    assert isinstance(refused, Transient) and "Connection refused" in str(refused.error)

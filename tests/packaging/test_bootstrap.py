@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import psutil
 import pytest
@@ -249,6 +250,28 @@ class TestInterrupt:
         assert said.endswith(last)
         assert "Traceback" not in said
         wait_for_the_end_of(inner)
+
+    def test_one_that_comes_while_pip_is_being_started_ends_it_too(
+        self, venv: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pip(venv, "exec sleep 60")
+        started = []
+        popen = subprocess.Popen
+
+        def start(*words: Any, **named: Any) -> subprocess.Popen[bytes]:
+            process = popen(*words, **named)
+            if "process_group" in named:
+                started.append(process.pid)
+                signal.raise_signal(signal.SIGINT)
+            return process
+
+        monkeypatch.setattr(bootstrap.subprocess, "Popen", start)
+        code, said = run(venv)
+        assert code == 130
+        assert said.endswith("localq: interrupted; run make again to go on\n")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        (pid,) = started
+        wait_for_the_end_of(pid)
 
 
 def wait_for(path: Path) -> int:

@@ -20,10 +20,12 @@ from kit.archives import settle, tar_gz
 from kit.elf import elf_files, newest_glibc
 from kit.locked import LOCK, TOOLS, Locked, locked
 from kit.parts import notices
-from kit.project import pinned, source_date_epoch, version
-from kit.sbom import Component, document, of_lock, packages, write
+from kit.project import metadata, pinned, source_date_epoch, version
+from kit.sbom import Component, document, of_lock, packages, same_parts, write
 from kit.zips import add_to_wheel, read
 from kit.zips import write as write_zip
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from app.version import VERSION
 
@@ -123,6 +125,17 @@ class TestLock:
         entries = {entry.name: entry for entry in locked(LOCK.read_text(encoding="utf-8"))}
         assert f"llama-cpp-python=={entries['llama-cpp-python'].version}" == pinned("llama-cpp-python")
 
+    @pytest.mark.parametrize("path", [LOCK, TOOLS], ids=lambda path: path.stem)
+    def test_it_has_every_requirement_in_a_version_that_is_allowed(self, path: Path) -> None:
+        entries = {entry.name: entry for entry in locked(path.read_text(encoding="utf-8"))}
+        extras = metadata()["optional-dependencies"]
+        wanted = metadata()["dependencies"] if path == LOCK else extras["package"]
+        assert wanted
+        for line in wanted:
+            asked = Requirement(line)
+            if asked.marker is None or asked.marker.evaluate():
+                assert asked.specifier.contains(entries[canonicalize_name(asked.name)].version), line
+
     @pytest.mark.parametrize(
         "line", ["click==8.2", "click>=8 --hash=sha256:" + "0" * 64, "-i https://x.invalid"]
     )
@@ -166,6 +179,13 @@ class TestBills:
         assert document(artefact, [replace(part, version="2")]) != one
         artefact.write_bytes(b"2")
         assert document(artefact, [part])["serialNumber"] != one["serialNumber"]
+
+    def test_two_artefacts_of_the_same_parts_have_bills_of_their_own(self, tmp_path: Path) -> None:
+        archive, package = tmp_path / "a.tar.gz", tmp_path / "a.deb"
+        archive.write_bytes(b"1")
+        package.write_bytes(b"2")
+        parts = [Component("x", "1", "pkg:generic/x@1")]
+        assert same_parts(package, write(archive, parts)) == document(package, parts)
 
     def test_licence_texts_come_with_the_parts(self, tmp_path: Path) -> None:
         notices(tmp_path, [distribution(name) for name in ("click", "rich")], [])

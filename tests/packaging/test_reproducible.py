@@ -46,7 +46,7 @@ def test_the_package_of_one_folder_is_the_same_and_of_another_time_is_not(tmp_pa
         ):
             (dist / place).parent.mkdir(parents=True, exist_ok=True)
             (dist / place).write_text(place)
-        (dist / f"localq-{VERSION}-linux-x86_64.tar.gz.cdx.json").write_text("{}")
+        (dist / f"localq-{VERSION}-linux-x86_64.tar.gz.cdx.json").write_text('{"components": []}')
         run("deb/build.py", str(dist), **variables)
         found.append(digests(dist, "*.deb"))
     assert found[0] and found[0] == found[1]

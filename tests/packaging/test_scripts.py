@@ -81,7 +81,7 @@ def test_the_installer_refuses_what_it_does_not_know_and_a_prefix_that_no_unit_c
     for words, says in (
         (["--nonsense"], "usage"),
         (["--prefix"], "usage"),
-        (["--prefix", "/a|b"], "cannot have"),
+        (["--prefix", "/a|b"], "no folder that a unit can name"),
     ):
         done = subprocess.run(
             ["sh", script, *words], capture_output=True, text=True, cwd=tmp_path, check=False

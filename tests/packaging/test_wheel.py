@@ -70,15 +70,19 @@ def test_it_works_from_another_folder_with_the_best_kernels(environment: Path, t
     assert done.stdout == f"localq {VERSION}: kernels {active_isa()}, doctor is green\n"
 
 
-def test_it_answers(environment: Path, demo_path: Path, tmp_path: Path) -> None:
-    program = environment.parent / "localq"
-    variables = {"LOCALQ_HOME": str(tmp_path / "home"), "LOCALQ_CONFIG": "/dev/null", "PATH": "/usr/bin:/bin"}
-    for words in (["import", str(demo_path), "--name", "demo"], ["run", "demo", QUESTION]):
+def ask(program: Path, demo: Path, folder: Path) -> str:
+    """What the demo model answers to ``program``, which stands alone and has a store of its own."""
+    variables = {"LOCALQ_HOME": str(folder / "home"), "LOCALQ_CONFIG": "/dev/null", "PATH": "/usr/bin:/bin"}
+    for words in (["import", str(demo), "--name", "demo"], ["run", "demo", QUESTION]):
         done = subprocess.run(
-            [program, *words], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+            [program, *words], cwd=folder, env=variables, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-    assert "Paris" in done.stdout
+    return done.stdout
+
+
+def test_it_answers(environment: Path, demo_path: Path, tmp_path: Path) -> None:
+    assert "Paris" in ask(environment.parent / "localq", demo_path, tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("qemu-x86_64-static") is None, reason="needs qemu-user-static")
@@ -100,8 +104,8 @@ def test_it_runs_on_an_old_processor(
 
 
 @pytest.mark.parametrize("tool", ["uv", "pipx"])
-def test_the_tools_that_install_programs_install_it(
-    wheel: Path, llama: Path, tmp_path: Path, tool: str
+def test_the_tools_that_install_programs_install_it_and_it_answers(
+    wheel: Path, llama: Path, demo_path: Path, tmp_path: Path, tool: str
 ) -> None:
     found = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
@@ -118,8 +122,8 @@ def test_the_tools_that_install_programs_install_it(
     }[tool]
     done = subprocess.run([found, *words], env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    shown = subprocess.run(
-        [tmp_path / "bin" / "localq", "doctor", "--json"], capture_output=True, text=True, check=True
-    )
+    program = tmp_path / "bin" / "localq"
+    shown = subprocess.run([program, "doctor", "--json"], capture_output=True, text=True, check=True)
     report = json.loads(shown.stdout)
     assert report["llama"]["portable"] and report["llama"]["kernels"] == active_isa()
+    assert "Paris" in ask(program, demo_path, tmp_path)

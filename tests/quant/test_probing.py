@@ -53,9 +53,11 @@ def encoded_roles(path: Path) -> set[str]:
 def bits_of(path: Path, role: str) -> float:
     """Of the role's weights, in ggml's formats or localq's own."""
     model = open_gguf(path)
-    own = model.packed.tensors if model.packed else ()
-    found = [each for each in (*model.tensors, *own) if role_of(each.name) == role]
-    return 8 * sum(each.nbytes for each in found) / sum(prod(each.shape) for each in found)
+    sizes = [(each.name, each.nbytes, prod(each.shape)) for each in model.tensors]
+    if model.packed:
+        sizes += [(each.name, each.nbytes, prod(each.shape)) for each in model.packed.tensors]
+    found = [(nbytes, weights) for name, nbytes, weights in sizes if role_of(name) == role]
+    return 8 * sum(nbytes for nbytes, _ in found) / sum(weights for _, weights in found)
 
 
 def test_each_probe_has_one_role_encoded_and_is_judged_on_the_probing_texts(

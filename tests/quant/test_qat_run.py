@@ -12,11 +12,12 @@ import pytest
 from quant.allocation.recipe import Override
 from quant.calibration.text import CalibrationText
 from quant.calibration.texts import builtin
-from quant.certificate.document import from_json
+from quant.certificate.document import data_digest, from_json
 from quant.certificate.keys import read_certificate
 from quant.errors import CannotTrain, OutputExists, TextsOverlap, TextTooShort
 from quant.evaluation.result import EvaluationText
 from quant.files.source import open_source
+from quant.files.stored import digests_of
 from quant.files.work import PREFIX
 from quant.pipeline import quantize
 from quant.progress import CheckEvent, Event, PhaseEvent, WarningEvent
@@ -28,7 +29,7 @@ from runtime.errors import DoesNotFit
 from runtime.gguf import open_gguf
 from tests.quant.llama_child import computing, results
 from tests.quant.source_models import write_source
-from tests.quant.stand_ins import request, stand_ins
+from tests.quant.stand_ins import TEXTS, request, stand_ins
 
 torch = pytest.importorskip("torch")
 
@@ -82,6 +83,36 @@ class TestResult:
             set(range(6)) if mode == "blocks" else {None}
         )
         assert result.nbytes == result.path.stat().st_size
+
+    def test_lt_formats_learn_their_scales(self, tiny_path: Path, tmp_path: Path) -> None:
+        asked = wanted(tiny_path, tmp_path / "out.gguf", "scales")
+        quantize_request = replace(asked.quantize, target=Target("lt2"), calibration=TEXTS)
+        result = trained(replace(asked, quantize=quantize_request))
+        kinds = {facts.name: (facts.type, facts.encoder) for facts in result.certificate.tensors}
+        assert kinds["blk.0.ffn_up.weight"] == ("LT2", "trained")
+        facts = result.certificate.training
+        assert facts is not None
+        assert facts.held_out < facts.held_out_before
+        header = open_gguf(result.path)
+        assert data_digest(digests_of(header).values()) == result.certificate.data_sha256
+        plain = quantize(replace(quantize_request, out=tmp_path / "plain.gguf"), steps=stand_ins())
+        packed, same = header.packed, open_gguf(plain.path).packed
+        assert packed is not None and same is not None
+        assert (len(packed.inputs), packed.nbytes) == (len(same.inputs), same.nbytes)
+        in_file = read_certificate(header)
+        assert in_file is not None
+        assert in_file.shared_bytes == result.certificate.shared_bytes == packed.shared_bytes
+
+    @pytest.mark.parametrize("name", ["quantized.gguf", "trained", "part"])
+    def test_no_name_of_the_result_is_that_of_something_under_way(
+        self, name: str, tiny_path: Path, tmp_path: Path
+    ) -> None:
+        result = trained(wanted(tiny_path, tmp_path / name, "scales"))
+        with open_source((tiny_path,)) as original, open_source((result.path,)) as found:
+            for source in (original, found):
+                (tensor,) = (each for each in source.tensors if each.name == "token_embd.weight")
+                largest = np.abs(source.rows(tensor, 0, tensor.rows)).max()
+                assert 0.1 < largest < 10
 
     def test_file_and_document_hold_the_same_certificate(self, tiny_path: Path, tmp_path: Path) -> None:
         import msgspec
@@ -187,12 +218,6 @@ class TestRefusal:
     def refused(self, asked: TrainRequest) -> None:
         trained(asked)
         raise AssertionError("it was trained")
-
-    def test_lt_formats_are_not_trained(self, tiny_path: Path, tmp_path: Path) -> None:
-        asked = wanted(tiny_path, tmp_path / "out.gguf")
-        asked = replace(asked, quantize=replace(asked.quantize, target=Target("lt2")))
-        with pytest.raises(CannotTrain, match="LT formats are not trained yet"):
-            self.refused(asked)
 
     def test_a_model_that_is_not_quantized_has_nothing_to_learn(
         self, tiny_path: Path, tmp_path: Path

@@ -232,10 +232,11 @@ class Document:
         _, rows, lines = fence.drawn
         lines += draw_code(fence.rows[rows:], fence.language, fence.number, self._width, Margin(), head=False)
         fence.drawn = (self._width, len(fence.rows), lines)
-        self.codes[fence.number] = Code(fence.language, "\n".join([*fence.source, self._tail]))
-        if not self._tail:
+        tail = "" if _closes(self._tail, fence.mark) else self._tail  # a text may end with the mark
+        self.codes[fence.number] = Code(fence.language, "\n".join([*fence.source, tail]).removesuffix("\n"))
+        if not tail:
             return lines
-        last = [Span(self._tail)]
+        last = [Span(tail)]
         return lines + draw_code([last], fence.language, fence.number, self._width, Margin(), head=False)
 
 

@@ -14,7 +14,7 @@ from app.tui.markdown.table import draw_table
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-TOO_MANY: Final = f"not shown, {MOST_PICTURES} pictures are"
+TOO_MANY: Final = f"a message shows its first {MOST_PICTURES}"
 BULLETS: Final = ("•", "◦", "▪")
 
 

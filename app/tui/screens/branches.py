@@ -75,7 +75,7 @@ class Branches(ModalScreen[int | None]):
                 node = parent.add_leaf(label, data=message.id)
                 inner = parent
             else:
-                node = parent.add(label, data=message.id, expand=True)
+                node = parent.add(label, data=message.id, expand=True, allow_expand=bool(children))
                 inner = node
             if message.id == self._leaf_id:
                 shown = node

@@ -40,12 +40,17 @@ class ChatScreen(ChatOrders):
 
     def __init__(self) -> None:
         super().__init__()
-        self._files: list[str] | None = None
+        self._files: list[str] = []
+        self._picking = False
+        """A file is being picked: the folder is looked at once more for the next one."""
 
     # -- typing ---------------------------------------------------------------------------------------------
 
     @on(Editor.Submitted)
     async def _command(self, event: Editor.Submitted) -> None:
+        if self.editor.suggesting and event.text == self.editor.text:  # Enter came before them
+            self.query_one(Suggestions).steer("enter")
+            return
         found = parse(event.text)
         if found is None:
             await self.submit(event)
@@ -66,18 +71,19 @@ class ChatScreen(ChatOrders):
         row, column = self.editor.cursor_location
         line = str(self.editor.document.get_line(row))
         found = begun(line, column, row)
-        if found is not None and found[0] == "file" and self._files is None:
-            self._files = []
+        picking = found is not None and found[0] == "file"
+        if picking and not self._picking:
             self._find_files()
+        self._picking = picking
         suggestions = self.query_one(Suggestions)
-        fresh = suggest(line, column, row, self._files or []) if self.editor.has_focus else []
+        fresh = suggest(line, column, row, self._files) if self.editor.has_focus else []
         if len(fresh) == 1 and fresh[0].text == line:  # there is nothing left to complete
             fresh = []
         if fresh != suggestions.shown:
             suggestions.show(fresh)
         self.editor.suggesting = bool(fresh)
 
-    @work(group="files", exit_on_error=False)
+    @work(group="files", exclusive=True, exit_on_error=False)
     async def _find_files(self) -> None:
         self._files = await asyncio.to_thread(list_files, Path.cwd())
         self._typed()

@@ -257,7 +257,8 @@ class ChatAnswers(ChatView):
 
         assert self.session is not None
         ways = await asyncio.to_thread(ways_out, self.app.host, self.wanted(), error)
-        said = f"{error}.\nNothing was sent, nothing is left out unless you choose it."
+        told = str(error)
+        said = f"{told[:1].upper()}{told[1:]}.\nNothing was sent, nothing is left out unless you choose it."
         chosen = await self.app.push_screen_wait(
             Choose("The conversation is too long", said, [way.title for way in ways])
         )

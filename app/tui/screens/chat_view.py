@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,10 +15,11 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from app.chats import Attachment, Chats, Draft, Message
+from app.cli.text import plural
 from app.terminal import sanitize
 from app.tui.entry import Entry
 from app.tui.gauges import Gauges
-from app.tui.markdown import Picture
+from app.tui.markdown import Look
 from app.tui.screens.reporting import Reporting
 from app.tui.session import Session
 from app.tui.widgets.editor import Editor
@@ -55,6 +57,8 @@ class ChatView(Reporting, Screen[None]):
         self.editing: Message | None = None
         """The question that is being changed: what is sent becomes a branch beside it."""
         self._kept_draft: tuple[int | None, Draft] | None = None
+        self._turning = False
+        """Another chat is being shown: what stands in the editor is not its draft yet."""
         self._kept_place = Place()
         self._costs: dict[str, int] = {}
 
@@ -89,13 +93,13 @@ class ChatView(Reporting, Screen[None]):
     # -- opening --------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        self.transcript.look = self._look
         self.call_after_refresh(self._begin)
         self.set_interval(KEEP_SECONDS, self._keep)
         self.set_interval(MEMORY_SECONDS, self._measure_memory)
 
     async def _begin(self) -> None:
         """Opens the chats, and the one that was open, after the first frame."""
+        collect_from_now_on()
         opening = self.app.opening
         try:
             chats = await asyncio.to_thread(self.app.open_chats)
@@ -132,13 +136,16 @@ class ChatView(Reporting, Screen[None]):
         if self.session is None:
             return False
         await self.keep_now()
+        self._turning = True
         try:
             await asyncio.to_thread(self.session.open, chat_id)
+            await self.restore_draft()
         except LocalqError as error:
             if not quiet:
                 self.app.fail(error)
             return False
-        await self.restore_draft()
+        finally:
+            self._turning = False
         self.show(top)
         return True
 
@@ -146,11 +153,18 @@ class ChatView(Reporting, Screen[None]):
         """What was typed for this chat and not sent."""
         assert self.session is not None
         chat_id = self.session.chat_id
-        draft = await asyncio.to_thread(self.session.chats.draft, chat_id)
+        self._turning = True
+        try:
+            draft = await asyncio.to_thread(self.session.chats.draft, chat_id)
+        finally:
+            self._turning = False
         self._kept_draft = (chat_id, draft)
         self.attachments = list(draft.attachments)
         self.editing = None
-        self.editor.put(draft.text, draft.cursor)
+        if not self.app.begun.is_set() and (typed := self.editor.text):  # while the chats were being opened
+            self.editor.put(draft.text + typed)
+        else:
+            self.editor.put(draft.text, draft.cursor)
         self.show_attachments()
 
     # -- showing --------------------------------------------------------------------------------------------
@@ -160,9 +174,10 @@ class ChatView(Reporting, Screen[None]):
         assert self.session is not None
         session = self.session
         entries = [self.entry_of(message) for message in session.path]
+        self.transcript.look = self._look
         self.transcript.show(entries, top)
         self.show_title()
-        last = next((message for message in reversed(session.path) if message.role == "assistant"), None)
+        last = next((message for message in reversed(session.path) if message.facts.get("usage")), None)
         self.gauge(dropped=0, **figures_of(last))
 
     def entry_of(self, message: Message) -> Entry:
@@ -173,8 +188,14 @@ class ChatView(Reporting, Screen[None]):
             entry.note = f"{error}; F5 tries again"
         return entry
 
-    def _look(self, name: str) -> Picture | str:
-        return self.app.album.look(name) if self.app.shows_pictures else ""
+    @property
+    def _look(self) -> Look | None:
+        """Where pictures come from; None where none are shown."""
+        return self.app.album.look if self.app.shows_pictures else None
+
+    def look_again(self) -> None:
+        """Whether pictures are shown may be another now."""
+        self.transcript.look_with(self._look)
 
     def show_title(self) -> None:
         """The line at the top, and the greeting of an empty chat."""
@@ -227,7 +248,7 @@ class ChatView(Reporting, Screen[None]):
         )
 
     async def _keep(self) -> None:
-        if self.session is None or not self.app.begun.is_set():
+        if self.session is None or self._turning or not self.app.begun.is_set():
             return
         session = self.session
         draft = self._kept_draft[1] if self.editing is not None and self._kept_draft else self.draft()
@@ -259,6 +280,13 @@ class ChatView(Reporting, Screen[None]):
         self.app.copy(event.code.text, "the code")
 
 
+def collect_from_now_on() -> None:
+    """Turns the collector of garbage on where a start turned it off; what there is already is left alone."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 def _read_place(chats: Chats) -> Place:
     try:
         return msgspec.json.decode(chats.state(PLACE) or "{}", type=Place)
@@ -273,7 +301,7 @@ def facts_line(message: Message) -> str:
     if not isinstance(usage, dict) or not isinstance(timings, dict):
         return ""
     tokens, seconds = usage.get("output_tokens", 0), timings.get("decode_seconds", 0.0)
-    parts = [f"{tokens:,} tokens"]
+    parts = [plural(tokens, "token")]
     if seconds > 0 and tokens > 1:
         parts.append(f"{(tokens - 1) / seconds:.1f} tok/s")
     if isinstance(joules := facts.get("joules"), float):

@@ -33,7 +33,7 @@ class Models(Reporting, Screen[str | None]):
     HORIZONTAL_BREAKPOINTS = WIDTHS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Back", key_display="Esc"),
-        Binding("enter", "use", "Use", key_display="Enter"),
+        Binding("ctrl+m", "use", "Use", key_display="Enter"),
         Binding("tab", "switch", "Details", key_display="Tab"),
         Binding("c", "compare", "Compare"),
         Binding("s", "speed", "Speed"),

@@ -118,6 +118,13 @@ class Transcript(ScrollView, can_focus=True):
         else:
             self.refresh()
 
+    def look_with(self, look: Look | None) -> None:
+        """Draw all pictures again, as ``look`` finds them; without it they are named only."""
+        self.look = look
+        for entry in self.entries:
+            entry.content.look = look
+        self.forget_picture()
+
     def forget_picture(self, name: str | None = None) -> None:
         """Draw this picture again, or all of them, for :attr:`look` finds others now."""
         for index, entry in enumerate(self.entries):
