@@ -59,7 +59,7 @@ class Side:
         """Of one pass over ``tokens`` ("prefill"), or of as many passes of one ("decode"), undisturbed."""
         for _ in range(MOST_REPETITIONS):
             before = _busy_seconds() - self._spent()
-            seconds = self._seconds(what, tokens)
+            seconds = self.timed(what, tokens)
             others = _busy_seconds() - self._spent() - before
             if others <= DISTURBED * seconds + 2 * JIFFY:
                 return seconds
@@ -69,7 +69,7 @@ class Side:
     def first_answer(self, tokens: int) -> float:
         """Seconds of loading, reading a prompt of ``tokens`` and computing one token."""
         loaded: float = self.loaded["load_seconds"]
-        return loaded + self._seconds("prefill", tokens) + self._seconds("decode", 1)
+        return loaded + self.timed("prefill", tokens) + self.timed("decode", 1)
 
     def _spent(self) -> float:
         """Processor seconds of this worker and of the process that asks it."""
@@ -78,7 +78,8 @@ class Side:
             for times in (psutil.Process(self._process.pid).cpu_times(), psutil.Process().cpu_times())
         )
 
-    def _seconds(self, what: str, tokens: int) -> float:
+    def timed(self, what: str, tokens: int) -> float:
+        """The same, disturbed or not."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{what} {tokens}\n")
         self._process.stdin.flush()

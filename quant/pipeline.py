@@ -20,6 +20,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from quant.activations import StaticInputs, static_inputs
 from quant.allocation.fit import plan_fit
 from quant.allocation.joint import Model
 from quant.allocation.measure import measure
@@ -43,7 +44,7 @@ from quant.files.source import Source, SourceTensor, open_source
 from quant.files.work import Work, open_work, work_key
 from quant.files.writer import PartFile, existing, require_room
 from quant.formats.format import Format
-from quant.preflight import require_memory, require_words, written_bytes
+from quant.preflight import require_memory, require_static, require_words, written_bytes
 from quant.probing import Probing
 from quant.progress import OnEvent, PhaseEvent, PlannedEvent, WarningEvent, ignore
 from quant.publication import publish_beside, save_imatrix
@@ -119,6 +120,7 @@ class _Run:
                 )
             )
         require_words(source, request)
+        require_static(request)
         characters = request.evaluation_chunks * request.context_tokens * CHARACTERS_A_TOKEN
         require_disjoint(request.evaluation, request.calibration, characters)
         require_memory(source, request)
@@ -233,21 +235,31 @@ class _Run:
         """
         measured = calibrated.sha256 if calibrated else None
         saved = work.load(work.plan, PlanDocument)
+        static = self._static(calibrated)
         if saved is not None and (known := saved.plan_for(self.source.tensors, measured)):
-            return known
+            return replace(known, static=static)
         work.forget_tensors()
-        plan = self._new_plan(work, digests, calibrated)
+        plan = self._new_plan(work, digests, calibrated, static)
         work.save(work.plan, plan.document(measured))
         return plan
 
-    def _new_plan(self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None) -> Plan:
+    def _static(self, calibrated: Calibrated | None) -> StaticInputs:
+        """Scales of all inputs that calibration saw, where these are asked for."""
+        if calibrated is None or self.request.activations == "dynamic":
+            return StaticInputs()
+        found = {tensor.name: calibrated.statistics(tensor.name) for tensor in self.source.tensors}
+        return static_inputs({name: seen for name, seen in found.items() if seen is not None})
+
+    def _new_plan(
+        self, work: Work, digests: tuple[str, ...], calibrated: Calibrated | None, static: StaticInputs
+    ) -> Plan:
         request, source = self.request, self.source
         inputs = calibrated.inputs if calibrated else {}
         if request.target.mixture is not None:
-            return Plan(
-                assign(source.tensors, request.target.mixture, request.overrides, inputs), inputs=inputs
-            )
+            formats = assign(source.tensors, request.target.mixture, request.overrides, inputs)
+            return Plan(formats, inputs=inputs, static=static)
         settled, free = settle(source, request.overrides, inputs)
+        settled = replace(settled, static=static)
         # Under the moments that it fits, error feedback looks better than it is, and unevenly so: plans made
         # with its errors diverge up to twice as far (docs/allocation.md).
         to_nearest = self.steps.make_encoder(replace(request, feedback=False))
@@ -275,7 +287,7 @@ class _Run:
                 fit = replace(fit, learned=msgspec.structs.replace(fit.learned, nats=1.0))
             machine = this_machine(ram=fit.memory_bytes)
             joint = plan_fit(model, fit, machine, threads=request.jobs)
-            return Plan(joint.formats, joint.running(), probed, inputs)
+            return Plan(joint.formats, joint.running(), probed, inputs, static)
         settled = replace(settled, probed=probed)
         size = request.target.size_bytes
         if size is None:

@@ -19,6 +19,7 @@ from quant.evaluation.memory import plan_scoring
 from quant.files.source import Source
 from quant.request import QuantizeRequest
 from runtime.errors import DoesNotFit
+from runtime.ggml import packed_types
 from runtime.hardware import this_machine
 from runtime.units import format_bytes
 
@@ -99,6 +100,22 @@ def require_words(source: Source, request: QuantizeRequest) -> None:
     if not (request.calibration and request.feedback):
         raise CannotEncode(
             "LT formats need what calibration texts tell of the inputs; give --calib builtin, or a file"
+        )
+
+
+def require_static(request: QuantizeRequest) -> None:
+    """Raises :class:`CannotEncode` for static activation scales that nothing fixes, or that nothing here
+    would judge the file with."""
+    if request.activations == "dynamic":
+        return
+    if not request.calibration:
+        raise CannotEncode(
+            "static activation scales are fixed by calibration texts; give --calib builtin, or a file"
+        )
+    if not packed_types():
+        raise CannotEncode(
+            "static activation scales are for localq's kernels, which do not run here (`localq doctor` says "
+            "why); take --activations dynamic"
         )
 
 

@@ -107,6 +107,7 @@ class Probing:
             evaluation=texts,
             evaluation_chunks=LEAST_CHUNKS * len(texts),
             judge=True,
+            activations="dynamic",
             probing=(),
             reuse=None,
             copies=1,

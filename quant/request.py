@@ -11,6 +11,7 @@ from quant.allocation.fit import Fit
 from quant.allocation.recipe import MIXTURES, Override, uses_words
 from quant.calibration.imatrix import ImatrixFile
 from quant.calibration.text import CalibrationText
+from quant.certificate.document import Activations
 from quant.evaluation.result import EvaluationText
 
 _BITS: Final = " bits per weight"
@@ -101,6 +102,8 @@ class QuantizeRequest:
     expert_moments: bool | None = None
     """Whether calibration keeps second moments of each expert, which LT formats need; None: where one is
     named. For thousands of experts they take many passes, too much for formats that may be chosen."""
+    activations: Activations = "dynamic"
+    """How what matrices multiply is rounded: by its values, or with scales that calibration fixes."""
     moment_bytes: int = 1 << 30
     """For the sums of one pass of calibration: it decides how large the blocks of the Hessians may be."""
     jobs: int = 1
@@ -156,6 +159,7 @@ class QuantizeRequest:
                 "seed": self.seed,
                 "feedback": self.feedback,
                 **({"portable": True} if self.portable else {}),
+                **({"activations": self.activations} if self.activations != "dynamic" else {}),
                 "moment_bytes": self.moment_bytes,
             }
         )

@@ -73,11 +73,17 @@ def command(
     from app.cli.loading import find
     from app.cli.quantize_texts import NONE
     from app.cli.quantizing import default_choices, make
+    from runtime.gguf import open_model
 
     settings = front.settings(ram=mem, threads=jobs)
     mixture = _mixture(target)
     store, found = find(front, settings, model)
     path = Path(out) if out is not None else _default_path(found, target)
+    if open_model(found.paths).header.activations:
+        front.out.note(
+            f"{found.name} has static activation scales, which only localq reads: the file gets none, and is"
+            " judged without"
+        )
     with _runnable(store, found, calib != NONE, jobs) as original:
         choices = replace(
             default_choices(str(path.absolute()), fit=None),

@@ -46,7 +46,12 @@ def closing(
     }
     rows = [(title, *cells) for title, cells in _rows(before, after, made.certificate) if any(cells)]
     blocks: list[Block] = [Table(("", "ORIGINAL", "QUANTIZED"), rows, right=frozenset({1, 2})), ""]
-    facts = [("model", made.name), *_runs_in(made.name, made.certificate), *_notes(made.certificate)]
+    facts = [
+        ("model", made.name),
+        *_runs_in(made.name, made.certificate),
+        *activations(made.certificate.static_inputs),
+        *_notes(made.certificate),
+    ]
     if made.imatrix is not None:
         facts.append(("imatrix", str(made.imatrix)))
     blocks.append(Fields(facts))
@@ -165,6 +170,7 @@ def _about(name: str, certificate: Certificate) -> list[tuple[str, str]]:
         *_running(certificate),
         ("weights", f"{format_bytes(certificate.nbytes)}, {certificate.bits_per_weight:.2f} bits per weight"),
         ("data", f"sha256 {shorten_digests(certificate.data_sha256)}"),
+        *activations(certificate.static_inputs),
         ("calibration", _calibration(certificate)),
         *_training(certificate),
         ("evaluation", _texts(certificate.evaluation)),
@@ -194,6 +200,14 @@ def runs_in(name: str, formats: Sequence[str]) -> list[tuple[str, str]]:
     own = " and ".join(each.upper() for each in formats)
     text = f"localq only, for its {own}; for other programs: localq export {shlex.quote(name)} --to gguf:q4_k"
     return [("runs in", text)]
+
+
+def activations(count: int) -> list[tuple[str, str]]:
+    """What is to say of the inputs of a model, of which ``count`` matrices have static scales."""
+    if not count:
+        return []
+    matrices = "1 matrix" if count == 1 else f"{count:,} matrices"
+    return [("activations", f"static scales for the inputs of {matrices}; other programs do not read them")]
 
 
 def _training(certificate: Certificate) -> list[tuple[str, str]]:

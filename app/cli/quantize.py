@@ -14,6 +14,7 @@ from app.cli.front import Front
 if TYPE_CHECKING:
     from quant.allocation.planner import Prefer
     from quant.allocation.recipe import Override
+    from quant.certificate.document import Activations
     from runtime.engine.config import KvType
 
 DEFAULT_TARGET = "q4_k_m"
@@ -108,6 +109,14 @@ class Tensor(click.ParamType["Override"]):
     multiple=True,
     help="Store the tensors that match in a format of your own choice, or 'keep' them; may be repeated.",
 )
+@click.option(
+    "--activations",
+    type=click.Choice(["dynamic", "static"]),
+    default="dynamic",
+    show_default=True,
+    help="How localq rounds what matrices multiply: by the values themselves, or with scales that "
+    "calibration fixes, which costs quality.",
+)
 @options.jobs_option
 @options.mem_option
 @click.option(
@@ -144,6 +153,7 @@ def command(
     eval_chunks: int,
     out: str | None,
     overrides: tuple[Override, ...],
+    activations: Activations,
     jobs: int | None,
     mem: int | None,
     seed: int,
@@ -185,6 +195,7 @@ def command(
         jobs=jobs,
         seed=seed,
         measure=measure,
+        activations=activations,
     )
     target = target_of(choices)  # a wrong option is told before anything is converted
     portable = only_portable(front, portable, mixture=target.mixture, overrides=overrides)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from quant.allocation.fit import Fit
     from quant.allocation.joint import JointPlan
     from quant.allocation.recipe import Override
-    from quant.certificate.document import Certificate
+    from quant.certificate.document import Activations, Certificate
     from quant.evaluation.result import EvaluationText
     from quant.files.writer import PartFile
     from quant.pipeline import Publish
@@ -56,6 +56,7 @@ class Choices:
     """Whether only formats that any llama.cpp runs are chosen."""
     measure: bool | None = None
     """Whether probes test how much each kind of matrix counts; None: in models where that is soon done."""
+    activations: Activations = "dynamic"
     reuse: Path | None = None
 
 
@@ -176,6 +177,7 @@ def plan_request(
         probing=probing_texts(choices.measure, target, found),
         context_tokens=min(CONTEXT_TOKENS, trained),
         seed=choices.seed,
+        activations=choices.activations,
         moment_bytes=min(MOMENT_BYTES, (settings.ram or MOMENT_BYTES * 4) // 4),
         jobs=choices.jobs or usable_cores().physical,
         memory_bytes=settings.ram,

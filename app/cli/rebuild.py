@@ -270,6 +270,7 @@ def _request(
         expert_moments=options.expert_moments,
         moment_bytes=options.moment_bytes or MOMENT_BYTES,
         feedback=options.feedback,
+        activations=options.activations,
         seed=certificate.seed,
         jobs=settings.threads or usable_cores().physical,
         memory_bytes=settings.ram,

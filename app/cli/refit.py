@@ -95,6 +95,7 @@ def command(
         seed=certificate.seed,
         portable=only_portable(front, portable, overrides=asked.overrides),
         measure=measure,
+        activations=asked.options.activations,
         reuse=found.paths[0],
     )
     with source_of(front, settings, store, found, certificate, source) as original:

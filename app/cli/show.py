@@ -45,7 +45,7 @@ def command(
     from app.cli.import_ import document
     from app.cli.loading import plan_model
     from app.cli.output import Fields
-    from app.cli.quality import runs_in
+    from app.cli.quality import activations, runs_in
     from app.models import resolve
     from runtime.gguf import open_model
     from runtime.hardware import this_machine
@@ -79,11 +79,17 @@ def command(
     quality_row, figures = _quality(opened.header)
     formats = opened.packed.formats if opened.packed else ()
     front.out.result(
-        {**about, "figures": figures, **_document(found, plan)},
+        {
+            **about,
+            "figures": figures,
+            "static_inputs": len(opened.header.activations),
+            **_document(found, plan),
+        },
         Fields(
             [
                 *_about(found.name, found.manifest, summary),
                 *runs_in(found.name, formats),
+                *activations(len(opened.header.activations)),
                 *quality_row,
                 *_plan(found, plan),
             ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from quant.activations import StaticInputs
 from quant.allocation.measure import Measured
 from quant.allocation.recipe import KEEP, Override, is_encoded, override
 from quant.allocation.running import Running
@@ -52,6 +53,8 @@ class Plan:
     """Divergence that each probed role was found to cost (``quant.allocation.probes``)."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """Names of matrices in LT formats -> those of their inputs, which several may share."""
+    static: StaticInputs = field(default_factory=StaticInputs)
+    """Scales of inputs, of which a matrix gets those that its format has a use for."""
 
     def document(self, statistics_sha256: str | None) -> PlanDocument:
         """For the folder of work under way."""

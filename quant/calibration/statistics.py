@@ -23,6 +23,9 @@ class InputStatistics:
     peaks: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     """Size of a block -> [experts, blocks]: mean of max |x_j|^2 over the block. Of the sizes in which inputs
     are rounded to bytes, where these divide a row. Missing from importance matrices."""
+    extremes: NDArray[np.float32] | None = None
+    """[batches, columns / 32]: the largest magnitude in each 32 columns over the tokens of each batch, of all
+    experts together. Missing where 32 does not divide a row, and from importance matrices."""
 
     @property
     def columns(self) -> int:

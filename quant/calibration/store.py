@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from quant.calibration.statistics import InputStatistics
 from quant.errors import QuantError
-from runtime.engine.accumulator import peak_blocks, sums_bytes
+from runtime.engine.accumulator import extremes_count, peak_blocks, sums_bytes
 from runtime.engine.observation import ObservedInput
 
 INDEX: Final = "index.json"
-VERSION: Final = 3
+VERSION: Final = 4
 HASH_BYTES: Final = 4 << 20
 
 
@@ -111,6 +111,7 @@ class Statistics(Mapping[str, InputStatistics]):
             mean_square=squares.reshape(experts, columns),
             gram=moments.reshape(experts, columns // block, block, block) if block else None,
             peaks=peaks,
+            extremes=values.reshape(found.batches, count) if (count := extremes_count(columns)) else None,
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -189,4 +190,4 @@ def publish(partial: Path, folder: Path, index: Index) -> Statistics:
 
 def file_bytes(found: ObservedInput) -> int:
     """Length of an input's file."""
-    return sums_bytes(len(found.tokens), found.columns, found.block)
+    return sums_bytes(len(found.tokens), found.columns, found.block, found.batches)

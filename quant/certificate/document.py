@@ -21,6 +21,8 @@ VERSION = 1
 Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Encoder: TypeAlias = Literal["copied", "nearest", "feedback", "trained"]
+Activations: TypeAlias = Literal["dynamic", "static"]
+"""How what matrices multiply is rounded to bytes: by its values, or with scales that calibration fixed."""
 
 UNKNOWN_SHA256 = "0" * 64
 """In a header that is written before its tensors are."""
@@ -85,6 +87,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Whether tensors might get LT formats."""
     expert_moments: bool = False
     """Whether calibration kept second moments of each expert."""
+    activations: Activations = "dynamic"
 
     def __str__(self) -> str:
         return json.dumps(msgspec.to_builtins(self), sort_keys=True)
@@ -185,6 +188,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """Where formats were chosen with probes: the divergence that each role of matrices was found to cost."""
     tensors: tuple[TensorFacts, ...] = ()
     """In the order of the file's table, then the packed matrices in that of their directory."""
+    static_inputs: Count = 0
+    """Matrices whose input is rounded with static scales."""
     shared_bytes: Count = 0
     """Of what packed matrices share: transforms of inputs, and tables."""
     data_sha256: Sha256 = UNKNOWN_SHA256

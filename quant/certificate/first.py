@@ -65,6 +65,7 @@ def first_certificate(
                 moment_bytes=request.moment_bytes if request.calibration else 0,
                 words=request.words,
                 expert_moments=request.calibrates_experts,
+                activations=request.activations,
             )
         ),
         calibration=domains(request.calibration),
@@ -76,6 +77,7 @@ def first_certificate(
         running=plan.running,
         probed=dict(plan.probed),
         tensors=tuple(tensors),
+        static_inputs=sum(plan.static.of(name, fmt) is not None for name, fmt in plan.formats.items()),
         shared_bytes=packed.shared_bytes,
     )
 

@@ -227,6 +227,7 @@ def _document(reader: _Reader) -> dict[str, Any]:
         "running": _running(reader),
         "probed": dict(zip(reader.array("probed.roles"), reader.array("probed.nats"), strict=True)),
         "tensors": _tensors(reader, header),
+        "static_inputs": len(header.activations),
         "shared_bytes": header.packed.shared_bytes if header.packed else 0,
         "data_sha256": reader.scalar("data_sha256"),
     }

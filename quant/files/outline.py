@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from quant.activations import activation_keys
 from quant.allocation.plan import Plan, entries
 from quant.allocation.recipe import FILE_TYPES
 from quant.certificate.document import Certificate
@@ -36,6 +37,7 @@ def lay_out_file(
         Key("general.quantization_version", ValueType.U32, QUANTIZATION_VERSION),
         Key("general.file_type", ValueType.U32, file_type(source, request, plan)),
         *to_keys(found),
+        *activation_keys(plan.formats, plan.static),
         *packed.keys,
     ]
     return packed.behind(lay_out(inherited_pairs(source.header), keys, table, source.header.alignment))

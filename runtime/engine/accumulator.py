@@ -1,4 +1,5 @@
-"""Sums over the rows that a matrix multiplies: tokens, squares, squared peaks of blocks, second moments."""
+"""Sums over the rows that a matrix multiplies: tokens, squares, squared peaks of blocks, second moments; and
+the extremes of each batch."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ THREADED = 1 << 18
 """Values from which on threads pay."""
 INPUT_BLOCKS = (32, 256)
 """Values that share a scale where ggml rounds an input to bytes."""
+EXTREMES_BLOCK = 32
+"""Columns of which the extremes are kept, where it divides a row."""
 WRITE_BYTES = 8 << 20
 MOST = float(np.finfo(np.float32).max)
 """Of a sum of squares: second moments are summed in float32."""
@@ -26,9 +29,15 @@ def peak_blocks(columns: int) -> list[tuple[int, int]]:
     return [(size, columns // size) for size in INPUT_BLOCKS if columns % size == 0]
 
 
-def sums_bytes(matrices: int, columns: int, block: int) -> int:
-    """Length of the file that :meth:`Accumulator.write` writes."""
-    return 4 * matrices * (columns * (1 + block) + sum(count for _, count in peak_blocks(columns)))
+def extremes_count(columns: int) -> int:
+    """Blocks of a row of which the extremes are kept."""
+    return columns // EXTREMES_BLOCK if columns % EXTREMES_BLOCK == 0 else 0
+
+
+def sums_bytes(matrices: int, columns: int, block: int, batches: int) -> int:
+    """Length of the file that :meth:`Accumulator.write` writes after so many ``batches``."""
+    sums = matrices * (columns * (1 + block) + sum(count for _, count in peak_blocks(columns)))
+    return 4 * (sums + batches * extremes_count(columns))
 
 
 class Accumulator:
@@ -44,6 +53,9 @@ class Accumulator:
         self.peaks = {size: np.zeros((matrices, count), np.float64) for size, count in peak_blocks(columns)}
         blocks = columns // block if block else 0
         self.moments = np.zeros((matrices, blocks, block, block), np.float32)
+        self.extremes: list[NDArray[np.float32]] = []
+        """Of each batch: the largest magnitude in each block of columns, whichever matrix had it."""
+        self._batch = np.zeros(extremes_count(columns), np.float32)
         self._threads = threads
 
     def add(self, rows: NDArray[np.float32], matrix: int = 0) -> None:
@@ -65,6 +77,8 @@ class Accumulator:
             blocks = rows.reshape(len(rows), -1, size)
             peaks = np.maximum(blocks.max(axis=2), -blocks.min(axis=2))
             sums[matrix] += np.einsum("tb,tb->b", peaks, peaks, dtype=np.float64)
+            if size == EXTREMES_BLOCK:
+                np.maximum(self._batch, peaks.max(axis=0), out=self._batch)
         if self.moments.size:
             gram(np.ascontiguousarray(rows), self.moments[matrix], threads=parts)
 
@@ -79,6 +93,11 @@ class Accumulator:
         chosen, starts = np.unique(experts.reshape(-1)[order], return_index=True)
         for expert, places in zip(chosen.tolist(), np.split(order, starts[1:]), strict=True):
             self.add(rows[places // used, places % used % rows.shape[1]], expert)
+
+    def end_batch(self) -> None:
+        """Behind the rows of each batch: their extremes are complete."""
+        self.extremes.append(self._batch)
+        self._batch = np.zeros_like(self._batch)
 
     @property
     def finite(self) -> bool:
@@ -103,7 +122,8 @@ class Accumulator:
         digest = hashlib.sha256()
         with path.open("xb") as file:
             peaks = [(sums / count[:, None]).astype("<f4") for sums in self.peaks.values()]
-            for array in (mean, self.moments.astype("<f4", copy=False), *peaks):
+            extremes = [batch.astype("<f4", copy=False) for batch in self.extremes]
+            for array in (mean, self.moments.astype("<f4", copy=False), *peaks, *extremes):
                 data = array.reshape(-1).view(np.uint8)
                 for begin in range(0, len(data), WRITE_BYTES):
                     digest.update(data[begin : begin + WRITE_BYTES].data)

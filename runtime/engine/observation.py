@@ -52,7 +52,8 @@ class ObservedInput(msgspec.Struct, frozen=True, kw_only=True):
 
     ``file`` holds float32, little endian: mean squares [matrices, columns], then, where ``block`` is not 0,
     second moments [matrices, columns / block, block, block], then, for blocks of 32 and of 256 where these
-    divide a row, mean squared peaks [matrices, columns / 32 or 256].
+    divide a row, mean squared peaks [matrices, columns / 32 or 256], then, where 32 divides a row, the
+    largest magnitudes of blocks in each batch, of all matrices together [batches, columns / 32].
     """
 
     file: str
@@ -60,6 +61,8 @@ class ObservedInput(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[str, ...]
     columns: int
     block: int
+    batches: int
+    """Passes, each of some chunks."""
     tokens: tuple[int, ...]
     """Of each matrix: one, or one for each expert."""
 

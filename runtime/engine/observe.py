@@ -58,7 +58,7 @@ def observe(request: ObserveRequest, report: Report) -> Observed:
             hessian=request.hessian,
             expert_hessian=request.expert_hessian,
         )
-        require_room(request.folder, survey, plan)
+        require_room(request.folder, survey, plan, -(-len(chunks) // model.batch_chunks))
         passes = len(plan.windows)
         inputs: list[ObservedInput] = []
         for number, window in enumerate(plan.windows):
@@ -83,10 +83,10 @@ def observe(request: ObserveRequest, report: Report) -> Observed:
     )
 
 
-def require_room(folder: str, survey: Survey, plan: MomentPlan) -> None:
+def require_room(folder: str, survey: Survey, plan: MomentPlan, batches: int) -> None:
     """Raises DoesNotFit, with both numbers, where the files would not fit on the disk."""
     needed = sum(
-        sums_bytes(found.matrices, found.columns, block)
+        sums_bytes(found.matrices, found.columns, block, batches)
         for found, block in zip(survey.inputs, plan.blocks, strict=True)
     )
     free = shutil.disk_usage(folder).free
@@ -148,6 +148,7 @@ def write_input(
             "before it is damaged"
         )
     tokens = tuple(int(count) for count in sums.tokens)
+    batches = len(sums.extremes)
     digest = sums.write(Path(request.folder) / name)
     return ObservedInput(
         file=name,
@@ -155,6 +156,7 @@ def write_input(
         tensors=tuple(found.tensors),
         columns=found.columns,
         block=block,
+        batches=batches,
         tokens=tokens,
     )
 

@@ -11,9 +11,11 @@ from runtime.ggml.attach import (
     MatrixData,
     attach,
     forget_all,
+    forget_input_scales,
     load_with,
     packed_bytes,
     register,
+    scale_input,
 )
 from runtime.ggml.expected import packed_types
 
@@ -22,8 +24,10 @@ __all__ = [
     "MatrixData",
     "attach",
     "forget_all",
+    "forget_input_scales",
     "load_with",
     "packed_bytes",
     "packed_types",
     "register",
+    "scale_input",
 ]

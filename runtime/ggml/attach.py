@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from runtime.errors import KernelError
 from runtime.kernels import active_isa
 from runtime.kernels.library import load as load_kernels
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """``LOCALQ_GGML_ABI_VERSION`` of ``localq_ggml.h``."""
 
 FILE_NAME = "liblocalq_ggml.dylib" if sys.platform == "darwin" else "liblocalq_ggml.so"
@@ -119,6 +120,26 @@ def forget_all() -> int:
     return taken
 
 
+def scale_input(name: str, scales: Sequence[float]) -> None:
+    """Round what the tensor ``name`` of models that are loaded from now on multiplies with ``scales``: one
+    for each block of its columns (:func:`runtime.kernels.products.input_block`). They are copied.
+
+    Raises KernelError for a scale that is not above 0 and finite.
+    """
+    values = (ctypes.c_float * len(scales))(*scales)
+    if not _library().localq_ggml_scale_input(name.encode(), values, len(values)):
+        raise KernelError(
+            f"{name}: of the static scales of its input, {min(scales)} to {max(scales)}, some are not above 0"
+            " or not finite"
+        )
+
+
+def forget_input_scales() -> int:
+    """Models loaded from now on have no static scales. Of how many tensors models have taken them."""
+    taken: int = _library().localq_ggml_forget_input_scales()
+    return taken
+
+
 @functools.cache
 def _library() -> ctypes.CDLL:
     """The loaded hook; llama.cpp and the kernels come first, for it finds them by their sonames."""
@@ -154,6 +175,16 @@ def _library() -> ctypes.CDLL:
         # uint64_t localq_ggml_forget_all(void);
         library.localq_ggml_forget_all.argtypes = ()
         library.localq_ggml_forget_all.restype = ctypes.c_uint64
+        # bool localq_ggml_scale_input(const char* name, const float* scales, uint64_t count);
+        library.localq_ggml_scale_input.argtypes = (
+            ctypes.c_char_p,
+            ctypes.POINTER(ctypes.c_float),
+            ctypes.c_uint64,
+        )
+        library.localq_ggml_scale_input.restype = ctypes.c_bool
+        # uint64_t localq_ggml_forget_input_scales(void);
+        library.localq_ggml_forget_input_scales.argtypes = ()
+        library.localq_ggml_forget_input_scales.restype = ctypes.c_uint64
     except (OSError, AttributeError) as error:
         raise KernelError(f"{path} cannot be loaded: {error}; run `make rebuild`") from error
     return library

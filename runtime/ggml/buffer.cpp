@@ -77,6 +77,9 @@ ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor* tensor) {
     matrix = std::make_unique<Matrix>(
         localq_strip_layout_of(static_cast<uint32_t>(tensor->type)), static_cast<size_t>(tensor->ne[0]),
         static_cast<size_t>(tensor->ne[1]), static_cast<size_t>(tensor->ne[2]), static_cast<uint8_t*>(tensor->data));
+    matrix->input_scales = take_input_scales(tensor);
+    const size_t count = matrix->input_scales.scales.size();
+    if (count > 0 && count != matrix->input_scale_count()) return GGML_STATUS_FAILED;
   }
   tensor->extra = static_cast<ggml::cpu::tensor_traits*>(matrix.get());
   of(buffer).matrices.push_back(std::move(matrix));

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_GGML_ABI_VERSION 2
+#define LOCALQ_GGML_ABI_VERSION 3
 #define LOCALQ_GGML_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
@@ -47,6 +47,15 @@ LOCALQ_GGML_API bool localq_ggml_register(const char* name, const localq_ggml_ma
 // models have taken: a tensor whose operations no kernel of ours computes stays with llama.cpp, which knows no LT
 // format.
 LOCALQ_GGML_API uint64_t localq_ggml_forget_all(void);
+
+// Static scales for what the tensor of that name multiplies, of models loaded from now on: one for each 256 columns
+// where the tensor's blocks have as many weights, else for each 32. They are copied. False for one that is not above 0
+// and finite. A tensor with another number of them cannot be loaded.
+LOCALQ_GGML_API bool localq_ggml_scale_input(const char* name, const float* scales, uint64_t count);
+
+// Models loaded from now on have no static scales; those that were loaded keep theirs. How many of the named tensors
+// models have taken scales for.
+LOCALQ_GGML_API uint64_t localq_ggml_forget_input_scales(void);
 
 #ifdef __cplusplus
 }

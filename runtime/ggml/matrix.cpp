@@ -215,10 +215,13 @@ size_t Matrix::workspace_bytes(size_t columns) const {
 }
 
 void Matrix::quantize(const float* values, uint8_t* input, uint8_t* workspace) const {
-  if (layout) {
+  if (!layout) {
+    kernels->lt_transform_input(&transform, values, depth, input, reinterpret_cast<float*>(workspace));
+  } else if (input_scales.scales.empty()) {
     kernels->quantize_input(values, depth, layout->weights, input);
   } else {
-    kernels->lt_transform_input(&transform, values, depth, input, reinterpret_cast<float*>(workspace));
+    kernels->quantize_input_static(values, input_scales.scales.data(), input_scales.inverses.data(), depth,
+                                   layout->weights, input);
   }
 }
 

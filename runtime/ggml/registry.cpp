@@ -1,5 +1,7 @@
 #include "registry.h"
 
+#include <math.h>
+
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -18,6 +20,13 @@ struct Registered {
 std::mutex mutex;
 std::unordered_map<std::string, Registered> registered;
 
+struct Scaled {
+  InputScales scales;
+  bool taken;
+};
+
+std::unordered_map<std::string, Scaled> scaled;
+
 }  // namespace
 
 bool is_registered(const ggml_tensor* tensor) {
@@ -31,6 +40,14 @@ std::unique_ptr<Matrix> take_registered(const ggml_tensor* tensor) {
   if (found == registered.end()) return nullptr;
   found->second.taken = true;
   return std::make_unique<Matrix>(found->second.matrix);
+}
+
+InputScales take_input_scales(const ggml_tensor* tensor) {
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = scaled.find(tensor->name);
+  if (found == scaled.end()) return {};
+  found->second.taken = true;
+  return found->second.scales;
 }
 
 }  // namespace localq::hook
@@ -51,5 +68,27 @@ uint64_t localq_ggml_forget_all(void) {
   uint64_t taken = 0;
   for (const auto& each : localq::hook::registered) taken += each.second.taken;
   localq::hook::registered.clear();
+  return taken;
+}
+
+bool localq_ggml_scale_input(const char* name, const float* scales, uint64_t count) {
+  using namespace localq::hook;
+  Scaled found{};
+  for (uint64_t i = 0; i < count; ++i) {
+    const float inverse = 1.0f / scales[i];
+    if (!(scales[i] > 0.0f) || !isfinite(scales[i]) || !isfinite(inverse)) return false;
+    found.scales.scales.push_back(scales[i]);
+    found.scales.inverses.push_back(inverse);
+  }
+  const std::lock_guard<std::mutex> lock(mutex);
+  scaled[name] = std::move(found);
+  return true;
+}
+
+uint64_t localq_ggml_forget_input_scales(void) {
+  const std::lock_guard<std::mutex> lock(localq::hook::mutex);
+  uint64_t taken = 0;
+  for (const auto& each : localq::hook::scaled) taken += each.second.taken;
+  localq::hook::scaled.clear();
   return taken;
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runtime.errors import GgufError
+from runtime.gguf.activations import ActivationScales
 from runtime.gguf.limits import METADATA_BYTES
 from runtime.gguf.packed import PackedSection, PackedTensor
 from runtime.gguf.roles import Role, find_role
@@ -44,6 +45,8 @@ class GgufHeader:
     """Device, inode, size and modification time (ns) of the file that was read."""
     packed: PackedSection | None = field(default=None, repr=False)
     """Matrices in formats of localq's own, behind the tensors."""
+    activations: ActivationScales = field(default_factory=dict, repr=False)
+    """Static scales of the inputs of some tensors."""
 
     @property
     def all_tensors(self) -> tuple[TensorInfo | PackedTensor, ...]:

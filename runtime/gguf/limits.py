@@ -69,5 +69,8 @@ ALIGNMENT_MAX: Final = 65_536
 INLINE_BYTES: Final = 4_096
 """Arrays of numbers up to this size are kept with the header: every per-layer array is."""
 
+ACTIVATION_SCALES: Final = 1 << 20
+"""Of all inputs together: a model of 405 billion weights has some 600,000 blocks of 32 columns."""
+
 SPLIT_PARTS: Final = 4_096
 """Parts of one model. The largest real sets have some 150."""

@@ -20,6 +20,13 @@ MERGES_KEY: Final = "tokenizer.ggml.merges"
 TEMPLATE_KEY: Final = "tokenizer.chat_template"
 PACKED_PREFIX: Final = "localq.packed."
 """The directory of packed matrices (``packed``)."""
+ACTIVATIONS_PREFIX: Final = "localq.activations."
+"""Static activation scales (``activations``)."""
+KEPT: Final = {
+    PACKED_PREFIX: (ValueType.STRING, ValueType.U32, ValueType.U64),
+    ACTIVATIONS_PREFIX: (ValueType.STRING, ValueType.U32, ValueType.F32),
+}
+"""Of the arrays with these prefixes the elements are kept, which are of these types."""
 
 _MIN_PAIR_BYTES = 8 + 1 + 4 + 1
 _LENGTH_BYTES = 8
@@ -34,8 +41,8 @@ class RawMetadata:
     counts: dict[str, int] = field(default_factory=dict)
     """Elements of every array, known before they are read."""
     tokens: list[bytes] | None = None
-    packed: dict[str, list[int] | list[str]] = field(default_factory=dict)
-    """The arrays of the directory of packed matrices."""
+    kept: dict[str, list[int] | list[float] | list[bool] | list[str]] = field(default_factory=dict)
+    """The arrays of :data:`KEPT`."""
     text_bytes: int = 0
     array_strings: int = 0
     templates: int = 0
@@ -129,8 +136,9 @@ def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
     if kind is ValueType.ARRAY:
         raise source.refuse("nested-array", f"{key} is an array of arrays, which llama.cpp does not read")
     offset = source.position
-    if key.startswith(PACKED_PREFIX):
-        return _read_packed(source, raw, key, kind, count)
+    for prefix, kinds in KEPT.items():
+        if key.startswith(prefix):
+            return _read_kept(source, raw, key, kind, count, kinds)
     if kind is ValueType.STRING:
         _read_strings(source, raw, key, count)
         return ArrayRef(kind, count, offset, source.position - offset)
@@ -141,24 +149,31 @@ def _read_array(source: Source, raw: RawMetadata, key: str) -> ArrayRef:
     return ArrayRef(kind, count, offset, nbytes)
 
 
-def _read_packed(source: Source, raw: RawMetadata, key: str, kind: ValueType, count: int) -> ArrayRef:
-    """An array of the directory of packed matrices, which is kept."""
+def _read_kept(
+    source: Source,
+    raw: RawMetadata,
+    key: str,
+    kind: ValueType,
+    count: int,
+    kinds: tuple[ValueType, ...],
+) -> ArrayRef:
+    """An array whose elements are kept; others are of no use."""
     offset = source.position
-    if count > limits.TENSORS:
+    most = limits.ACTIVATION_SCALES if kind is ValueType.F32 else limits.TENSORS
+    if count > most:
+        raise source.refuse("array-too-long", f"{key} has {count} elements; at most {most} are accepted")
+    if kind not in kinds:
+        names = ", ".join(each.name for each in kinds[:-1])
         raise source.refuse(
-            "array-too-long", f"{key} has {count} elements; at most {limits.TENSORS} are accepted"
+            "wrong-type", f"{key} is an array of {kind.name}; it must be one of {names} or {kinds[-1].name}"
         )
     if kind is ValueType.STRING:
         source.require(count * _LENGTH_BYTES, f"the {count} strings of {key}")
         parts = source.strings(count, limits.TENSOR_NAME_BYTES, f"a string of {key}")
-        raw.packed[key] = [text.decode("ascii", "replace") for part in parts for text in part]
-    elif kind in (ValueType.U32, ValueType.U64):
-        data = source.take(count * SCALARS[kind].size, f"the elements of {key}")
-        raw.packed[key] = [int(number) for number in decode_numbers(kind, data)]
+        raw.kept[key] = [text.decode("ascii", "replace") for part in parts for text in part]
     else:
-        raise source.refuse(
-            "wrong-type", f"{key} is an array of {kind.name}; it must be one of STRING, U32 or U64"
-        )
+        data = source.take(count * SCALARS[kind].size, f"the elements of {key}")
+        raw.kept[key] = decode_numbers(kind, data)
     return ArrayRef(kind, count, offset, source.position - offset)
 
 

@@ -182,7 +182,7 @@ class _Directory:
     """The arrays of the metadata, as rows: texts or whole numbers by key."""
 
     def __init__(self, source: Source, raw: RawMetadata) -> None:
-        self._source, self._arrays = source, raw.packed
+        self._source, self._arrays = source, raw.kept
 
     def rows(self, kind: str, keys: Sequence[str]) -> list[Row]:
         columns = []

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from runtime.gguf import limits
+from runtime.gguf.activations import read_activations
 from runtime.gguf.header import GgufHeader, file_identity
 from runtime.gguf.hyperparameters import check_hyperparameters
 from runtime.gguf.magic import read_version
@@ -54,6 +55,7 @@ def read_gguf(source: Source, identity: tuple[int, int, int, int] = (0, 0, 0, 0)
     packs = any(key.startswith(PACKED_PREFIX) for key in raw.values)
     data_offset, end = find_data_section(source, tensors, alignment, more=packs)
     packed = read_packed(source, raw, end, [tensor.name for tensor in tensors])
+    activations = read_activations(source, raw, tensors)
     _check_meaning(source, raw, tensors)
     return GgufHeader(
         path=source.path,
@@ -65,6 +67,7 @@ def read_gguf(source: Source, identity: tuple[int, int, int, int] = (0, 0, 0, 0)
         tensors=tensors,
         identity=identity,
         packed=packed,
+        activations=MappingProxyType(activations),
     )
 
 

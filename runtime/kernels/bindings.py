@@ -26,6 +26,7 @@ from runtime.kernels.signatures import (
     LtTransformInput,
     MultiplyOf,
     QuantizeInput,
+    QuantizeInputStatic,
     TrellisRoundF32,
 )
 
@@ -63,6 +64,7 @@ class _Backend(ctypes.Structure):
         ("trellis_round_f32", TrellisRoundF32),
         ("multiply_of", MultiplyOf),
         ("quantize_input", QuantizeInput),
+        ("quantize_input_static", QuantizeInputStatic),
         ("lt_multiply_of", LtMultiplyOf),
         ("lt_transform_input", LtTransformInput),
     )

@@ -22,7 +22,7 @@ const localq_backend kBackends[] = {
      read_stream_avx512vnni, gram_f32_avx512vnni, cholesky_step_f32_avx512vnni,
      feedback_targets_f32_avx512vnni, feedback_round_f32_avx512vnni,
      feedback_refine_f32_avx512vnni, fit_f32_avx512vnni, trellis_round_f32_avx512vnni,
-     multiply_of_avx512vnni, quantize_input_avx512vnni,
+     multiply_of_avx512vnni, quantize_input_avx512vnni, quantize_input_static_avx512vnni,
      lt_multiply_of_avx512vbmi, lt_transform_input_avx512vbmi},
 #endif
 #if LOCALQ_BUILT_AVX512VNNI
@@ -31,7 +31,7 @@ const localq_backend kBackends[] = {
      read_stream_avx512vnni, gram_f32_avx512vnni, cholesky_step_f32_avx512vnni,
      feedback_targets_f32_avx512vnni, feedback_round_f32_avx512vnni,
      feedback_refine_f32_avx512vnni, fit_f32_avx512vnni, trellis_round_f32_avx512vnni,
-     multiply_of_avx512vnni, quantize_input_avx512vnni,
+     multiply_of_avx512vnni, quantize_input_avx512vnni, quantize_input_static_avx512vnni,
      lt_multiply_of_avx512vnni, lt_transform_input_avx512vnni},
 #endif
 #if LOCALQ_BUILT_AVX_VNNI
@@ -39,7 +39,7 @@ const localq_backend kBackends[] = {
      dot_i8_avx_vnni, argmax_f32_avx2, read_stream_avx2, gram_f32_avx2, cholesky_step_f32_avx2,
      feedback_targets_f32_avx2, feedback_round_f32_avx2,
      feedback_refine_f32_avx2, fit_f32_avx2, trellis_round_f32_avx2,
-     multiply_of_avx_vnni, quantize_input_avx_vnni,
+     multiply_of_avx_vnni, quantize_input_avx_vnni, quantize_input_static_avx_vnni,
      lt_multiply_of_avx_vnni, lt_transform_input_avx_vnni},
 #endif
 #if LOCALQ_BUILT_AVX2
@@ -47,7 +47,7 @@ const localq_backend kBackends[] = {
      read_stream_avx2, gram_f32_avx2, cholesky_step_f32_avx2,
      feedback_targets_f32_avx2, feedback_round_f32_avx2,
      feedback_refine_f32_avx2, fit_f32_avx2, trellis_round_f32_avx2,
-     multiply_of_avx2, quantize_input_avx2,
+     multiply_of_avx2, quantize_input_avx2, quantize_input_static_avx2,
      lt_multiply_of_avx2, lt_transform_input_avx2},
 #endif
 #if LOCALQ_BUILT_NEON_I8MM
@@ -55,7 +55,7 @@ const localq_backend kBackends[] = {
      dot_i8_neon_dotprod, argmax_f32_neon_dotprod, read_stream_neon_dotprod, gram_f32_neon_dotprod,
      cholesky_step_f32_neon_dotprod, feedback_targets_f32_neon_dotprod, feedback_round_f32_neon_dotprod,
      feedback_refine_f32_neon_dotprod, fit_f32_neon_dotprod, trellis_round_f32_neon_dotprod,
-     multiply_of_neon_i8mm, quantize_input_neon_i8mm,
+     multiply_of_neon_i8mm, quantize_input_neon_i8mm, quantize_input_static_neon_i8mm,
      lt_multiply_of_neon_dotprod, lt_transform_input_neon_dotprod},
 #endif
 #if LOCALQ_BUILT_NEON_DOTPROD
@@ -63,13 +63,14 @@ const localq_backend kBackends[] = {
      argmax_f32_neon_dotprod, read_stream_neon_dotprod, gram_f32_neon_dotprod, cholesky_step_f32_neon_dotprod,
      feedback_targets_f32_neon_dotprod, feedback_round_f32_neon_dotprod,
      feedback_refine_f32_neon_dotprod, fit_f32_neon_dotprod, trellis_round_f32_neon_dotprod,
-     multiply_of_neon_dotprod, quantize_input_neon_dotprod,
+     multiply_of_neon_dotprod, quantize_input_neon_dotprod, quantize_input_static_neon_dotprod,
      lt_multiply_of_neon_dotprod, lt_transform_input_neon_dotprod},
 #endif
     {"scalar", "Portable C++, the reference", 0, dot_i8_scalar, argmax_f32_scalar, read_stream_scalar,
      gram_f32_scalar, cholesky_step_f32_scalar,
      feedback_targets_f32_scalar, feedback_round_f32_scalar,
      feedback_refine_f32_scalar, fit_f32_scalar, trellis_round_f32_scalar, multiply_of_scalar, quantize_input_scalar,
+     quantize_input_static_scalar,
      lt_multiply_of_scalar, lt_transform_input_scalar},
 };
 

@@ -101,6 +101,15 @@ void quantize_input_avx512vnni LOCALQ_QUANTIZE_INPUT;
 void quantize_input_neon_dotprod LOCALQ_QUANTIZE_INPUT;
 void quantize_input_neon_i8mm LOCALQ_QUANTIZE_INPUT;
 
+#define LOCALQ_QUANTIZE_INPUT_STATIC                                                                          \
+  (const float* values, const float* scales, const float* inverses, size_t depth, size_t block, uint8_t* input)
+void quantize_input_static_scalar LOCALQ_QUANTIZE_INPUT_STATIC;
+void quantize_input_static_avx2 LOCALQ_QUANTIZE_INPUT_STATIC;
+void quantize_input_static_avx_vnni LOCALQ_QUANTIZE_INPUT_STATIC;
+void quantize_input_static_avx512vnni LOCALQ_QUANTIZE_INPUT_STATIC;
+void quantize_input_static_neon_dotprod LOCALQ_QUANTIZE_INPUT_STATIC;
+void quantize_input_static_neon_i8mm LOCALQ_QUANTIZE_INPUT_STATIC;
+
 localq_multiply* lt_multiply_of_scalar(uint32_t bits, uint32_t state_bits);
 localq_multiply* lt_multiply_of_avx2(uint32_t bits, uint32_t state_bits);
 localq_multiply* lt_multiply_of_avx_vnni(uint32_t bits, uint32_t state_bits);

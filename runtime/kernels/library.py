@@ -20,7 +20,7 @@ from pathlib import Path
 import runtime.kernels
 from runtime.errors import KernelError
 
-ABI_VERSION = 10
+ABI_VERSION = 11
 """``LOCALQ_ABI_VERSION`` of ``localq_kernels.h``, which ``bindings`` mirrors."""
 
 FILE_NAME = "liblocalq_kernels.dylib" if sys.platform == "darwin" else "liblocalq_kernels.so"

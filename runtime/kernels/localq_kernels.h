@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOCALQ_ABI_VERSION 10
+#define LOCALQ_ABI_VERSION 11
 #define LOCALQ_GRAM_WORKSPACE 65536
 #define LOCALQ_CHOLESKY_STEP 128  // rows of a step at most
 #define LOCALQ_CHOLESKY_WORKSPACE 65536
@@ -181,6 +181,11 @@ typedef struct localq_backend {
   // Floats of a column -> an input of localq_input_bytes(depth, block), 64-byte aligned, for matrices whose blocks
   // have `block` weights: 32, 64, 128 or 256, a divisor of depth. A block with NaN or infinity gives such results.
   void (*quantize_input)(const float* values, size_t depth, size_t block, uint8_t* input);
+
+  // The same with scales that were fixed beforehand, and 1 over each: one for each 256 values where the matrix's blocks
+  // have as many, else for each 32. What is beyond 127 steps becomes 127. A column with NaN or infinity gives NaN.
+  void (*quantize_input_static)(const float* values, const float* scales, const float* inverses, size_t depth,
+                                size_t block, uint8_t* input);
 
   // The product for matrices with codes of `bits` bits and states of `state_bits`; NULL for what is no LT format. Its
   // inputs are those of lt_transform_input, its strips have LOCALQ_LT_ROWS rows, its workspace

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STRIP_ROWS = 16
 ALIGNMENT = 64
+INPUT_BLOCK, SUPER_BLOCK = 32, 256
+"""Columns of an input that share a scale: as many as the matrix's blocks have, or 32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,23 @@ def unpack_row(strips: Strips, row: int) -> NDArray[np.uint8]:
     return data
 
 
-def quantize_input(values: NDArray[np.float32], block: int, isa: str | None = None) -> NDArray[np.uint8]:
-    """float32 [columns, depth] -> uint8 [columns, bytes of an input] (``matmul/input.h``)."""
+def input_block(weights: int) -> int:
+    """Columns that share a scale, for a matrix whose blocks have ``weights``."""
+    return SUPER_BLOCK if weights == SUPER_BLOCK else INPUT_BLOCK
+
+
+def quantize_input(
+    values: NDArray[np.float32],
+    block: int,
+    isa: str | None = None,
+    *,
+    scales: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """float32 [columns, depth] -> uint8 [columns, bytes of an input] (``matmul/input.h``).
+
+    ``scales`` [depth / :func:`input_block`] are static ones; without, each block gets that of its largest
+    value.
+    """
     if (
         values.dtype.char != "f"
         or values.ndim != 2
@@ -163,8 +180,23 @@ def quantize_input(values: NDArray[np.float32], block: int, isa: str | None = No
     nbytes = _library().localq_input_bytes(depth, block)
     inputs = aligned(columns * nbytes).reshape(columns, nbytes)
     kernels = backend(isa)
+    if scales is None:
+        for column in range(columns):
+            kernels.quantize_input(values[column].ctypes.data, depth, block, inputs[column].ctypes.data)
+        return inputs
+    count = depth // input_block(block)
+    if scales.dtype.char != "f" or scales.shape != (count,) or not scales.flags.c_contiguous:
+        raise ValueError(f"scales is {scales.dtype} {scales.shape}; it must be float32 [{count}]")
+    inverses = 1 / scales
     for column in range(columns):
-        kernels.quantize_input(values[column].ctypes.data, depth, block, inputs[column].ctypes.data)
+        kernels.quantize_input_static(
+            values[column].ctypes.data,
+            scales.ctypes.data,
+            inverses.ctypes.data,
+            depth,
+            block,
+            inputs[column].ctypes.data,
+        )
     return inputs
 
 

@@ -159,6 +159,17 @@ Multiply = ctypes.CFUNCTYPE(None, ctypes.POINTER(ProductData), *_SIZES[:2], ctyp
 MultiplyOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
 # void quantize_input(const float* values, size_t depth, size_t block, uint8_t* input);
 QuantizeInput = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_void_p)
+# void quantize_input_static(const float* values, const float* scales, const float* inverses, size_t depth,
+#                            size_t block, uint8_t* input);
+QuantizeInputStatic = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+)
 # localq_multiply* lt_multiply_of(uint32_t bits, uint32_t state_bits);
 LtMultiplyOf = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32)
 # void lt_transform_input(const localq_lt_input* transform, const float* values, size_t depth,

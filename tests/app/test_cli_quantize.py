@@ -32,6 +32,7 @@ from runtime.gguf import open_gguf
 from tests.app.chats_kit import talk
 from tests.app.cli_runner import Cli
 from tests.app.fake_engine import FakeEngine
+from tests.quant.ranges import steps_with_ranges
 from tests.quant.source_models import put, write_source
 from tests.quant.stand_ins import stand_ins
 
@@ -54,6 +55,39 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     called: list[str] = []
     monkeypatch.setattr(pipeline, "real_steps", lambda: stand_ins(called.append))
     return called
+
+
+class TestActivations:
+    @pytest.fixture(autouse=True)
+    def ranged(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pipeline, "real_steps", steps_with_ranges)
+
+    def test_static_scales_are_in_the_file_and_shown(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--to", "q8_0", "--activations", "static", "--no-speed")
+        assert ran.exit_code == 0, ran.stderr
+        said = "static scales for the inputs of 14 matrices; other programs do not read them"
+        assert said in ran.stdout
+        assert said in cli.run("show", "small:q8_0").stdout
+        assert said in cli.run("show", "small:q8_0", "--quality").stdout
+        assert cli.run("show", "small:q8_0", "--json").json()["static_inputs"] == 14
+
+    def test_dynamic_ones_are_the_default(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), "--to", "q8_0", "--no-speed", "--json")
+        assert ran.json()["certificate"]["static_inputs"] == 0
+        assert "activations" not in cli.run("show", "small:q8_0").stdout
+
+    def test_without_calibration_they_are_refused(self, cli: Cli, source: Path) -> None:
+        ran = cli.run("quantize", str(source), *PLAIN, "--activations", "static")
+        assert ran.exit_code == 2
+        assert "static activation scales are fixed by calibration texts" in ran.stderr
+
+    def test_an_export_has_none_and_says_so(self, cli: Cli, source: Path, tmp_path: Path) -> None:
+        cli.run("quantize", str(source), "--to", "q8_0", "--activations", "static", "--no-speed")
+        out = tmp_path / "plain.gguf"
+        ran = cli.run("export", "small:q8_0", "--to", "gguf:q4_0", "--out", str(out))
+        assert ran.exit_code == 0, ran.stderr
+        assert "small:q8_0 has static activation scales, which only localq reads" in ran.stderr
+        assert not open_gguf(out).activations
 
 
 class TestOwnChats:
@@ -786,7 +820,7 @@ class TestRebuild:
         ("written", "instead"),
         [
             (b'"feedback"', b'"feedbock"'),
-            (b'{"calibration_tokens"', b'["calibration_tokens"'),
+            (b'{"activations"', b'["activations"'),
             (b'"context_tokens": 512', b'"context_tokens": -12'),
             (b"attn_v=q8_0", b"attn_v=q9_0"),
             (b"4.5 bits per weight", b"nan bits per weight"),

@@ -13,6 +13,7 @@ from quant.certificate.keys import read_certificate
 from quant.encoders import model, tensor
 from runtime.gguf import open_gguf
 from tests.app.cli_runner import Cli
+from tests.quant.ranges import steps_with_ranges
 from tests.quant.stand_ins import stand_ins
 
 QUICK = ("--eval", "none", "--no-speed", "--prefer", "quality", "--json")
@@ -101,6 +102,17 @@ def test_a_refit_to_portable_formats_of_a_choice_of_another_is_refused(cli: Cli)
     ran = cli.run("refit", "mixed", "--ram", "81M", "--portable")
     assert ran.exit_code == 2
     assert "--tensor blk.1.ffn_up=lt3 asks for one" in ran.stderr
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_activations_stay_as_the_model_has_them(cli: Cli, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(pipeline, "real_steps", steps_with_ranges)
+    memory = ("--ctx", "512", *QUICK)
+    cli.run("quantize", "tiny", "--fit-ram", "--ram", "81M", *memory, "--activations", kind, "--out", "first")
+    cli.run("refit", "first", "--ram", "79M", *memory, "--out", "second")
+    for name in ("first", "second"):
+        header = open_gguf(cli.store.paths(cli.store.get(name))[0])
+        assert bool(header.activations) == (kind == "static")
 
 
 def test_a_model_without_a_certificate_is_refused(cli: Cli) -> None:

@@ -56,6 +56,7 @@ def write(folder: Path, settings: Settings = SETTINGS, seed: int = 0) -> Statist
                 tensors=tensors,
                 columns=columns,
                 block=block,
+                batches=2,
                 tokens=tokens,
             )
         )

@@ -10,6 +10,7 @@ import pytest
 from quant.allocation.recipe import KEEP
 from quant.calibration.texts import builtin
 from quant.certificate.keys import read_certificate
+from quant.evaluation.evaluate import evaluate
 from quant.evaluation.result import EvaluationText
 from quant.pipeline import quantize
 from quant.request import QuantizeRequest, Target
@@ -140,6 +141,34 @@ def test_experts_are_packed_under_hessians_of_their_own(tmp_path: Path) -> None:
     assert words.figures is not None
     assert blocks.figures is not None
     assert words.figures.kl_mean < 0.8 * blocks.figures.kl_mean
+
+
+def test_static_scales_are_judged_as_the_file_is_run(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Q8_0 little is lost but what inputs lose."""
+    prose = real_request(tiny_path, tmp_path / "none.gguf").evaluation
+    static, dynamic = (
+        quantize(
+            real_request(
+                tiny_path,
+                tmp_path / f"{kind}.gguf",
+                target=Target("q8_0"),
+                activations=kind,
+            )
+        ).certificate
+        for kind in ("static", "dynamic")
+    )
+    assert static.data_sha256 == dynamic.data_sha256
+    assert 6 * 5 <= static.static_inputs < 6 * 7 + 1  # of some the steps would be too coarse
+    assert static.figures is not None
+    assert dynamic.figures is not None
+    assert 1.5 * dynamic.figures.kl_mean < static.figures.kl_mean < 0.05
+    again = evaluate(tmp_path / "static.gguf", against=tiny_path, texts=prose, chunks=2, threads=1)
+    assert again.kl_mean == static.figures.kl_mean
+    monkeypatch.setenv("LOCALQ_GGML", "off")
+    without = evaluate(tmp_path / "static.gguf", against=tiny_path, texts=prose, chunks=2, threads=1)
+    assert without.kl_mean == pytest.approx(dynamic.figures.kl_mean, rel=0.2)  # llama.cpp does not read them
 
 
 @pytest.mark.model

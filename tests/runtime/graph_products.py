@@ -39,6 +39,8 @@ class GraphCase:
     signs: NDArray[np.uint8] | None = None
     order: NDArray[np.uint16] | None = None
     table: NDArray[np.int8] | None = None
+    scales: NDArray[np.float32] | None = None
+    """Static ones of the input."""
     times: int = 1
     """How often the graph is computed; the last result counts."""
     ours: bool = True
@@ -52,7 +54,10 @@ def compute(library: Ggml, case: GraphCase, threads: int) -> NDArray[Any]:
         library.call("ggml_set_name", weights, case.name.encode())
         if case.own is not None:
             register(case)
+        if case.scales is not None:
+            ggml.scale_input(case.name, case.scales.tolist())
         memory = library.place(weights_context, library.extra_buffer_types()[0] if case.ours else None)
+        assert ggml.forget_input_scales() == (case.scales is not None and case.own is None)
         library.set(weights, case.data)
         if case.operation == "get_tensor":
             result = library.get(weights, np.uint8)

@@ -99,6 +99,36 @@ int check_case(const localq_strip_layout& layout, const Shape& shape, Memory& me
   return wrong;
 }
 
+// Inputs under static scales, of values that may be far beyond them, on every backend; the number of wrong ones.
+int check_static_inputs(const localq_strip_layout& layout, const Shape& shape, Memory& memory) {
+  const size_t depth = shape.blocks * layout.weights, count = depth / (layout.weights == 256 ? 256 : 32);
+  const size_t bytes = localq_input_bytes(depth, layout.weights);
+  std::vector<float> values(depth), scales(count), inverses(count);
+  for (float& value : values) value = static_cast<float>(static_cast<int64_t>(random_bits() % 20001) - 10000) / 1e2f;
+  if (below(8) == 0) values[below(depth)] = INFINITY;
+  for (size_t i = 0; i < count; ++i) inverses[i] = 1.0f / (scales[i] = static_cast<float>(1 + below(4096)) / 2048.0f);
+  float* end = reinterpret_cast<float*>(memory.output.last(depth * sizeof(float)));
+  memcpy(end, values.data(), depth * sizeof(float));
+  uint8_t* input = memory.inputs.last(bytes);
+  const auto write = [&](const localq_backend& backend) {
+    memset(input, 0, bytes);
+    backend.quantize_input_static(end, scales.data(), inverses.data(), depth, layout.weights, input);
+    return std::vector<uint8_t>(input, input + bytes);
+  };
+  size_t last = 0;
+  while (localq_backend_at(last + 1) != nullptr) ++last;
+  const std::vector<uint8_t> wanted = write(*localq_backend_at(last));
+  int wrong = 0;
+  for (size_t i = 0; i < last; ++i) {
+    const localq_backend* backend = localq_backend_at(i);
+    if (backend->required_features & ~localq_cpu_features()) continue;
+    if (write(*backend) == wanted) continue;
+    printf("%s type %u depth %zu: other bytes under static scales\n", backend->name, layout.ggml_type, depth);
+    ++wrong;
+  }
+  return wrong;
+}
+
 }  // namespace
 
 // `cases` random shapes of every type, other ones for each seed.
@@ -108,7 +138,10 @@ bool check_products(size_t cases, uint64_t seed) {
   int wrong = 0;
   for (const uint32_t type : kTypes) {
     const localq_strip_layout* layout = localq_strip_layout_of(type);
-    for (size_t i = 0; i < cases && wrong < 20; ++i) wrong += check_case(*layout, random_shape(*layout), memory);
+    for (size_t i = 0; i < cases && wrong < 20; ++i) {
+      const Shape shape = random_shape(*layout);
+      wrong += check_case(*layout, shape, memory) + check_static_inputs(*layout, shape, memory);
+    }
   }
   printf("products: %s\n", wrong == 0 ? "ok" : "FAILED");
   return wrong == 0;

@@ -52,7 +52,7 @@ def test_peaks_are_those_of_each_block_and_matrix(
     sums.add(rows[:300], 1)
     sums.add(rows[300:], 1)
     sums.write(tmp_path / "sums")
-    assert (tmp_path / "sums").stat().st_size == sums_bytes(2, columns, 0)
+    assert (tmp_path / "sums").stat().st_size == sums_bytes(2, columns, 0, 0)
     values = np.fromfile(tmp_path / "sums", "<f4")[2 * columns :]
     for size in sizes:
         found, values = np.split(values, [2 * columns // size])
@@ -60,6 +60,24 @@ def test_peaks_are_those_of_each_block_and_matrix(
         np.testing.assert_array_equal(found[: columns // size], 0)
         np.testing.assert_allclose(found[columns // size :], (blocks**2).mean(axis=0), rtol=1e-6)
     assert not values.size
+
+
+@pytest.mark.parametrize(("columns", "blocks"), [(512, 16), (96, 3), (33, 0)])
+def test_extremes_are_those_of_each_batch_whichever_matrix_had_them(
+    columns: int, blocks: int, tmp_path: Path
+) -> None:
+    batches = [some_rows(count, columns, count) for count in (700, 3, 40)]
+    sums = Accumulator(columns, 2, 0, threads=2)
+    for rows in batches:
+        sums.add(rows[1:], 0)
+        sums.add(rows[:1], 1)
+        sums.end_batch()
+    sums.write(tmp_path / "sums")
+    assert (tmp_path / "sums").stat().st_size == sums_bytes(2, columns, 0, 3)
+    found = np.fromfile(tmp_path / "sums", "<f4")[sums_bytes(2, columns, 0, 0) // 4 :].reshape(3, blocks)
+    for got, rows in zip(found, batches, strict=True):
+        wanted = np.abs(rows[:, : 32 * blocks]).reshape(len(rows), blocks, 32).max(axis=(0, 2), initial=0)
+        np.testing.assert_array_equal(got, wanted)
 
 
 def test_a_view_with_gaps_is_summed_as_its_copy(tmp_path: Path) -> None:

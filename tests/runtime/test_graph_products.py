@@ -16,7 +16,7 @@ from quant.formats.format import Format
 from runtime.kernels.lt import BITS
 from runtime.kernels.lt import multiply as multiply_lt
 from runtime.kernels.packing import dequantize_blocks
-from runtime.kernels.products import multiply, pack_strips
+from runtime.kernels.products import Product, input_block, multiply, pack_strips, quantize_input
 from tests.quant.random_blocks import random_blocks
 from tests.runtime.graph_products import GraphCase, save
 from tests.runtime.lt_cases import Case
@@ -66,6 +66,45 @@ def test_every_format_multiplies_in_the_graph_as_it_does_alone(tmp_path: Path, t
             wanted.append(product(fmt, data, columns_in))
     for got, right in zip(run(tmp_path, cases, threads), wanted, strict=True):
         assert got.tobytes() == right.tobytes()
+
+
+@pytest.mark.parametrize("columns", [1, 5, 130])
+def test_static_scales_are_those_of_the_tensor_s_name(tmp_path: Path, columns: int) -> None:
+    cases, wanted = [], []
+    for number, fmt in enumerate(formats()):
+        depth = 768
+        data, columns_in = blocks(fmt, 97, depth, seed=number), values(columns, depth, seed=number)
+        count = depth // input_block(fmt.block)
+        scales = np.random.default_rng(number).uniform(0.005, 0.05, count).astype(np.float16)
+        given = scales.astype(np.float32)
+        cases.append(
+            GraphCase("mul_mat", fmt.ggml_type, (depth, 97), data, columns_in, name=fmt.name, scales=given)
+        )
+        inputs = quantize_input(columns_in, fmt.block, scales=given)
+        wanted.append(Product(pack_strips(fmt.ggml_type, data), inputs).compute())
+        assert not np.array_equal(wanted[-1], product(fmt, data, columns_in))
+        cases.append(GraphCase("mul_mat", fmt.ggml_type, (depth, 97), data, columns_in, name=fmt.name))
+        wanted.append(product(fmt, data, columns_in))  # once forgotten, they are gone
+    for got, right in zip(run(tmp_path, cases), wanted, strict=True):
+        assert got.tobytes() == right.tobytes()
+
+
+def test_static_scales_serve_all_experts(tmp_path: Path) -> None:
+    experts, rows, depth = 4, 33, 512
+    data = blocks(Q8_0, experts * rows, depth)
+    columns_in = values(7, 1, depth)
+    ids = np.random.default_rng(3).permuted(np.tile(np.arange(experts, dtype=np.int32), (7, 1)), axis=1)[
+        :, :2
+    ]
+    scales = np.linspace(0.01, 0.04, depth // 32, dtype=np.float32)
+    case = GraphCase(
+        "mul_mat_id", Q8_0.ggml_type, (depth, rows, experts), data, columns_in, ids.copy(), scales=scales
+    )
+    (got,) = run(tmp_path, [case])
+    inputs = quantize_input(columns_in.reshape(7, depth), 32, scales=scales)
+    each = [Product(pack_strips(Q8_0.ggml_type, part), inputs).compute() for part in np.split(data, experts)]
+    wanted = np.stack([[each[expert][token] for expert in used] for token, used in enumerate(ids)])
+    assert got.tobytes() == wanted.astype(np.float32).tobytes()
 
 
 class TestBesideGgml:

@@ -55,7 +55,8 @@ def moments(folder: Path, found: ObservedInput) -> tuple[NDArray[np.float32], ND
     """Mean squares [matrices, columns] and second moments [matrices, blocks, block, block]."""
     values = np.fromfile(folder / found.file, "<f4")
     matrices, columns, block = len(found.tokens), found.columns, found.block
-    assert 4 * len(values) == sums_bytes(matrices, columns, block)
+    assert found.batches > 0
+    assert 4 * len(values) == sums_bytes(matrices, columns, block, found.batches)
     values = values[: matrices * columns * (1 + block)]
     squares, rest = np.split(values, [matrices * columns])
     blocks = columns // block if block else 0
@@ -349,7 +350,7 @@ class TestRefusals:
 
         survey = Survey([Input(1 << 20, 1, (0,))], {}, [], [], [], 0)
         with pytest.raises(DoesNotFit) as full:
-            observe.require_room(str(tmp_path), survey, MomentPlan((1 << 40,), (range(1),)))
+            observe.require_room(str(tmp_path), survey, MomentPlan((1 << 40,), (range(1),)), 1)
         assert full.value.needed_bytes > full.value.available_bytes
 
 

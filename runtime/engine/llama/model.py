@@ -5,18 +5,21 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from llama_cpp import llama_cpp as native
 
 from runtime import ggml
 from runtime.engine.config import EngineConfig, KvType
+from runtime.engine.llama.activations import static_activations
 from runtime.engine.llama.embedder import ENCODERS, embedding_tokens, pooling_of
 from runtime.engine.llama.own_formats import declared
 from runtime.engine.llama.vocabulary import Vocabulary
 from runtime.engine.messages import ModelInfo
 from runtime.errors import GgufError, ModelLoadFailed
 from runtime.gguf import GgufModel, open_model
+from runtime.gguf.activations import SCALES_RULES
 from runtime.gguf.packed import PACKED_RULES
 from runtime.kernels import abort_callback_address
 
@@ -67,16 +70,16 @@ def load_model(config: EngineConfig, on_progress: Callable[[float], None]) -> Lo
 def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, repack: bool = True) -> int:
     """Load the weights, without ``repack`` as the file has them; answers llama.cpp's model handle.
 
-    With it localq's kernels multiply, where they can; without it llama.cpp's plain ones do. Matrices in
-    formats of localq's own are multiplied by its kernels alone, and with them all others.
+    With it localq's kernels multiply, where they can, and round inputs as the file says; without it
+    llama.cpp's plain ones do. Matrices in formats of localq's own are multiplied by its kernels alone, and
+    with them all others.
     """
     opened = opened_model(config.model_paths)
     packed = opened is not None and opened.packed is not None
     mapped = (
         config.mmap and not packed
     )  # or llama.cpp would map what declares packed matrices, and touch it all
-    if repack or packed:
-        use_own_kernels(config, opened, mapped=mapped)
+    own = (repack or packed) and use_own_kernels(config, opened, mapped=mapped)
     params = native.llama_model_default_params()
     params.use_extra_bufts = repack
     params.n_gpu_layers = config.gpu_layers
@@ -91,10 +94,13 @@ def open_weights(config: EngineConfig, on_progress: Callable[[float], None], *, 
         return True
 
     params.progress_callback = native.llama_progress_callback(report)
-    if opened is None or not packed:
-        return load_parts(config.model_paths, params)
-    with declared(opened.header, config, params) as part:
-        return load_parts((*config.model_paths, str(part)), params)
+    with ExitStack() as stack:
+        paths = config.model_paths
+        if opened is not None and own and opened.header.activations:
+            stack.enter_context(static_activations(opened.header, config))
+        if opened is not None and packed:
+            paths = (*paths, str(stack.enter_context(declared(opened.header, config, params))))
+        return load_parts(paths, params)
 
 
 def load_parts(paths: Sequence[str], params: native.llama_model_params) -> int:
@@ -111,10 +117,12 @@ def load_parts(paths: Sequence[str], params: native.llama_model_params) -> int:
     return int(model)
 
 
-def use_own_kernels(config: EngineConfig, opened: GgufModel | None, *, mapped: bool) -> None:
-    """Attach localq's kernels, where they can be: before llama.cpp loads its first model."""
-    if ggml.attach(config.threads).isa:
-        ggml.load_with(embeddings=opened is not None and ties_embeddings(opened), mapped=mapped)
+def use_own_kernels(config: EngineConfig, opened: GgufModel | None, *, mapped: bool) -> bool:
+    """Attach localq's kernels, before llama.cpp loads its first model. Whether they can be."""
+    if not ggml.attach(config.threads).isa:
+        return False
+    ggml.load_with(embeddings=opened is not None and ties_embeddings(opened), mapped=mapped)
+    return True
 
 
 def opened_model(paths: Sequence[str]) -> GgufModel | None:
@@ -122,7 +130,7 @@ def opened_model(paths: Sequence[str]) -> GgufModel | None:
     try:
         return open_model(paths)
     except GgufError as error:
-        if error.rule in PACKED_RULES:
+        if error.rule in PACKED_RULES | SCALES_RULES:
             raise
         return None
 

@@ -151,6 +151,7 @@ class Observer:
             accumulator.add_routed(rows[0], experts)
         else:
             add_batched(accumulator, rows, source(node, 0).shape)
+        accumulator.end_batch()
         self.moment_seconds += time.perf_counter() - started
         self._on_share(min(1.0, (len(self._taken) - len(self._pending)) / self._wanted))
 

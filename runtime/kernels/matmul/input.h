@@ -9,6 +9,9 @@
 //   sums     [depth / group] int32: minus the sum of each group's bytes. Groups are blocks; of blocks of 256 there
 //            are sums of 32 and of 16 too, so that all formats with such blocks share inputs.
 //   lows     [depth / 32] float, of blocks of 32: sums times scales before their rounding, rounded to fp16
+//
+// Static scales (docs/formats.md) take the place of the largest value: nothing is searched, what is beyond 127 steps
+// becomes 127, and all else is as above.
 #pragma once
 
 #include "fit/half.h"
@@ -40,6 +43,14 @@ constexpr size_t input_bytes(size_t depth, size_t block) {
 // Values so small that 127 over them is not finite count as 0.
 constexpr float kSmallest = 0x1p-100f;
 
+// To the nearest integers, which int8 has.
+LOCALQ_INLINE void store_bytes(f32x16 scaled, int8_t* bytes) {
+  scaled = round_to_even(scaled);
+  int32_t integers[kLanes];
+  LOCALQ_EACH_PART reinterpret_cast<i32part_any*>(integers)[p] = __builtin_convertvector(scaled.part[p], i32part);
+  for (size_t lane = 0; lane < kLanes; ++lane) bytes[lane] = static_cast<int8_t>(integers[lane]);
+}
+
 // A block in which some value is not finite gets that for its scale, and so do all products with it.
 LOCALQ_INLINE void quantize_block(const float* values, size_t block, int8_t* bytes, float* scale) {
   i32x16 most = all_i32(0);  // as integers: NaN is above infinity, infinity above all else
@@ -60,12 +71,27 @@ LOCALQ_INLINE void quantize_block(const float* values, size_t block, int8_t* byt
   }
   *scale = block == kSuperBlock ? 1.0f / (127.0f / largest) : largest / 127.0f;
   const f32x16 inverse = all(127.0f / largest);
-  for (size_t i = 0; i < block; i += kLanes) {
-    const f32x16 scaled = round_to_even(load(values + i) * inverse);
-    int32_t integers[kLanes];
-    LOCALQ_EACH_PART reinterpret_cast<i32part_any*>(integers)[p] = __builtin_convertvector(scaled.part[p], i32part);
-    for (size_t lane = 0; lane < kLanes; ++lane) bytes[i + lane] = static_cast<int8_t>(integers[lane]);
+  for (size_t i = 0; i < block; i += kLanes) store_bytes(load(values + i) * inverse, bytes + i);
+}
+
+// All blocks under scales that were given, `inverses` of them: bytes, -127 to 127. Whether all values were finite.
+LOCALQ_INLINE bool quantize_with(const float* values, size_t depth, size_t block, const float* inverses,
+                                 int8_t* bytes) {
+  const f32x16 highest = all(127.0f), lowest = all(-127.0f);
+  i32x16 most = all_i32(0);
+  for (size_t b = 0; b < depth / block; ++b) {
+    const f32x16 inverse = all(inverses[b]);
+    for (size_t i = b * block; i < (b + 1) * block; i += kLanes) {
+      const f32x16 value = load(values + i);
+      const i32x16 magnitude = bits_of(value) & all_i32(0x7fffffff);
+      LOCALQ_EACH_PART most.part[p] = magnitude.part[p] > most.part[p] ? magnitude.part[p] : most.part[p];
+      store_bytes(larger(smaller(value * inverse, highest), lowest), bytes + i);
+    }
   }
+  int32_t magnitudes[kLanes], bits = 0;
+  store(magnitudes, most);
+  for (const int32_t magnitude : magnitudes) bits = magnitude > bits ? magnitude : bits;
+  return bits < 0x7f800000;
 }
 
 LOCALQ_INLINE void sum_groups(const int8_t* bytes, size_t count, size_t group, int32_t* sums) {
@@ -97,18 +123,16 @@ LOCALQ_INLINE void round_scales(size_t blocks, float* scales, int32_t* sums, flo
   }
 }
 
-// `weights`: those of a block of the matrix.
-LOCALQ_INLINE void quantize(const float* values, size_t depth, size_t weights, uint8_t* input) {
-  const size_t block = input_block(weights);
+// Sums and lows of bytes and scales that are there. `block`: the input's.
+LOCALQ_INLINE void finish_input(size_t depth, size_t block, uint8_t* input) {
   int8_t* bytes = reinterpret_cast<int8_t*>(input);
-  float* scales = reinterpret_cast<float*>(input + scales_at(depth));
   const auto sums = [=](size_t group) { return reinterpret_cast<int32_t*>(input + sums_at(depth, block, group)); };
-  for (size_t i = 0; i < depth / block; ++i) quantize_block(values + i * block, block, bytes + i * block, scales + i);
   __builtin_memset(bytes + depth, 0, kInputPadding);
   const size_t group = block == kSuperBlock ? 16 : 32;
   sum_groups(bytes, depth / group, group, sums(group));
   if (block != kSuperBlock) {
-    round_scales(depth / block, scales, sums(group), reinterpret_cast<float*>(input + lows_at(depth)));
+    round_scales(depth / block, reinterpret_cast<float*>(input + scales_at(depth)), sums(group),
+                 reinterpret_cast<float*>(input + lows_at(depth)));
     return;
   }
   for (size_t i = 0; i < depth / 32; ++i) sums(32)[i] = sums(16)[2 * i] + sums(16)[2 * i + 1];
@@ -117,6 +141,25 @@ LOCALQ_INLINE void quantize(const float* values, size_t depth, size_t weights, u
     for (size_t k = 0; k < 8; ++k) sum += sums(32)[8 * i + k];
     sums(block)[i] = sum;
   }
+}
+
+// `weights`: those of a block of the matrix.
+LOCALQ_INLINE void quantize(const float* values, size_t depth, size_t weights, uint8_t* input) {
+  const size_t block = input_block(weights);
+  int8_t* bytes = reinterpret_cast<int8_t*>(input);
+  float* scales = reinterpret_cast<float*>(input + scales_at(depth));
+  for (size_t i = 0; i < depth / block; ++i) quantize_block(values + i * block, block, bytes + i * block, scales + i);
+  finish_input(depth, block, input);
+}
+
+// The same with static scales: [depth / block], and their inverses.
+LOCALQ_INLINE void quantize_static(const float* values, const float* scales, const float* inverses, size_t depth,
+                                   size_t weights, uint8_t* input) {
+  const size_t block = input_block(weights), count = depth / block;
+  float* own = reinterpret_cast<float*>(input + scales_at(depth));
+  const bool finite = quantize_with(values, depth, block, inverses, reinterpret_cast<int8_t*>(input));
+  for (size_t i = 0; i < count; ++i) own[i] = finite ? scales[i] : __builtin_nanf("");
+  finish_input(depth, block, input);
 }
 
 }  // namespace

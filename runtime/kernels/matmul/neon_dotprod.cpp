@@ -7,3 +7,8 @@ localq_multiply* localq::multiply_of_neon_dotprod(uint32_t ggml_type) { return f
 void localq::quantize_input_neon_dotprod(const float* values, size_t depth, size_t block, uint8_t* input) {
   quantize(values, depth, block, input);
 }
+
+void localq::quantize_input_static_neon_dotprod(const float* values, const float* scales, const float* inverses,
+                                                size_t depth, size_t block, uint8_t* input) {
+  quantize_static(values, scales, inverses, depth, block, input);
+}

@@ -98,3 +98,8 @@ localq_multiply* localq::multiply_of_scalar(uint32_t ggml_type) {
 void localq::quantize_input_scalar(const float* values, size_t depth, size_t block, uint8_t* input) {
   quantize(values, depth, block, input);
 }
+
+void localq::quantize_input_static_scalar(const float* values, const float* scales, const float* inverses,
+                                          size_t depth, size_t block, uint8_t* input) {
+  quantize_static(values, scales, inverses, depth, block, input);
+}
