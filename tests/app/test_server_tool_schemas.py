@@ -154,7 +154,7 @@ def test_five_hundred_are_taken_over_the_wire_and_called_with_what_is_valid(room
             "tools": [{"type": "function", "function": function}],
             "tool_choice": "required",
             "parallel_tool_calls": False,
-            "max_tokens": 150,
+            "max_tokens": 250,
             "temperature": 0,
         }
         status, _, answer = roomy.request("POST", "/v1/chat/completions", body)
