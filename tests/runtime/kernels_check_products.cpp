@@ -44,7 +44,8 @@ Shape random_shape(const localq_strip_layout& layout) {
 }
 
 struct Memory {
-  Guarded strips{size_t{112} * 2400 * 2}, inputs{kMostColumns * 8192}, output{kMostColumns * 97 * sizeof(float)};
+  Guarded strips{size_t{112} * 2400 * 2}, inputs{kMostColumns * 8192}, output{kMostColumns * 97 * sizeof(float)},
+      values{(2048 + 256) * sizeof(float)};
 };
 
 // One case on every backend; the number of wrong ones.
@@ -107,7 +108,7 @@ int check_static_inputs(const localq_strip_layout& layout, const Shape& shape, M
   for (float& value : values) value = static_cast<float>(static_cast<int64_t>(random_bits() % 20001) - 10000) / 1e2f;
   if (below(8) == 0) values[below(depth)] = INFINITY;
   for (size_t i = 0; i < count; ++i) inverses[i] = 1.0f / (scales[i] = static_cast<float>(1 + below(4096)) / 2048.0f);
-  float* end = reinterpret_cast<float*>(memory.output.last(depth * sizeof(float)));
+  float* end = reinterpret_cast<float*>(memory.values.last(depth * sizeof(float)));
   memcpy(end, values.data(), depth * sizeof(float));
   uint8_t* input = memory.inputs.last(bytes);
   const auto write = [&](const localq_backend& backend) {
