@@ -98,7 +98,7 @@ def test_a_conversation_that_a_template_refuses_is_named_with_what_to_do(tmp_pat
     )
     long = CalibrationText("mine.jsonl/7", "d", messages=chat(1).messages + chat(2).messages)
     assert make_passages([chat(1)], refusing, 100)[0]
-    with pytest.raises(TemplateError, match=r"mine\.jsonl/7 .*too long.*calibrate on texts"):
+    with pytest.raises(TemplateError, match=r"mine\.jsonl/7 .*too long.*give texts of your own"):
         make_passages([chat(1), long], refusing, 100)
 
 
