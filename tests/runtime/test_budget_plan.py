@@ -125,7 +125,7 @@ class TestRefusal:
     def test_a_shorter_context_is_not_advised_where_it_would_not_help(self, model: GgufHeader) -> None:
         text = str(self.refuse(plan_memory(model, config(), machine(135 * MIB))))
         assert "--ctx" not in text
-        assert "a quantization of the model with at most 15." in text
+        assert "a quantization of the model with at most 12." in text
 
     def test_no_quantization_is_advised_where_the_process_alone_is_too_large(self, model: GgufHeader) -> None:
         text = str(self.refuse(plan_memory(model, config(), machine(10 * MIB))))
