@@ -103,7 +103,7 @@ def changes_of(source: Path, out: Path) -> int:
 
 def lose_bytes(folder: Path, choose: random.Random) -> None:
     """Zeros in a page of the unfinished file, as where it was never brought to the disk."""
-    for part in folder.glob(f"{PREFIX}*/out.gguf"):
+    for part in folder.glob(f"{PREFIX}*/{work.PART}/out.gguf"):
         if part.stat().st_nlink > 1:
             continue  # it was published, and brought to the disk before
         with part.open("r+b") as file:
